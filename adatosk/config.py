@@ -1,0 +1,286 @@
+"""Frozen, validated configurations and the presets ``smoke``, ``demo`` and ``paper``.
+
+A run is a function of one :class:`RunConfig` and one manifest. Where data, caches and results lie on a machine is not part of
+it, so the same run has the same id everywhere.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Distance = Literal["l1", "l2", "cosine", "classification"]
+SoftmaxAxis = Literal["clip", "token", "time", "channel"]
+Gate = Literal["literal", "mean_one"]
+Semantic = Literal["A+M", "M", "A", "none"]
+
+# exp(2 / temperature), the range of a transition's affinities, has to stay within float32.
+MIN_TEMPERATURE = 0.025
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class SoftMaskConfig(_Frozen):
+    """The adaptive temporal soft mask (section 3.2); each field is one open reading or one row of Tables 2 to 4.
+
+    Attributes:
+        agnostic: use the class-agnostic mask S^agnostic (Eq. 4 to 7).
+        semantic: scores in the class-semantic mask (Eq. 11, Table 3): both, M alone, A alone, or no such mask.
+        top_k: active frames K, of the n_t - 1 frame differences (Eq. 5).
+        distance: frame distance (Eq. 4, Table 4).
+        gate: Eq. 6 as written (``literal``), or its weights scaled by D so that their mean is 1.
+        gate_reduction: μ, by which the gate's MLP narrows (Eq. 6).
+        axis: what Eq. 7's softmax runs over: all visible tokens of the clip, the tokens of a frame, the frames, or the channels.
+        excluded_per_step: e = t·r tokens that leave per tubelet step (the paper's r = 2 frames' worth is e = 4).
+        score_block: number of encoder blocks before M is scored and tokens leave; ``None`` scores the encoder's output.
+        temperature: τ of the transition's softmax (Eq. 9), on L2-normalised features.
+    """
+
+    agnostic: bool = True
+    semantic: Semantic = "A+M"
+    top_k: int = Field(4, ge=1)
+    distance: Distance = "l1"
+    gate: Gate = "mean_one"
+    gate_reduction: int = Field(16, ge=1)
+    axis: SoftmaxAxis = "clip"
+    excluded_per_step: int = Field(4, ge=0)
+    score_block: int | None = Field(7, ge=1)
+    temperature: float = Field(0.1, ge=MIN_TEMPERATURE)
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether the accumulative score M is computed at all."""
+        return "M" in self.semantic
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.agnostic and self.semantic == "none":
+            raise ValueError("a soft mask without agnostic and without semantic part masks nothing: set soft_mask to null")
+        if self.excluded_per_step and not self.accumulates:
+            raise ValueError(
+                f"excluded_per_step={self.excluded_per_step} ranks tokens by M, which semantic='{self.semantic}' does not "
+                "compute: set excluded_per_step to 0, or semantic to 'A+M' or 'M'"
+            )
+        return self
+
+
+class ModelConfig(_Frozen):
+    """Architecture (sections 3.1 and 4.1); the defaults are the paper's ViT-B/16 on 16 frames of 224².
+
+    Attributes:
+        classes: class names; the index of a logit is the name's place here.
+        frames, image_size: T and H = W of a clip, in frames and pixels.
+        tubelet, patch_size: t frames by h = w pixels make one token.
+        width, depth, heads, mlp_ratio: the encoder.
+        decoder_width, decoder_depth, decoder_heads: the decoder ("512-dim", one layer).
+        mask_ratio: ρ, the share of patch positions that the hard mask hides.
+        soft_mask: the temporal soft mask, or ``None`` for the row of Table 1 without it.
+        normalise_target: reconstruct patches normalised to zero mean and unit variance, as VideoMAE does.
+    """
+
+    classes: tuple[str, ...] = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
+    frames: int = Field(16, ge=2)
+    image_size: int = Field(224, ge=8)
+    tubelet: int = Field(2, ge=1)
+    patch_size: int = Field(16, ge=2)
+    width: int = Field(768, ge=4)
+    depth: int = Field(12, ge=1)
+    heads: int = Field(12, ge=1)
+    mlp_ratio: float = Field(4.0, gt=0)
+    decoder_width: int = Field(512, ge=4)
+    decoder_depth: int = Field(1, ge=1)
+    decoder_heads: int = Field(16, ge=1)
+    mask_ratio: float = Field(0.7, ge=0, lt=1)
+    soft_mask: SoftMaskConfig | None = SoftMaskConfig()
+    normalise_target: bool = True
+
+    @property
+    def steps(self) -> int:
+        """n_t, temporal positions of a clip."""
+        return self.frames // self.tubelet
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of a frame."""
+        return self.image_size // self.patch_size
+
+    @property
+    def patches(self) -> int:
+        """N_s, patch positions of a frame."""
+        return self.grid**2
+
+    @property
+    def visible_patches(self) -> int:
+        """n_s = floor(N_s (1 - ρ))."""
+        return visible_count(self.patches, self.mask_ratio)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for whole, part, what in (
+            (self.image_size, self.patch_size, "image_size {} is not a multiple of patch_size {}"),
+            (self.frames, self.tubelet, "frames {} is not a multiple of tubelet {}"),
+            (self.width, self.heads, "width {} is not a multiple of heads {}"),
+            (self.decoder_width, self.decoder_heads, "decoder_width {} is not a multiple of decoder_heads {}"),
+        ):
+            if whole % part:
+                raise ValueError(what.format(whole, part))
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            raise ValueError(f"classes must be at least two different names, got {self.classes}")
+        if self.visible_patches < 1:
+            raise ValueError(f"mask_ratio {self.mask_ratio} leaves none of {self.patches} patches visible")
+        if self.soft_mask is not None:
+            self._check_soft_mask(self.soft_mask)
+        return self
+
+    def _check_soft_mask(self, mask: SoftMaskConfig) -> None:
+        if mask.agnostic and mask.top_k > self.steps - 1:
+            raise ValueError(f"top_k={mask.top_k} exceeds the {self.steps - 1} frame differences of {self.steps} steps")
+        if mask.score_block is not None and mask.score_block > self.depth:
+            raise ValueError(f"score_block={mask.score_block} lies beyond the encoder's {self.depth} blocks")
+        if mask.agnostic and self.width < mask.gate_reduction:
+            raise ValueError(f"gate_reduction={mask.gate_reduction} narrows width {self.width} to nothing")
+        check_exclusion(mask.excluded_per_step, self.steps, self.visible_patches)
+
+
+def visible_count(patches: int, ratio: float) -> int:
+    """n_s = floor(N_s (1 - ρ)): 147, 98 and 58 of 196 patches for ρ = 25, 50 and 70 %."""
+    # Rounding first keeps 10 · (1 - 0.7) at 3 instead of 2.9999…
+    return int(round(patches * (1 - ratio), 9))
+
+
+def check_exclusion(excluded_per_step: int, steps: int, visible: int) -> None:
+    """Raise ``ValueError`` unless e·n_t < n_s, the paper's r·T < n_s (Table 2's empty cells)."""
+    if excluded_per_step * steps >= visible:
+        raise ValueError(
+            f"excluding {excluded_per_step} tokens at each of {steps} steps needs more than {excluded_per_step * steps} visible "
+            f"patches, there are {visible}: at most excluded_per_step={(visible - 1) // steps}"
+        )
+
+
+class DataConfig(_Frozen):
+    """Which clips, and how 16 frames are taken from each (section 4.1).
+
+    Attributes:
+        manifest: file name under ``data_manifests/``, or a path.
+        fold: test fold of a set with folds; ``None`` for a set with one split.
+        stride: frames from one sampled frame to the next.
+        cache_size: side in pixels at which decoded clips are cached; ``None`` decodes each time.
+        min_crop: smallest side of a training crop, as a share of the frame (multi-scale crop); 1 crops nothing.
+        flip: mirror half of the training clips.
+        exclusions: clip ids left out on purpose; they travel with the results.
+    """
+
+    manifest: str
+    fold: int | None = None
+    stride: int = Field(4, ge=1)
+    cache_size: int | None = Field(None, ge=8)
+    min_crop: float = Field(0.66, gt=0, le=1)
+    flip: bool = True
+    exclusions: tuple[str, ...] = ()
+
+
+class TrainConfig(_Frozen):
+    """Optimisation (section 4.1, "follow VideoMAE").
+
+    Attributes:
+        epochs, warmup_epochs: length of the cosine schedule and of its linear warm-up.
+        batch_size: clips per optimiser step over all devices.
+        base_lr: learning rate for a batch of 256; the rate used is ``base_lr · batch_size / 256``.
+        weight_decay, betas: AdamW; no decay on biases and norms.
+        rec_weight, cls_weight: λ_rec and λ_cls (Eq. 2).
+        clip_grad: largest gradient norm; ``None`` does not clip.
+        precision: ``no`` for float32, or ``bf16``.
+        compile: use ``torch.compile``.
+        eval_every: epochs between evaluations on the test split; the last epoch is always evaluated.
+    """
+
+    epochs: int = Field(100, ge=1)
+    warmup_epochs: int = Field(10, ge=0)
+    batch_size: int = Field(128, ge=1)
+    base_lr: float = Field(1.5e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    rec_weight: float = Field(1.0, ge=0)
+    cls_weight: float = Field(0.1, ge=0)
+    clip_grad: float | None = Field(None, gt=0)
+    precision: Literal["no", "bf16"] = "no"
+    compile: bool = False
+    eval_every: int = Field(5, ge=1)
+
+    @property
+    def learning_rate(self) -> float:
+        """lr = base_lr × batch_size / 256."""
+        return self.base_lr * self.batch_size / 256
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs={self.warmup_epochs} must be fewer than epochs={self.epochs}")
+        if self.rec_weight == 0 and self.cls_weight == 0:
+            raise ValueError("rec_weight and cls_weight are both 0: there is nothing to train")
+        return self
+
+
+class EvalConfig(_Frozen):
+    """Test protocol: ``views`` lists how many hard-mask draws are averaged, each reported; ``complementary`` adds the partition."""
+
+    views: tuple[int, ...] = (1, 8)
+    complementary: bool = True
+    batch_size: int = Field(64, ge=1)
+    seed: int = 0
+
+
+class RunConfig(_Frozen):
+    """One training run with its evaluation."""
+
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+    evaluation: EvalConfig = EvalConfig()
+    seed: int = 0
+
+    def run_id(self, manifest_digest: str) -> str:
+        """First 12 hex digits of the SHA-256 of this configuration and the manifest's digest."""
+        text = json.dumps([self.model_dump(mode="json"), manifest_digest], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a JSON file; ``ValueError`` names the file and every field that is wrong."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such configuration file")
+        try:
+            return cls.model_validate_json(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path}: not a valid run configuration: {error}") from error
+
+
+MODELS: dict[str, ModelConfig] = {
+    "adatosk_base": ModelConfig(),
+    "adatosk_small": ModelConfig(
+        image_size=48,
+        patch_size=8,
+        width=96,
+        depth=4,
+        heads=4,
+        decoder_width=48,
+        decoder_heads=2,
+        soft_mask=SoftMaskConfig(excluded_per_step=1, score_block=2, gate_reduction=8),
+    ),
+    "adatosk_tiny": ModelConfig(
+        image_size=32,
+        patch_size=8,
+        width=32,
+        depth=2,
+        heads=2,
+        decoder_width=16,
+        decoder_heads=1,
+        mask_ratio=0.4,
+        soft_mask=SoftMaskConfig(excluded_per_step=1, score_block=1, gate_reduction=4, top_k=2),
+    ),
+}

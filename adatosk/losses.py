@@ -1,0 +1,49 @@
+"""The two losses and their sum (Eq. 2, 3 and 13)."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from adatosk.config import ModelConfig, TrainConfig
+from adatosk.model import Output
+from adatosk.tokens import gather_patches, patchify, positions_of
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars: the weighted sum, the reconstruction loss and the classification loss."""
+
+    total: Tensor
+    reconstruction: Tensor
+    classification: Tensor
+
+
+def reconstruction_target(video: Tensor, visible: Tensor, config: ModelConfig) -> Tensor:
+    """Pixels of the hidden patches in ascending position, ``(B, n_t, N_s - n_s, C·t·h·w)``.
+
+    With ``config.normalise_target`` each colour channel of each patch has zero mean and unit variance, as in VideoMAE.
+    """
+    count = config.patches - int(visible[0].sum())
+    patches = gather_patches(patchify(video, config.tubelet, config.patch_size), positions_of(~visible, count))
+    if not config.normalise_target:
+        return patches
+    pixels = patches.unflatten(-1, (video.shape[1], -1))  # (B, n_t, m, C, t·h·w)
+    std = pixels.var(dim=-1, keepdim=True).sqrt() + 1e-6
+    return ((pixels - pixels.mean(dim=-1, keepdim=True)) / std).flatten(-2)
+
+
+def reconstruction_loss(reconstruction: Tensor, video: Tensor, visible: Tensor, config: ModelConfig) -> Tensor:
+    """L_rec: mean squared error on the hard-masked patches (Eq. 3); 0 when nothing is hidden."""
+    if reconstruction.shape[2] == 0:
+        return reconstruction.sum() * 0
+    return F.mse_loss(reconstruction.float(), reconstruction_target(video, visible, config).float())
+
+
+def total_loss(output: Output, video: Tensor, labels: Tensor, config: ModelConfig, train: TrainConfig) -> Losses:
+    """L = λ_rec L_rec + λ_cls L_cls (Eq. 2); L_cls is the cross entropy (Eq. 13) of labels ``(B,)``."""
+    reconstruction = reconstruction_loss(output.reconstruction, video, output.visible, config)
+    classification = F.cross_entropy(output.logits.float(), labels)
+    total = train.rec_weight * reconstruction + train.cls_weight * classification
+    return Losses(total, reconstruction, classification)
+

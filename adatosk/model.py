@@ -1,0 +1,316 @@
+"""AdaTosk: a masked autoencoder with a classification branch behind a temporal soft mask (Figure 2).
+
+Encoder and decoder follow VideoMAE's layout and parameter names, so that its checkpoints fit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from huggingface_hub import PyTorchModelHubMixin
+from timm.layers import Mlp
+from torch import Tensor, nn
+
+from adatosk.config import MODELS, ModelConfig
+from adatosk.soft_mask import SoftMask, TemporalSoftMask
+from adatosk.tokens import check_mask, complementary_masks, gather_patches, patchify, positions_of, sinusoid_positions, tube_mask
+
+_NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one forward pass of both branches gives.
+
+    Attributes:
+        logits: ``(B, classes)``, no softmax.
+        reconstruction: predicted pixels of the hidden patches in ascending position, ``(B, n_t, N_s - n_s, C·t·h·w)``.
+        visible: the hard mask H, bool ``(B, N_s)``, True = visible.
+        soft_mask: the temporal soft mask, or ``None`` for a model without.
+    """
+
+    logits: Tensor
+    reconstruction: Tensor
+    visible: Tensor
+    soft_mask: SoftMask | None
+
+
+class PatchEmbed(nn.Module):
+    """Linear embedding of tubelets; its weight has the shape of VideoMAE's 3-D convolution."""
+
+    def __init__(self, tubelet: int, patch: int, width: int):
+        super().__init__()
+        self.proj = nn.Conv3d(3, width, kernel_size=(tubelet, patch, patch), stride=(tubelet, patch, patch))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        # A product instead of a convolution, because only the visible tubelets are embedded.
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with query and value biases only, as VideoMAE stores them."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, bias)
+        q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Encoder(nn.Module):
+    """Φ_e: embeds the visible tubelets and encodes them; tokens scored redundant leave after ``score_block`` blocks."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config.tubelet, config.patch_size, config.width)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width, eps=_NORM_EPS)
+        positions = sinusoid_positions(config.steps * config.patches, config.width).unflatten(0, (config.steps, -1))
+        self.register_buffer("positions", positions[None], persistent=False)  # (1, n_t, N_s, D)
+
+    def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """Tubelets ``(B, n_t, N_s, C·t·h·w)`` at visible ``positions`` ``(B, n)`` to tokens ``(B, n_t, n, D)``."""
+        tokens = self.patch_embed(gather_patches(patches, positions))
+        return tokens + gather_patches(self.positions.expand(len(patches), -1, -1, -1), positions)
+
+    def forward(
+        self, patches: Tensor, positions: Tensor, mask: TemporalSoftMask | None
+    ) -> tuple[Tensor, tuple[Tensor | None, Tensor] | None]:
+        """Encode; returns normed tokens ``(B, n_t, n, D)`` and, when scored on the way, M and the kept tokens.
+
+        Excluded tokens stand in the result as they were when they left.
+        """
+        tokens = self.embed(patches, positions)
+        steps, score_block = tokens.shape[1], None if mask is None else mask.config.score_block
+        x = tokens.flatten(1, 2)  # (B, n_t·n, D)
+        for block in self.blocks[:score_block]:
+            x = block(x)
+        if score_block is None:
+            return self.norm(x).unflatten(1, (steps, -1)), None
+        scored = mask.score(x.unflatten(1, (steps, -1)))
+        x = self._finish(x, scored[1], mask.config.excluded_per_step, self.blocks[score_block:])
+        return self.norm(x).unflatten(1, (steps, -1)), scored
+
+    def _finish(self, x: Tensor, kept: Tensor, excluded_per_step: int, blocks: nn.ModuleList) -> Tensor:
+        """Run the last blocks on the kept tokens alone and put them back among those that left."""
+        if not excluded_per_step:
+            for block in blocks:
+                x = block(x)
+            return x
+        _, steps, count = kept.shape
+        remaining = steps * count - excluded_per_step * steps * (steps - 1) // 2
+        index = positions_of(kept.flatten(1), remaining).unsqueeze(-1).expand(-1, -1, x.shape[-1])
+        y = x.gather(1, index)
+        for block in blocks:
+            y = block(y)
+        return x.scatter(1, index, y.to(x.dtype))
+
+
+class Decoder(nn.Module):
+    """Φ_d: rebuilds the pixels of the hidden patches from the encoded visible tokens (Eq. 3)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        width = config.decoder_width
+        blocks = (Block(width, config.decoder_heads, config.mlp_ratio) for _ in range(config.decoder_depth))
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.head = nn.Linear(width, 3 * config.tubelet * config.patch_size**2)
+        positions = sinusoid_positions(config.steps * config.patches, width).unflatten(0, (config.steps, -1))
+        self.register_buffer("positions", positions[None], persistent=False)
+
+    def forward(self, tokens: Tensor, mask_token: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Tokens ``(B, n_t, n, D_dec)`` at patch positions ``visible`` to pixels at the positions ``hidden`` ``(B, m)``."""
+        batch, steps, _, _ = tokens.shape
+        positions = self.positions.expand(batch, -1, -1, -1)
+        seen = tokens + gather_patches(positions, visible)
+        unseen = mask_token + gather_patches(positions, hidden)
+        x = torch.cat([seen.flatten(1, 2), unseen.flatten(1, 2)], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        x = x[:, seen.shape[1] * seen.shape[2] :]
+        return self.head(self.norm(x)).unflatten(1, (steps, -1))
+
+
+class Head(nn.Module):
+    """Two-layer classifier (Eq. 13) on features ``(..., D)``: LayerNorm, Linear-GELU-Linear, logits out."""
+
+    def __init__(self, width: int, classes: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.mlp = Mlp(width, width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(self.norm(x))
+
+
+def _encode_config(config: ModelConfig) -> dict:
+    return config.model_dump(mode="json")
+
+
+class AdaTosk(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="adatosk",
+    coders={ModelConfig: (_encode_config, ModelConfig.model_validate)},
+):
+    """The whole model; make one with :func:`create_model`.
+
+    Args:
+        config: the architecture.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.encoder_to_decoder = nn.Linear(config.width, config.decoder_width, bias=False)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, 1, config.decoder_width))
+        self.decoder = Decoder(config)
+        self.head = Head(config.width, len(config.classes))
+        mask = config.soft_mask
+        self.soft_mask = None if mask is None else TemporalSoftMask(config.width, mask, self.head)
+        self.apply(_initialise)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(
+        self, video: Tensor, visible: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Output:
+        """Run both branches on normalised clips.
+
+        Args:
+            video: float ``(B, C, T, H, W)``.
+            visible: the hard mask, bool ``(B, N_s)``; drawn with ``generator`` when not given.
+            generator: source of the draw; torch's global one by default.
+
+        Raises:
+            ValueError: for a clip or mask of another shape, or a mask too sparse for the exclusion.
+        """
+        self._check_clip(video)
+        if visible is None:
+            visible = self._draw(len(video), generator).to(video.device)
+            count = self.config.visible_patches
+        else:
+            count = check_mask(visible, len(video), self.config.patches)
+        positions, hidden = positions_of(visible, count), positions_of(~visible, self.config.patches - count)
+        patches = patchify(video, self.config.tubelet, self.config.patch_size)
+        tokens, scored = self.encoder(patches, positions, self.soft_mask)
+        logits, mask = self._classify_tokens(tokens, scored)
+        reconstruction = self.decoder(self.encoder_to_decoder(tokens), self.mask_token, positions, hidden)
+        return Output(logits, reconstruction, visible, mask)
+
+    def classify(
+        self,
+        video: Tensor,
+        views: int = 1,
+        complementary: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Logits of normalised clips, averaged over hard-mask draws; no decoder.
+
+        Args:
+            video: float ``(B, C, T, H, W)``.
+            views: number of draws, or of partitions.
+            complementary: each view is a random partition of the patches into ``floor(N_s / n_s)`` masks, so that every patch
+                is seen exactly once.
+            generator: source of the draws; seeded with 0 by default, so that a clip's logits are always the same.
+
+        Returns:
+            ``(B, classes)``.
+        """
+        self._check_clip(video)
+        if views < 1:
+            raise ValueError(f"views must be at least 1, got {views}")
+        generator = torch.Generator().manual_seed(0) if generator is None else generator
+        masks: list[Tensor] = []
+        for _ in range(views):
+            if complementary:
+                masks += complementary_masks(len(video), self.config.patches, self.config.mask_ratio, generator)
+            else:
+                masks.append(self._draw(len(video), generator))
+        return self.classify_masks(video, masks)
+
+    def classify_masks(self, video: Tensor, masks: list[Tensor]) -> Tensor:
+        """Logits ``(B, classes)`` averaged over the given hard masks, each bool ``(B, N_s)``."""
+        counts = [check_mask(mask, len(video), self.config.patches) for mask in masks]
+        patches = patchify(video, self.config.tubelet, self.config.patch_size)
+        positions = [positions_of(mask, count).to(video.device) for mask, count in zip(masks, counts, strict=True)]
+        return torch.stack([self.classify_visible(patches, where) for where in positions]).mean(dim=0)
+
+    def classify_visible(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` from tubelets ``(B, n_t, N_s, C·t·h·w)`` at visible ``positions`` ``(B, n)``; exportable."""
+        return self._classify_tokens(*self.encoder(patches, positions, self.soft_mask))[0]
+
+    def _classify_tokens(self, tokens: Tensor, scored: tuple | None) -> tuple[Tensor, SoftMask | None]:
+        if self.soft_mask is None:
+            return self.head(tokens.mean(dim=(1, 2))), None
+        mask = self.soft_mask(tokens, scored)
+        kept = mask.kept.sum(dim=(1, 2))[:, None].to(tokens.dtype)
+        pooled = (tokens * mask.weights).sum(dim=(1, 2)) / kept  # avgpool(X^opt), Eq. 13
+        return self.head(pooled), mask
+
+    def _draw(self, batch: int, generator: torch.Generator | None) -> Tensor:
+        return tube_mask(batch, self.config.patches, self.config.mask_ratio, generator)
+
+    def _check_clip(self, video: Tensor) -> None:
+        config = self.config
+        expected = (3, config.frames, config.image_size, config.image_size)
+        if video.ndim != 5 or tuple(video.shape[1:]) != expected:
+            raise ValueError(f"a clip must be (B, {', '.join(map(str, expected))}), got {tuple(video.shape)}")
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, PatchEmbed):
+        nn.init.xavier_uniform_(module.proj.weight.view(len(module.proj.weight), -1))
+        nn.init.zeros_(module.proj.bias)
+
+
+def create_model(name_or_config: str | ModelConfig = "adatosk_base", **overrides: Any) -> AdaTosk:
+    """Make a model with random weights.
+
+    Args:
+        name_or_config: ``adatosk_base`` (the paper's ViT-B/16 at 224²), ``adatosk_small`` (profile demo), ``adatosk_tiny``
+            (smoke), or a configuration.
+        **overrides: fields of :class:`~adatosk.config.ModelConfig` to change, ``soft_mask`` also as a dict of its own fields.
+
+    Raises:
+        ValueError: for an unknown name, an unknown field or an impossible value.
+    """
+    if isinstance(name_or_config, str):
+        if name_or_config not in MODELS:
+            raise ValueError(f"unknown model '{name_or_config}': choose {', '.join(MODELS)}")
+        name_or_config = MODELS[name_or_config]
+    fields = name_or_config.model_dump()
+    if isinstance(overrides.get("soft_mask"), dict):
+        overrides["soft_mask"] = {**(fields["soft_mask"] or {}), **overrides["soft_mask"]}
+    return AdaTosk(ModelConfig.model_validate({**fields, **overrides}))

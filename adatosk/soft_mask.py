@@ -1,0 +1,295 @@
+"""The adaptive temporal soft mask, the paper's contribution (section 3.2, Eq. 4 to 12).
+
+Each equation is a pure function of tokens ``(B, n_t, n_s, D)``; :class:`TemporalSoftMask` holds the two learned parts, the
+gate's MLP θ (Eq. 6) and the projection f (Eq. 9). Where tokens have been excluded, ``kept`` (bool ``(B, n_t, n_s)``) says which
+ones remain; an excluded token takes part in nothing and has weight 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adatosk.config import MIN_TEMPERATURE, Distance, Semantic, SoftmaxAxis, SoftMaskConfig, check_exclusion
+
+# Dimensions of (B, n_t, n_s, D) that Eq. 7's softmax runs over.
+_AXES: dict[str, tuple[int, ...]] = {"clip": (1, 2), "token": (2,), "time": (1,), "channel": (3,)}
+
+
+@dataclass(frozen=True)
+class SoftMask:
+    """What the soft mask did with a batch.
+
+    Attributes:
+        weights: S (Eq. 12), ``(B, n_t, n_s, D)``, or D = 1 without class-agnostic part; 0 on excluded tokens.
+        agnostic: S^agnostic (Eq. 7), ``(B, n_t, n_s, D)``, mean 1 over the softmax's axis; ``None`` if off.
+        semantic: S^semantic (Eq. 11), ``(B, n_t, n_s)`` in [0, 1]; ``None`` if off.
+        scores: M (Eq. 8, 9), ``(B, n_t, n_s)``, summing to 1 over each frame; ``None`` if not computed.
+        kept: bool ``(B, n_t, n_s)``, tokens not excluded.
+        active: bool ``(B, n_t)``, the active frames (Eq. 5); ``None`` without class-agnostic part.
+    """
+
+    weights: Tensor
+    agnostic: Tensor | None
+    semantic: Tensor | None
+    scores: Tensor | None
+    kept: Tensor
+    active: Tensor | None
+
+
+def all_kept(tokens: Tensor) -> Tensor:
+    """bool ``(B, n_t, n_s)`` of True: nothing excluded."""
+    return torch.ones(tokens.shape[:3], dtype=torch.bool, device=tokens.device)
+
+
+def frame_means(tokens: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Mean token of each frame, X_t^vis of Eq. 4: ``(B, n_t, n_s, D)`` to ``(B, n_t, D)``."""
+    if kept is None:
+        return tokens.mean(dim=2)
+    weight = kept.unsqueeze(-1).to(tokens.dtype)
+    return (tokens * weight).sum(dim=2) / weight.sum(dim=2)
+
+
+def _distances(before: Tensor, after: Tensor, distance: str) -> Tensor:
+    if distance == "l1":
+        return (after - before).abs().sum(dim=-1)
+    if distance == "l2":
+        return torch.linalg.vector_norm(after - before, dim=-1)
+    return 1 - F.cosine_similarity(before, after, dim=-1)
+
+
+def frame_differences(
+    tokens: Tensor,
+    distance: Distance = "l1",
+    kept: Tensor | None = None,
+    classify: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """τ(t-1, t) between the means of neighbouring frames (Eq. 4; the distances of Table 4).
+
+    Args:
+        tokens: ``(B, n_t, n_s, D)``.
+        distance: ``l1``, ``l2``, ``cosine`` (1 - cosine similarity), or ``classification``: the total variation between the
+            class probabilities of the two frames, each scored alone.
+        kept: tokens that count, all by default.
+        classify: maps frame means ``(B, n_t, D)`` to logits; needed for ``classification``.
+
+    Returns:
+        ``(B, n_t - 1)``, not negative.
+    """
+    means = frame_means(tokens, kept)
+    if distance == "classification":
+        if classify is None:
+            raise ValueError("distance 'classification' needs the classification head")
+        probabilities = classify(means).softmax(dim=-1)
+        return _distances(probabilities[:, :-1], probabilities[:, 1:], "l1") / 2
+    if distance not in ("l1", "l2", "cosine"):
+        raise ValueError(f"unknown distance '{distance}': choose l1, l2, cosine or classification")
+    return _distances(means[:, :-1], means[:, 1:], distance)
+
+
+def active_frames(differences: Tensor, k: int) -> Tensor:
+    """Mark the second frame of each of the top-K pairs (Eq. 5): ``(B, n_t - 1)`` to bool ``(B, n_t)`` with K True a row."""
+    pairs = differences.shape[1]
+    if not 1 <= k <= pairs:
+        raise ValueError(f"top_k={k} must lie between 1 and the {pairs} frame differences")
+    active = torch.zeros(differences.shape[0], pairs + 1, dtype=torch.bool, device=differences.device)
+    return active.scatter(1, differences.topk(k, dim=1).indices + 1, True)
+
+
+class ChannelGate(nn.Module):
+    """Channel-wise interaction unit (Eq. 6): softmax_D(θ(x)) ⊗ x + x on frame means ``(B, n_t, D)``.
+
+    Over D channels the softmax's weights average 1/D, so as written (``literal``) the unit changes a frame by 0.1 % at
+    D = 768; ``mean_one`` multiplies the weights by D.
+    """
+
+    def __init__(self, width: int, reduction: int = 16, mean_one: bool = True):
+        super().__init__()
+        self.fc1 = nn.Linear(width, width // reduction)
+        self.fc2 = nn.Linear(width // reduction, width)
+        self.scale = width if mean_one else 1
+
+    def forward(self, frames: Tensor) -> Tensor:
+        weights = self.fc2(F.relu(self.fc1(frames))).softmax(dim=-1) * self.scale
+        return weights * frames + frames
+
+
+def _softmax_mean_one(logits: Tensor, axis: SoftmaxAxis, kept: Tensor) -> Tensor:
+    """Softmax over ``axis`` among the kept entries, scaled so that their mean along it is 1."""
+    if axis not in _AXES:
+        raise ValueError(f"unknown softmax axis '{axis}': choose {', '.join(_AXES)}")
+    dims, mask = _AXES[axis], kept.unsqueeze(-1)
+    logits = logits.masked_fill(~mask, -torch.inf) if axis != "channel" else logits
+    # A position that has left in every frame (axis 'time') leaves only -inf: its weights are set to 0 below.
+    highest = logits.amax(dim=dims, keepdim=True).detach().clamp_min(torch.finfo(logits.dtype).min)
+    powers = (logits - highest).exp()
+    total = powers.sum(dim=dims, keepdim=True)
+    count = mask.expand_as(logits).sum(dim=dims, keepdim=True) if axis != "channel" else logits.shape[-1]
+    return (powers / total.clamp_min(torch.finfo(logits.dtype).tiny) * count).masked_fill(~mask, 0.0)
+
+
+def _agnostic(tokens, gate, k, distance, axis, kept, classify) -> tuple[Tensor, Tensor]:
+    kept = all_kept(tokens) if kept is None else kept
+    with torch.no_grad():  # ranking has no gradient
+        active = active_frames(frame_differences(tokens, distance, kept, classify), k)
+    means = frame_means(tokens, kept)
+    # Inactive frames take part with their plain mean, so that every frame has a mask.
+    enhanced = torch.where(active.unsqueeze(-1), gate(means), means)
+    return _softmax_mean_one(tokens * enhanced.unsqueeze(2), axis, kept), active
+
+
+def class_agnostic_mask(
+    tokens: Tensor,
+    gate: Callable[[Tensor], Tensor],
+    k: int,
+    distance: Distance = "l1",
+    axis: SoftmaxAxis = "clip",
+    kept: Tensor | None = None,
+    classify: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """S^agnostic = softmax(X ⊙ X̃ᵀ), which lifts the moments where the face changes (Eq. 4 to 7).
+
+    Args:
+        tokens: ``(B, n_t, n_s, D)``.
+        gate: Eq. 6 on frame means, ``(B, n_t, D)`` to the same; applied to the K active frames.
+        k: number of active frames.
+        distance: see :func:`frame_differences`.
+        axis: what the softmax runs over: ``clip`` (all visible tokens, per channel), ``token`` (within a frame), ``time``
+            or ``channel`` (the last axis, as Eq. 7 reads literally).
+        kept: tokens that count, all by default.
+        classify: see :func:`frame_differences`.
+
+    Returns:
+        ``(B, n_t, n_s, D)``, not negative, mean 1 along the axis, 0 on excluded tokens.
+    """
+    return _agnostic(tokens, gate, k, distance, axis, kept, classify)[0]
+
+
+def accumulate_scores(
+    tokens: Tensor, project: Callable[[Tensor], Tensor], excluded_per_step: int, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Pass redundancy from frame to frame as a Markov chain and exclude the most redundant tokens (Eq. 8, 9).
+
+    M_1 is uniform, so it ranks nothing: the first e to leave are those that the whole of M_1 is passed to most. At each later step the e kept tokens with the highest M leave, for the rest of the clip; M' is M over those that
+    stay, renormalised to 1; M_{t+1} = P M' with P[i, j] the softmax over the tokens i of frame t+1 of
+    cos(f(x_{t+1, i}), f(x_{t, j})) / temperature.
+
+    Args:
+        tokens: ``(B, n_t, n_s, D)``.
+        project: f, from D channels to any number.
+        excluded_per_step: e, tokens that leave per tubelet step; e·n_t < n_s.
+        temperature: τ, at least 0.025.
+
+    Returns:
+        scores M ``(B, n_t, n_s)``, each frame's kept ones sum to 1, the excluded ones are 0; and kept, bool of that shape, with
+        n_s - e·j True at step j = 0 … n_t - 1.
+    """
+    check_exclusion(excluded_per_step, tokens.shape[1], tokens.shape[2])
+    if temperature < MIN_TEMPERATURE:
+        raise ValueError(f"temperature={temperature} overflows float32: at least {MIN_TEMPERATURE}")
+    projected = project(tokens)
+    # Half precision would let the chain's sums drift from 1.
+    features = F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=-1)
+    with torch.autocast(tokens.device.type, enabled=False):
+        return _markov_chain(features, excluded_per_step, temperature)
+
+
+def _markov_chain(features: Tensor, excluded_per_step: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """The recurrence of :func:`accumulate_scores` on unit features ``(B, n_t, n_s, F)``."""
+    batch, steps, count, _ = features.shape
+    # All affinities in one product, so that the chain is a few small ones. [b, t, i, j]: token i of frame t+1, j of frame t.
+    affinity = ((features[:, 1:] @ features[:, :-1].transpose(-1, -2) - 1) / temperature).exp()
+    keep = torch.ones(batch, count, dtype=torch.bool, device=features.device)
+    score = torch.full((batch, count), 1 / count, dtype=features.dtype, device=features.device)
+    scores, kept = [score], [keep]
+    for step in range(steps - 1):
+        if excluded_per_step:
+            rank_by = score if step else _transfer(affinity[:, 0], score, keep)
+            # A stable sort, so that equal scores leave in the same order on every device.
+            order = rank_by.detach().masked_fill(~keep, -1).argsort(dim=1, descending=True, stable=True)
+            keep = keep.scatter(1, order[:, :excluded_per_step], False)
+        score = _transfer(affinity[:, step], score, keep)
+        scores.append(score)
+        kept.append(keep)
+    return torch.stack(scores, dim=1), torch.stack(kept, dim=1)
+
+
+def _transfer(affinity: Tensor, score: Tensor, keep: Tensor) -> Tensor:
+    """P M' over the tokens to keep: affinities ``(B, n_s, n_s)``, M ``(B, n_s)`` of frame t to M of frame t + 1."""
+    stays = keep.to(score.dtype)
+    passed = score * stays
+    passed = passed / passed.sum(dim=1, keepdim=True)
+    # Column j of P sums to 1 over the tokens that frame t+1 still has; dividing M' by the column's sum saves forming P.
+    column_sums = torch.einsum("bi,bij->bj", stays, affinity)
+    return stays * torch.einsum("bij,bj->bi", affinity, passed / column_sums)
+
+
+def semantic_scores(tokens: Tensor) -> Tensor:
+    """Activated attention map A, the sum over channels of absolute activations (Eq. 10): ``(B, n_t, n_s)``, not negative."""
+    return tokens.abs().sum(dim=-1)
+
+
+def class_semantic_mask(tokens: Tensor, scores: Tensor | None, kept: Tensor, use: Semantic = "A+M") -> Tensor:
+    """S^semantic = A (1 - M), min-max normalised over the kept tokens of each clip (Eq. 11).
+
+    Args:
+        tokens: ``(B, n_t, n_s, D)``.
+        scores: M ``(B, n_t, n_s)``; may be ``None`` for ``use="A"``.
+        kept: bool ``(B, n_t, n_s)``.
+        use: both scores, or one alone (Table 3).
+
+    Returns:
+        ``(B, n_t, n_s)`` in [0, 1], 0 on excluded tokens; all kept ones are 1 where they do not differ.
+    """
+    if use not in ("A+M", "M", "A"):
+        raise ValueError(f"unknown semantic scores '{use}': choose A+M, M or A")
+    if use != "A" and scores is None:
+        raise ValueError(f"semantic scores '{use}' need the accumulative score M")
+    value = torch.ones_like(tokens[..., 0]) if use == "M" else semantic_scores(tokens)
+    value = value if use == "A" else value * (1 - scores)
+    low = value.masked_fill(~kept, torch.inf).amin(dim=(1, 2), keepdim=True)
+    high = value.masked_fill(~kept, -torch.inf).amax(dim=(1, 2), keepdim=True)
+    spread = high - low
+    scaled = torch.where(spread > 0, (value - low) / spread.clamp_min(torch.finfo(value.dtype).tiny), 1.0)
+    return scaled.masked_fill(~kept, 0.0)
+
+
+class TemporalSoftMask(nn.Module):
+    """The final mask S = S^agnostic ⊙ S^semantic (Eq. 12) with its learned parts.
+
+    Args:
+        width: D.
+        config: which parts, and how each open reading is read.
+        classify: maps frame means ``(B, n_t, D)`` to logits, for ``distance="classification"``.
+    """
+
+    def __init__(self, width: int, config: SoftMaskConfig, classify: Callable[[Tensor], Tensor] | None = None):
+        super().__init__()
+        self.config = config
+        self.gate = ChannelGate(width, config.gate_reduction, config.gate == "mean_one") if config.agnostic else None
+        self.project = nn.Linear(width, width) if config.accumulates else None
+        # In a tuple, so that the head is not registered a second time as a part of the mask.
+        self._classify = (classify,)
+
+    def score(self, tokens: Tensor) -> tuple[Tensor | None, Tensor]:
+        """M and the kept tokens (Eq. 8, 9); ``(None, all True)`` when M is not used."""
+        if self.project is None:
+            return None, all_kept(tokens)
+        return accumulate_scores(tokens, self.project, self.config.excluded_per_step, self.config.temperature)
+
+    def forward(self, tokens: Tensor, scored: tuple[Tensor | None, Tensor] | None = None) -> SoftMask:
+        """Mask the encoder's output ``(B, n_t, n_s, D)``; ``scored`` is M and kept when they were found at an earlier block."""
+        config = self.config
+        scores, kept = self.score(tokens) if scored is None else scored
+        weights, agnostic, active, semantic = kept.unsqueeze(-1).to(tokens.dtype), None, None, None
+        if self.gate is not None:
+            agnostic, active = _agnostic(
+                tokens, self.gate, config.top_k, config.distance, config.axis, kept, self._classify[0]
+            )
+            weights = agnostic
+        if config.semantic != "none":
+            semantic = class_semantic_mask(tokens, scores, kept, config.semantic)
+            weights = weights * semantic.unsqueeze(-1)
+        return SoftMask(weights, agnostic, semantic, scores, kept, active)

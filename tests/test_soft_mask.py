@@ -1,0 +1,210 @@
+import naive
+import pytest
+import torch
+from torch import nn
+
+from adatosk.config import SoftMaskConfig
+from adatosk.soft_mask import (
+    ChannelGate,
+    TemporalSoftMask,
+    accumulate_scores,
+    active_frames,
+    class_agnostic_mask,
+    class_semantic_mask,
+    frame_differences,
+    semantic_scores,
+)
+
+SIZES = [(2, 4, 5, 6, 1), (1, 3, 9, 4, 2), (3, 6, 13, 8, 2), (2, 5, 4, 16, 0)]  # B, n_t, n_s, D, e
+AXES = ["clip", "token", "time", "channel"]
+
+
+def random_tokens(batch, steps, count, width, seed=0):
+    return torch.randn(batch, steps, count, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def make_gate(width, mean_one=True):
+    torch.manual_seed(1)
+    return ChannelGate(width, 2, mean_one).double()
+
+
+def make_projection(width):
+    torch.manual_seed(2)
+    return nn.Linear(width, width).double()
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, torch.as_tensor(expected, dtype=found.dtype), rtol=1e-9, atol=1e-12)
+
+
+def layer(linear):
+    return list(zip(linear.weight.tolist(), linear.bias.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2", "cosine"])
+@pytest.mark.parametrize("size", SIZES)
+def test_frame_differences_equal_the_loop(size, distance):
+    *shape, _ = size
+    tokens = random_tokens(*shape)
+    kept = torch.rand(tokens.shape[:3], generator=torch.Generator().manual_seed(5)) < 0.7
+    kept[:, :, 0] = True
+    expected = []
+    for clip, keep in zip(tokens.tolist(), kept.tolist(), strict=True):
+        means = [naive.mean_token(frame, row) for frame, row in zip(clip, keep, strict=True)]
+        expected.append([naive.distance(a, b, distance) for a, b in zip(means[:-1], means[1:], strict=True)])
+    close(frame_differences(tokens, distance, kept), expected)
+
+
+def test_classification_distance_is_the_total_variation_of_class_scores():
+    tokens, head = random_tokens(2, 4, 5, 6), nn.Linear(6, 3).double()
+    found = frame_differences(tokens, "classification", classify=head)
+    probabilities = head(tokens.mean(dim=2)).softmax(dim=-1)
+    for t in range(3):
+        close(found[:, t], 0.5 * (probabilities[:, t] - probabilities[:, t + 1]).abs().sum(dim=1))
+    assert (found <= 1).all()
+
+
+def test_active_frames_are_the_second_of_each_top_pair():
+    differences = torch.tensor([[0.1, 0.9, 0.3, 0.5], [4.0, 3.0, 2.0, 1.0]])
+    expected = [naive.active(row, 2) for row in differences.tolist()]
+    assert active_frames(differences, 2).tolist() == expected == [[0, 0, 1, 0, 1], [0, 1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("mean_one", [True, False])
+def test_gate_equals_the_loop(mean_one):
+    gate, frames = make_gate(8, mean_one), random_tokens(1, 2, 3, 8)[0, :, 0]
+    expected = [naive.gate(row, layer(gate.fc1), layer(gate.fc2), 8 if mean_one else 1) for row in frames.tolist()]
+    close(gate(frames), expected)
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("size", SIZES)
+def test_agnostic_mask_equals_the_loop(size, axis):
+    *shape, excluded = size
+    tokens, gate = random_tokens(*shape), make_gate(shape[-1])
+    _, kept = accumulate_scores(tokens, make_projection(shape[-1]), excluded, 0.1)
+    found = class_agnostic_mask(tokens, gate, 2, "l1", axis, kept)
+    fc1, fc2, scale = layer(gate.fc1), layer(gate.fc2), gate.scale
+    for clip, keep, mask in zip(tokens.tolist(), kept.tolist(), found, strict=True):
+        means = [naive.mean_token(frame, row) for frame, row in zip(clip, keep, strict=True)]
+        pairs = zip(means[:-1], means[1:], strict=True)
+        is_active = naive.active([naive.distance(a, b, "l1") for a, b in pairs], 2)
+        enhanced = [naive.gate(m, fc1, fc2, scale) if on else m for m, on in zip(means, is_active, strict=True)]
+        close(mask, naive.agnostic(clip, keep, enhanced, axis))
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_agnostic_weights_average_one_along_their_axis(axis):
+    tokens = random_tokens(2, 4, 5, 6)
+    mask = class_agnostic_mask(tokens, make_gate(6), 2, axis=axis)
+    dims = {"clip": (1, 2), "token": 2, "time": 1, "channel": 3}[axis]
+    close(mask.mean(dim=dims), torch.ones_like(mask.mean(dim=dims)))
+    assert (mask >= 0).all()
+
+
+@pytest.mark.parametrize("temperature", [0.025, 0.1, 1.0])
+@pytest.mark.parametrize("size", SIZES)
+def test_accumulated_scores_equal_the_loop(size, temperature):
+    *shape, excluded = size
+    tokens, project = random_tokens(*shape), make_projection(shape[-1])
+    scores, kept = accumulate_scores(tokens, project, excluded, temperature)
+    for clip, score, keep in zip(project(tokens).tolist(), scores, kept, strict=True):
+        expected_scores, expected_kept = naive.accumulate(clip, excluded, temperature)
+        close(score, expected_scores)
+        assert keep.tolist() == expected_kept
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scores_sum_to_one_and_tokens_leave_in_tubes(dtype):
+    tokens = random_tokens(4, 8, 58, 32).to(dtype)
+    scores, kept = accumulate_scores(tokens, make_projection(32).to(dtype), 4, 0.1)
+    torch.testing.assert_close(scores.sum(dim=-1), torch.ones(4, 8, dtype=dtype))
+    assert (scores >= 0).all()
+    assert (scores[~kept] == 0).all()
+    assert kept.sum(dim=-1).tolist() == [[58 - 4 * step for step in range(8)]] * 4
+    assert not (kept[:, 1:] & ~kept[:, :-1]).any(), "a token that left came back"
+
+
+def test_scores_stay_normalised_under_bf16_autocast():
+    tokens, project = random_tokens(2, 8, 20, 16).float(), make_projection(16).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        scores, _ = accumulate_scores(tokens, project, 2, 0.1)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores.sum(dim=-1), torch.ones(2, 8))
+
+
+def test_identical_frames_raise_the_score_of_the_repeated_token():
+    """A token that looks like many of its neighbours gathers more redundancy than one that looks like none."""
+    common = torch.zeros(1, 4, 6, 4, dtype=torch.float64)
+    common[..., :5, 0] = 1
+    common[..., 5, 1] = 1
+    scores, _ = accumulate_scores(common, nn.Identity(), 0, 0.1)
+    assert (scores[0, 1:, 0] > scores[0, 1:, 5] * 0.99).all()
+    torch.testing.assert_close(scores[0, 1, :5], scores[0, 1, 0].expand(5))
+
+
+@pytest.mark.parametrize("use", ["A+M", "M", "A"])
+@pytest.mark.parametrize("size", SIZES)
+def test_semantic_mask_equals_the_loop(size, use):
+    *shape, excluded = size
+    tokens = random_tokens(*shape)
+    scores, kept = accumulate_scores(tokens, make_projection(shape[-1]), excluded, 0.1)
+    found = class_semantic_mask(tokens, scores, kept, use)
+    expected = [
+        naive.semantic(*clip, use) for clip in zip(tokens.tolist(), scores.tolist(), kept.tolist(), strict=True)
+    ]
+    close(found, expected)
+    assert found.min() == 0
+    assert found.max() == 1
+    close(semantic_scores(tokens), [[[sum(map(abs, x)) for x in f] for f in clip] for clip in tokens.tolist()])
+
+
+def test_semantic_mask_of_equal_tokens_is_one():
+    tokens, kept = torch.ones(2, 3, 4, 5), torch.ones(2, 3, 4, dtype=torch.bool)
+    assert (class_semantic_mask(tokens, None, kept, "A") == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("agnostic", "semantic"), [(True, "A+M"), (True, "none"), (False, "A+M"), (False, "M"), (False, "A"), (True, "A")]
+)
+def test_final_mask_is_the_product_of_its_parts(agnostic, semantic):
+    config = SoftMaskConfig(
+        agnostic=agnostic, semantic=semantic, excluded_per_step=int("M" in semantic), gate_reduction=2, top_k=2
+    )
+    mask = TemporalSoftMask(6, config).double()(random_tokens(2, 4, 7, 6))
+    expected = torch.ones(2, 4, 7, 1, dtype=torch.float64)
+    if agnostic:
+        expected = expected * mask.agnostic
+    if semantic != "none":
+        expected = expected * mask.semantic.unsqueeze(-1)
+    close(mask.weights, expected)
+    assert (mask.weights[~mask.kept] == 0).all()
+    assert (mask.active is None) == (not agnostic)
+
+
+def test_gradients_reach_gate_and_projection_and_match_finite_differences():
+    config = SoftMaskConfig(excluded_per_step=1, gate_reduction=2, top_k=2)
+    torch.manual_seed(0)
+    module = TemporalSoftMask(4, config).double()
+    tokens = random_tokens(1, 3, 5, 4).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: module(x).weights, tokens, atol=1e-6)
+    module(tokens).weights.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: frame_differences(x, "l3"), "unknown distance 'l3'"),
+        (lambda x: frame_differences(x, "classification"), "needs the classification head"),
+        (lambda x: active_frames(frame_differences(x), 4), "top_k=4 must lie between 1 and the 3"),
+        (lambda x: class_agnostic_mask(x, lambda m: m, 2, axis="frame"), "unknown softmax axis 'frame'"),
+        (lambda x: accumulate_scores(x, lambda m: m, 2, 0.1), "at most excluded_per_step=1"),
+        (lambda x: accumulate_scores(x, lambda m: m, 1, 0.001), "at least 0.025"),
+        (lambda x: class_semantic_mask(x, None, torch.ones(2, 4, 5).bool(), "M"), "need the accumulative score M"),
+        (lambda x: class_semantic_mask(x, None, torch.ones(2, 4, 5).bool(), "B"), "unknown semantic scores 'B'"),
+    ],
+)
+def test_impossible_options_raise_an_error_that_says_the_limit(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(random_tokens(2, 4, 5, 6))
