@@ -1,0 +1,258 @@
+"""The embedded benchmark: rendered clips of facial expressions whose key moments and moving regions are known.
+
+Each clip shows one person (:mod:`adatosk.faces`) whose expression rises (onset), holds (apex) and falls (offset)
+somewhere inside the clip, beside a weak second expression, head motion, blinks, talking and sensor noise
+(:mod:`adatosk.clip_script`). Clips are written as H.264 files, so they are read like any other video.
+"""
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from adatosk import faces
+from adatosk.action_units import AU_REGIONS, CLASS_UNITS, REGIONS, UNIT_NAMES, moving_regions
+from adatosk.clip_script import (
+    BENCHMARKS,
+    BenchmarkConfig,
+    ClipScript,
+    Phases,
+    Split,
+    clip_generator,
+    clip_headline,
+    clip_id,
+    sample_script,
+)
+from adatosk.manifests import Manifest
+
+__all__ = [
+    "AU_REGIONS",
+    "BENCHMARKS",
+    "CLASS_UNITS",
+    "BenchmarkConfig",
+    "ClipScript",
+    "GroundTruth",
+    "build_manifest",
+    "clip_id",
+    "encode",
+    "ground_truth",
+    "load_truth",
+    "moving_regions",
+    "render",
+    "sample_identity",
+    "sample_script",
+    "write_benchmark",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """What is known about one clip of T frames.
+
+    Attributes:
+        onset, apex_start, apex_end, offset: frames of the expression; all -1 in a neutral clip, which has none.
+        action_units: ``(T, 15)`` float32, the expression alone, 0 outside onset .. offset; order as ``unit_names``.
+        distraction: ``(T, 15)`` float32, the second, weak expression.
+        blink, talk: ``(T,)`` float32 in [0, 1].
+        regions: ``(T, 7, 4)`` float32, boxes x0, y0, x1, y1 in [0, 1] in the order of ``region_names``.
+        unit_names, region_names: names of the columns.
+    """
+
+    onset: int
+    apex_start: int
+    apex_end: int
+    offset: int
+    action_units: np.ndarray
+    distraction: np.ndarray
+    blink: np.ndarray
+    talk: np.ndarray
+    regions: np.ndarray
+    unit_names: tuple[str, ...] = UNIT_NAMES
+    region_names: tuple[str, ...] = REGIONS
+
+    @cached_property
+    def active(self) -> np.ndarray:
+        """Frames in which the expression shows, bool ``(T,)``."""
+        return self.action_units.max(1) > 0
+
+
+def render(script: ClipScript, config: BenchmarkConfig) -> np.ndarray:
+    """Frames of a clip, RGB uint8 ``(T, H, W, 3)``."""
+    identity = sample_identity(config, script.identity)
+    rng = clip_generator(config, script.split, script.index, 2)
+    scene = faces.Scene(_background(config, rng), *script.light)
+    frames = faces.draw_faces(identity, script.motion, scene)
+    return _add_noise(frames, config.noise, rng) if config.noise else frames
+
+
+def sample_identity(config: BenchmarkConfig, number: int) -> faces.Identity:
+    """The person with this number; train has numbers below ``train_identities``, test those after."""
+    return faces.sample_identity(clip_generator(config, "identity", number), config.identity_spread)
+
+
+def _background(config: BenchmarkConfig, rng: np.random.Generator) -> np.ndarray:
+    """A blurred wall, uint8 ``(2S, 2S, 3)``."""
+    grey = rng.uniform(70, 190) + config.clutter * rng.uniform(-60, 60, (5, 5, 1))
+    coarse = grey + rng.uniform(-25, 25, 3) + config.clutter * rng.uniform(-40, 40, (5, 5, 3))
+    side = faces.SUPERSAMPLE * config.size
+    wall = cv2.resize(coarse.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+    return wall.clip(0, 255).astype(np.uint8)
+
+
+def _add_noise(frames: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    size = frames.shape[1]
+    # One large tile, cut at a random place for each frame, looks like fresh noise at a fraction of its cost.
+    tile = np.round(sigma * rng.standard_normal((2 * size, 2 * size, 3), np.float32)).astype(np.int16)
+    noisy = np.empty_like(frames)
+    for frame, out, (top, left) in zip(frames, noisy, rng.integers(0, size, (len(frames), 2)), strict=True):
+        out[:] = (frame + tile[top : top + size, left : left + size]).clip(0, 255)
+    return noisy
+
+
+def ground_truth(script: ClipScript, config: BenchmarkConfig) -> GroundTruth:
+    """What is known about a clip."""
+    phases = script.phases or Phases(-1, (-1, -1), -1)
+    return GroundTruth(
+        onset=phases.onset,
+        apex_start=phases.apex[0],
+        apex_end=phases.apex[1],
+        offset=phases.offset,
+        action_units=script.expression.astype(np.float32),
+        distraction=script.distraction.astype(np.float32),
+        blink=script.motion.blink.astype(np.float32),
+        talk=script.motion.talk.astype(np.float32),
+        regions=faces.region_boxes(sample_identity(config, script.identity), script.motion.pose),
+    )
+
+
+def build_manifest(config: BenchmarkConfig) -> Manifest:
+    """The manifest of a benchmark, without rendering anything."""
+    rows = []
+    for split, index in _clips(config):
+        label, identity, frames = clip_headline(config, split, index)
+        name = clip_id(config, split, index)
+        rows.append((f"videos/{name}.mp4", name, label, pd.NA, split, frames, f"person_{identity:04d}"))
+    clips = pd.DataFrame(rows, columns=["path", "id", "label", "fold", "split", "frames", "subject"])
+    return Manifest(config.name, config.version, config.classes, clips.astype({"fold": "Int64"}))
+
+
+def _clips(config: BenchmarkConfig) -> list[tuple[Split, int]]:
+    return [(split, index) for split in ("train", "test") for index in range(config.count(split))]
+
+
+def write_benchmark(
+    config: BenchmarkConfig, root: str | Path, workers: int | None = None, progress: bool = True
+) -> Manifest:
+    """Render a benchmark: ``videos/<id>.mp4``, ``truth/<id>.npz``, ``benchmark.json``, ``manifest.csv`` under ``root``.
+
+    Clips that are already there are kept, so an interrupted call is taken up by the next. One call at a time may write
+    to a folder. With several workers a script has to guard its entry with ``if __name__ == "__main__":``.
+
+    Args:
+        workers: number of processes; all cores by default, and 1 renders in this process.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: ``root`` holds another benchmark.
+    """
+    root = Path(root)
+    _claim(config, root)
+    missing = [key for key in _clips(config) if not _video_path(root, clip_id(config, *key)).is_file()]
+    # A process takes a second to start: it has to have something to do.
+    workers = min(workers or os.cpu_count() or 1, 1 + len(missing) // 16)
+    bar = tqdm(total=len(missing), desc=f"rendering {config.name}", unit="clip", disable=not progress or not missing)
+    with bar, _mapper(workers) as mapper:
+        for _ in mapper(partial(_write_clip, config, root), missing):
+            bar.update()
+    manifest = build_manifest(config)
+    manifest.save(root / "manifest.csv")
+    return manifest
+
+
+@contextmanager
+def _mapper(workers: int):
+    """A ``map`` over this process or over several."""
+    if workers == 1:
+        yield map
+        return
+    # spawn: a fork of a process that runs threads (PyTorch's, OpenCV's) may hang.
+    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+        yield partial(pool.map, chunksize=8)
+
+
+def _claim(config: BenchmarkConfig, root: Path) -> None:
+    """Write ``benchmark.json``, or compare with the one that is there."""
+    path = root / "benchmark.json"
+    if path.is_file():
+        found = json.loads(path.read_text()).get("digest")
+        if found != config.digest:
+            raise ValueError(
+                f"{root} holds another benchmark (digest {found}, this is {config.digest}): give another folder, "
+                "or delete this one"
+            )
+    for folder in ("videos", "truth"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"digest": config.digest, "config": config.model_dump(mode="json")}, indent=1)
+    _replace(path, lambda part: part.write_text(text + "\n"))
+
+
+def _replace(path: Path, write) -> None:
+    """Write a file under another name and move it in place, so that a file that exists is complete."""
+    part = path.with_name(path.name + ".part")
+    write(part)
+    part.replace(path)
+
+
+def _video_path(root: Path, name: str) -> Path:
+    return root / "videos" / f"{name}.mp4"
+
+
+def _write_clip(config: BenchmarkConfig, root: Path, key: tuple[Split, int]) -> None:
+    script = sample_script(config, *key)
+    truth = ground_truth(script, config)
+    values = {field.name: getattr(truth, field.name) for field in fields(truth)}
+    # The truth comes first: a clip counts as complete when its video is there.
+    _replace(root / "truth" / f"{script.id}.npz", lambda part: _save_npz(part, values))
+    _replace(_video_path(root, script.id), lambda part: encode(render(script, config), part, config.fps, config.crf))
+
+
+def _save_npz(path: Path, values: dict) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(file, **values)
+
+
+def encode(frames: np.ndarray, path: str | Path, fps: int = 25, crf: int = 18) -> None:
+    """Write RGB frames uint8 ``(T, H, W, 3)``, H and W even, as an H.264 video."""
+    with av.open(str(path), "w", format="mp4") as container:
+        # One thread: x264's result depends on their number, and clips are rendered side by side anyway.
+        options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def load_truth(root: str | Path, name: str) -> GroundTruth:
+    """Read the ground truth of one clip by its id; ``FileNotFoundError`` says how to make it."""
+    path = Path(root) / "truth" / f"{name}.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no ground truth; adatosk.synthetic.write_benchmark makes it")
+    with np.load(path, allow_pickle=False) as stored:
+        values = {key: stored[key] for key in stored.files}
+    for key in ("onset", "apex_start", "apex_end", "offset"):
+        values[key] = int(values[key])
+    for key in ("unit_names", "region_names"):
+        values[key] = tuple(values[key].tolist())
+    return GroundTruth(**values)
