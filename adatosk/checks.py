@@ -1,0 +1,206 @@
+"""Whether every clip of a manifest can be trained on, before a run finds out after hours."""
+
+import hashlib
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adatosk.manifests import Manifest, ManifestError, resolve
+from adatosk.parallel import in_chunks, side_by_side
+from adatosk.video import VideoError, count_frames, image_paths, is_whole_image, read_frames
+
+COLUMNS = ("id", "problem", "frames", "width", "height", "bytes", "digest", "stamp")
+NUMBERS = ("frames", "width", "height", "bytes")
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What :func:`check` found.
+
+    Attributes:
+        name: of the manifest.
+        table: one row a clip, in the manifest's order: ``id``, ``problem`` (empty if fine), ``frames``, ``width``,
+            ``height``, ``bytes`` (``Int64``, NA where unknown), ``digest`` of the content and ``stamp`` (the source's
+            size and time).
+    """
+
+    name: str
+    table: pd.DataFrame
+
+    @property
+    def broken(self) -> pd.DataFrame:
+        """The rows with a problem."""
+        return self.table[self.table["problem"] != ""]
+
+    @property
+    def statistics(self) -> pd.DataFrame:
+        """Count, mean, spread and quartiles of frames, width, height and bytes over the clips that are fine."""
+        fine = self.table[self.table["problem"] == ""]
+        return fine[list(NUMBERS)].astype("float64").describe()
+
+    def complete(self, manifest: Manifest) -> Manifest:
+        """The manifest with its columns ``frames``, ``bytes`` and ``digest`` filled in as found."""
+        found = (
+            self.table.set_index("id").loc[manifest.clips["id"], ["frames", "bytes", "digest"]].reset_index(drop=True)
+        )
+        return replace(manifest, clips=manifest.clips.assign(**found))
+
+    def raise_if_broken(self, exclusions: Collection[str] = ()) -> None:
+        """Refuse to go on with broken clips other than those in ``exclusions``; names the first ten.
+
+        Raises:
+            ManifestError: some remain.
+        """
+        broken = self.broken[~self.broken["id"].isin(list(exclusions))]
+        if broken.empty:
+            return
+        listed = "\n".join(f"  {row.id}: {row.problem}" for row in broken.head(10).itertuples())
+        more = f"\n  … and {len(broken) - 10} more" if len(broken) > 10 else ""
+        raise ManifestError(
+            f"{len(broken)} of {len(self.table)} clips of '{self.name}' are broken:\n{listed}{more}\n"
+            "Repair them and check again, or leave them out on purpose by listing their ids under the data "
+            f"configuration's exclusions, such as exclusions={broken['id'].head(3).tolist()}."
+        )
+
+
+def check(
+    manifest: Manifest,
+    root: str | Path,
+    workers: int | None = None,
+    progress: bool = True,
+    report: str | Path | None = None,
+) -> Report:
+    """Look at every clip of ``manifest`` under ``root``.
+
+    A clip is fine when it lies under the root, opens, has all the frames that its container and the manifest state, its
+    first, middle and last frame decode (of a folder, every image is whole), and no earlier clip has the same content.
+
+    Args:
+        workers: threads; ``None`` takes one a core.
+        progress: show a bar.
+        report: a CSV that is written as clips are looked at. Where it exists, clips found fine there whose source has
+            not changed are not opened again, so a check that was cut off goes on.
+    """
+    clips = manifest.clips
+    found = _resume(Path(report), clips, Path(root)) if report is not None else _empty()
+    left = clips[~clips["id"].isin(found["id"])]
+    jobs = [
+        (row.id, row.path, None if pd.isna(row.frames) else int(row.frames)) for row in left.itertuples(index=False)
+    ]
+    chunks, rows = in_chunks(jobs), []
+    with side_by_side(workers, progress) as each:
+        for _, part in each(partial(_look_at, Path(root)), chunks, f"Checking {manifest.name}"):
+            rows += part
+            if report is not None:
+                _table(part).to_csv(report, mode="a", header=False, index=False)
+    table = _table([*found.itertuples(index=False, name=None), *rows]).set_index("id")
+    table = _name_duplicates(table.loc[clips["id"]].reset_index()[list(COLUMNS)], clips)
+    if report is not None:
+        _write(Path(report), table)
+    return Report(manifest.name, table)
+
+
+def _look_at(root: Path, jobs: Sequence[tuple[str, str, int | None]]) -> list[tuple]:
+    return [_look_at_clip(root, *job) for job in jobs]
+
+
+def _look_at_clip(root: Path, name: str, relative: str, stated: int | None) -> tuple:
+    """One row of the report."""
+    try:
+        path = resolve(root, relative)
+        frames = count_frames(path)
+        ends = read_frames(path, lambda length: np.unique([0, length // 2, length - 1]))
+        size, digest = _content(path)
+    except (VideoError, ManifestError, OSError) as error:
+        return (name, " ".join(str(error).split()), None, None, None, None, "", "")
+    problem = "" if stated in (None, frames) else f"{path}: {frames} frames, the manifest says {stated}"
+    return (name, problem, frames, ends.shape[2], ends.shape[1], size, digest, _stamp(path))
+
+
+def _content(path: Path) -> tuple[int, str]:
+    """Bytes and digest of a file, or of a folder's images, each of which has to be whole."""
+    digest, size = hashlib.blake2b(digest_size=16), 0
+    for part in image_paths(path) if path.is_dir() else [path]:
+        data = part.read_bytes()
+        if path.is_dir() and not is_whole_image(data):
+            raise VideoError(
+                f"{part}: not an image that can be read whole: extract the frames again, or exclude the clip"
+            )
+        digest.update(data)
+        size += len(data)
+    return size, digest.hexdigest()
+
+
+def _name_duplicates(table: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
+    """Give clips whose content an earlier clip has a problem, which says so when one trains and the other tests."""
+    table = table.copy()
+    member = clips["split"].where(clips["fold"].isna(), "fold " + clips["fold"].astype("string"))
+    first: dict[str, int] = {}
+    for row, (digest, problem) in enumerate(zip(table["digest"], table["problem"], strict=True)):
+        if not digest or problem:
+            continue
+        other = first.setdefault(digest, row)
+        if other != row:
+            same, leak = table["id"].iloc[other], member.iloc[other] != member.iloc[row]
+            text = f"the same content as clip '{same}'"
+            text += (
+                f", and they are in train and test at once ({member.iloc[other]}, {member.iloc[row]})" if leak else ""
+            )
+            table.loc[row, "problem"] = f"{clips['path'].iloc[row]}: {text}"
+    return table
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{0 if path.is_dir() else status.st_size}-{status.st_mtime_ns}"
+
+
+def _resume(report: Path, clips: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """Rows of an earlier report that still hold; the file is left with just these, ready to be added to."""
+    kept = _empty()
+    if report.is_file():
+        try:
+            old = pd.read_csv(report, dtype=str, keep_default_na=False, on_bad_lines="skip")
+        except pd.errors.EmptyDataError:
+            old = kept
+        if tuple(old.columns) != COLUMNS:
+            raise ManifestError(f"{report}: this file is not a report of a check: delete it, or name another")
+        old = old.drop_duplicates("id", keep="last").set_index("id")
+        stated = clips.set_index("id")["frames"].astype("string").fillna("")
+        paths = clips.set_index("id")["path"]
+        holds = [
+            name
+            for name in old.index
+            if name in paths.index and _holds(root / paths[name], stated[name], old.loc[name])
+        ]
+        kept = _table(old.loc[holds].reset_index()[list(COLUMNS)].itertuples(index=False, name=None))
+    report.parent.mkdir(parents=True, exist_ok=True)
+    _write(report, kept)
+    return kept
+
+
+def _holds(path: Path, stated: str, row: pd.Series) -> bool:
+    fine = row["problem"] == "" and row["stamp"] != "" and stated in ("", row["frames"])
+    return fine and path.exists() and _stamp(path) == row["stamp"]
+
+
+def _empty() -> pd.DataFrame:
+    return _table([])
+
+
+def _table(rows: Sequence[tuple]) -> pd.DataFrame:
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    for column in NUMBERS:
+        table[column] = pd.to_numeric(table[column]).astype("Int64")
+    return table
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    table.to_csv(temporary, index=False)
+    temporary.replace(path)

@@ -1,0 +1,161 @@
+"""A manifest's clips as training examples.
+
+What is drawn for a clip depends on the seed, the epoch and the clip's place only, so the number of loader processes
+changes nothing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from adatosk import seeds
+from adatosk.cache import CacheError, ClipCache, estimate_cache, open_cache
+from adatosk.config import DataConfig
+from adatosk.manifests import ManifestError, resolve
+from adatosk.parallel import available_cores
+from adatosk.transforms import eval_transform, train_transform
+from adatosk.video import frame_indices, last_start, read_frames
+
+__all__ = ["CacheError", "ClipCache", "ClipDataset", "estimate_cache", "make_loader", "normalise", "open_cache"]
+
+# The statistics that VideoMAE's checkpoints expect.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Up to this size a cached clip is ready sooner than another process could send it.
+SMALL_IMAGE = 64
+
+_ORDER, _CLIP = 1, 2  # Tell the draws of one seed and epoch apart.
+
+
+class ClipDataset(Dataset):
+    """Clips as ``{"video": uint8 (C, T, H, W), "label": int64 (), "index": int64 ()}``.
+
+    In training the first frame, the crop and the flip are drawn once a clip; otherwise the span is centred, the frame
+    resized, and nothing is drawn.
+    """
+
+    def __init__(
+        self,
+        clips: pd.DataFrame,
+        root: str | Path,
+        classes: tuple[str, ...],
+        frames: int,
+        image_size: int,
+        data: DataConfig,
+        train: bool,
+        seed: int,
+        cache: ClipCache | None = None,
+    ) -> None:
+        """
+        Args:
+            clips: rows of a manifest, as :meth:`Manifest.subset` gives them.
+            root: folder that their paths are relative to.
+            classes: names in the order of the model's logits.
+            frames, image_size: T and H = W of a clip.
+            data: stride, smallest crop and flip.
+            train: whether anything is drawn.
+            seed: of the draws.
+            cache: decoded clips; ``None`` decodes the files each time.
+
+        Raises:
+            ManifestError: a label that is none of ``classes``.
+        """
+        unknown = sorted(set(clips["label"]) - set(classes))
+        if unknown:
+            raise ManifestError(f"labels {', '.join(unknown)} are none of the model's classes {', '.join(classes)}")
+        self.ids, self.paths = list(clips["id"]), list(clips["path"])
+        self.labels = [classes.index(label) for label in clips["label"]]
+        self.root, self.cache = Path(root), cache
+        self.frames, self.image_size, self.stride = frames, image_size, data.stride
+        self.train, self.seed, self.epoch = train, seed, 0
+        self.transform = train_transform(image_size, data.min_crop, data.flip) if train else eval_transform(image_size)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew; it holds from the next pass over the loader, in its workers as well."""
+        self.epoch = epoch
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
+        """The clip at ``key``, a place or (epoch, place)."""
+        epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
+        generator = seeds.generator(self.seed, epoch, index, _CLIP) if self.train else None
+
+        def choose(length: int):
+            start = None
+            if generator is not None:
+                latest = last_start(length, self.frames, self.stride)
+                start = int(torch.randint(latest + 1, (), generator=generator))
+            return frame_indices(length, self.frames, self.stride, start)
+
+        if self.cache is not None:
+            clip = self.cache.clip(self.ids[index])
+            frames = clip[choose(len(clip))]
+        else:
+            frames = read_frames(resolve(self.root, self.paths[index]), choose)
+        video = torch.from_numpy(frames).permute(0, 3, 1, 2)  # (T, C, H, W)
+        video = self.transform(video, generator).permute(1, 0, 2, 3).contiguous()  # (C, T, H, W)
+        return {"video": video, "label": torch.tensor(self.labels[index]), "index": torch.tensor(index)}
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """(epoch, place) of every clip, in an order drawn from seed and epoch, or as they stand.
+
+    The epoch travels with each place: workers that stay alive hold copies of the data set, which ``set_epoch`` does not
+    reach.
+    """
+
+    def __init__(self, dataset: ClipDataset, shuffle: bool, seed: int) -> None:
+        self.dataset, self.shuffle, self.seed = dataset, shuffle, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, count = self.dataset.epoch, len(self.dataset)
+        order = range(count)
+        if self.shuffle:
+            order = torch.randperm(count, generator=seeds.generator(self.seed, epoch, 0, _ORDER)).tolist()
+        return ((epoch, index) for index in order)
+
+
+def make_loader(
+    dataset: ClipDataset,
+    batch_size: int,
+    workers: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    epoch: int = 0,
+) -> DataLoader:
+    """Batches of ``dataset``; ``loader.dataset.set_epoch`` before each epoch draws order and clips anew.
+
+    Args:
+        workers: processes that load; ``None`` takes none for small cached clips, else one a core. Batches are the same.
+        shuffle: order drawn from ``seed`` and the epoch. A training set's last, smaller batch is dropped.
+        epoch: the first one.
+    """
+    dataset.set_epoch(epoch)
+    if workers is None:
+        small = dataset.cache is not None and dataset.image_size <= SMALL_IMAGE
+        workers = 0 if small else available_cores()
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=EpochSampler(dataset, shuffle, seed),
+        num_workers=workers,
+        drop_last=dataset.train,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )
+
+
+def normalise(video: Tensor) -> Tensor:
+    """uint8 ``(..., C, T, H, W)`` to float32 with ImageNet's mean and deviation per channel, on the video's device."""
+    mean, std = (torch.tensor(values, device=video.device).view(3, 1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (video.float() / 255 - mean) / std

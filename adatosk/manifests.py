@@ -1,0 +1,350 @@
+"""Manifests: which clips there are, what each is called, its label *name* and its split or fold.
+
+On disk a manifest is a CSV that ``pandas.read_csv(path, comment="#")`` reads; four comment lines come first::
+
+    # name: own
+    # version: 1
+    # classes: happy sad neutral
+    # clips: 2
+    path,id,label,fold,split,frames,subject
+    videos/a.mp4,a,happy,,train,64,anna
+    videos/b.mp4,b,sad,,test,80,ben
+
+``path`` is relative to a root that is named when clips are read, so a manifest holds nothing of any one machine. Every
+problem is one :class:`ManifestError` that names the file and line, or the clip, and what to do.
+"""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from adatosk.checks import Report
+
+COLUMNS = ("path", "id", "label", "fold", "split", "frames", "subject")
+REQUIRED = ("path", "id", "label")
+HEADERS = ("name", "version", "classes", "clips")
+SPLITS = ("train", "test")
+
+
+class ManifestError(ValueError):
+    """A manifest, or a clip that it lists, is not as it has to be."""
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """The clips of one data set.
+
+    Attributes:
+        name, version: of the data set; ``version`` is free text.
+        classes: class names; the index of a label is its place here, and nowhere else.
+        clips: one row a clip with the columns ``path`` (relative posix path of a video file or a folder of frames),
+            ``id``, ``label`` (a class name), ``fold`` (``Int64``: the fold in which the clip is *test*; NA in a set
+            with one split), ``split`` (``train`` or ``test``; NA in one with folds), ``frames`` (``Int64`` or NA),
+            ``subject`` (or NA). Missing optional columns are added; further columns are kept.
+
+    Raises:
+        ManifestError: naming the clip, when any of this does not hold.
+    """
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    clips: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        where = f"manifest '{self.name}'"
+        object.__setattr__(self, "classes", _checked_classes(self.classes, where))
+        clips = _typed(self.clips.reset_index(drop=True), lambda row: f"{where}, row {row}")
+        _check_rows(clips, self.classes, lambda row: f"{where}, clip {clips['id'].iloc[row]}")
+        object.__setattr__(self, "clips", clips)
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The test folds that exist, sorted; empty for a set with one split."""
+        return tuple(sorted(int(fold) for fold in self.clips["fold"].dropna().unique()))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the sorted lines ``id,label,split,fold``, joined by newlines with none at the end.
+
+        NA is an empty field. The order of rows, paths and the other columns do not enter.
+        """
+        return _digest(self.clips[["id", "label", "split", "fold"]])
+
+    def label_digest(self, ids: Iterable[str] | None = None) -> str:
+        """SHA-256 (hex) of the sorted lines ``id,label`` joined by newlines, of all clips or of those in ``ids``."""
+        clips = self.clips
+        if ids is not None:
+            ids = set(ids)
+            self._known(ids)
+            clips = clips[clips["id"].isin(ids)]
+        return _digest(clips[["id", "label"]])
+
+    def subset(
+        self, split: Literal["train", "test"], fold: int | None = None, exclusions: Collection[str] = ()
+    ) -> pd.DataFrame:
+        """Rows of one split, in the manifest's order, indexed from 0.
+
+        Args:
+            split: ``train`` or ``test``.
+            fold: for a set with folds: ``test`` is this fold's clips, ``train`` all others.
+            exclusions: clip ids that are left out of whichever split they are in.
+
+        Raises:
+            ManifestError: a fold that is missing, unknown or given for a set without; an unknown id; nothing is left.
+        """
+        if split not in SPLITS:
+            raise ManifestError(f"manifest '{self.name}': split must be 'train' or 'test', got {split!r}")
+        self._known(exclusions)
+        clips = self.clips[self._members(split, fold) & ~self.clips["id"].isin(list(exclusions))]
+        if clips.empty:
+            raise ManifestError(
+                f"manifest '{self.name}': no clips in {split}{'' if fold is None else f', fold {fold}'}"
+            )
+        return clips.reset_index(drop=True)
+
+    def _members(self, split: str, fold: int | None) -> pd.Series:
+        if not self.folds:
+            if fold is not None:
+                raise ManifestError(
+                    f"manifest '{self.name}' has one train/test split and no fold {fold}: set fold to null"
+                )
+            return self.clips["split"] == split
+        if fold not in self.folds:
+            said = "needs a fold" if fold is None else f"has no fold {fold}"
+            raise ManifestError(f"manifest '{self.name}' {said}: choose one of {', '.join(map(str, self.folds))}")
+        in_fold = self.clips["fold"] == fold
+        return in_fold if split == "test" else ~in_fold
+
+    def _known(self, ids: Iterable[str]) -> None:
+        unknown = sorted(set(ids) - set(self.clips["id"]))
+        if unknown:
+            raise ManifestError(
+                f"manifest '{self.name}' has no clip {_some(unknown)}: ids are spelled as in its column 'id'"
+            )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the CSV; it appears whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = (self.name, self.version, " ".join(self.classes), len(self.clips))
+        header = "".join(f"# {key}: {value}\n" for key, value in zip(HEADERS, values, strict=True))
+        # Unquoted, pandas would take the rest of a line after a '#' for a comment.
+        hashes = any(self.clips[column].astype("string").str.contains("#", regex=False).any() for column in self.clips)
+        quoting = csv.QUOTE_NONNUMERIC if hashes else csv.QUOTE_MINIMAL
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_text(header + self.clips.to_csv(index=False, quoting=quoting), encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def check(
+        self,
+        root: str | Path,
+        workers: int | None = None,
+        progress: bool = True,
+        report: str | Path | None = None,
+    ) -> "Report":
+        """Open every clip under ``root``; see :func:`adatosk.checks.check`."""
+        from adatosk.checks import check
+
+        return check(self, root, workers=workers, progress=progress, report=report)
+
+
+def load(path: str | Path) -> Manifest:
+    """Read a manifest; a byte-order mark and Windows line ends are accepted.
+
+    Raises:
+        ManifestError: naming the file, and the line where there is one.
+    """
+    path = Path(path)
+    text = _read_text(path)
+    header, lines = _split_header(text)
+    for key in ("name", "classes"):
+        if not header.get(key):
+            example = "own" if key == "name" else "happy sad neutral"
+            raise ManifestError(f"{path}: no header line '# {key}: …': add one such as '# {key}: {example}'")
+    try:
+        # Text throughout: 007 is an id and NA may be a name.
+        clips = pd.read_csv(
+            io.StringIO(text), comment="#", dtype=str, keep_default_na=False, na_values=[""], index_col=False
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ManifestError(f"{path}: not a table with columns {', '.join(COLUMNS)}: {error}") from error
+
+    def where(row: int) -> str:
+        return f"{path}, line {lines[row + 1]}" if len(lines) == len(clips) + 1 else f"{path}, row {row + 1}"
+
+    _check_count(path, header.get("clips"), len(clips))
+    classes = _checked_classes(header["classes"].split(), str(path))
+    clips = _typed(clips.rename(columns=str.strip), where, whole=str(path))
+    _check_rows(clips, classes, where)
+    return Manifest(header["name"], header.get("version", ""), classes, clips)
+
+
+def resolve(root: str | Path, relative: str) -> Path:
+    """Absolute path of ``relative`` under ``root``.
+
+    Raises:
+        ManifestError: when it leaves the root: absolute, through ``..`` or through a symbolic link.
+    """
+    fault = _path_fault(relative)
+    if fault:
+        raise ManifestError(f"{relative}: {fault}")
+    root = Path(root).resolve()
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root):
+        raise ManifestError(
+            f"{relative}: a symbolic link leads out of the root {root} to {path}: copy the clip under the root, "
+            "or name a root that holds both"
+        )
+    return path
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest: check the name, or build one with adatosk.datasets.build")
+    try:
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not a text file in UTF-8 ({error}): save it as UTF-8 CSV") from error
+    if not text.strip():
+        raise ManifestError(f"{path}: the manifest is empty: write it again, or fetch it again")
+    return text
+
+
+def _split_header(text: str) -> tuple[dict[str, str], list[int]]:
+    """Header values by key, and the line numbers, from 1, of the column line and of each row."""
+    header, lines = {}, []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith("#"):
+            key, _, value = line.lstrip("# ").partition(":")
+            # A spreadsheet pads the header lines with commas to the table's width.
+            header.setdefault(key.strip().lower(), value.strip().rstrip(",").rstrip())
+        elif line.strip():
+            lines.append(number)
+    return header, lines
+
+
+def _check_count(path: Path, said: str | None, found: int) -> None:
+    if not found:
+        raise ManifestError(f"{path}: the manifest lists no clips: write it again, or fetch it again")
+    if said is not None and said != str(found):
+        raise ManifestError(
+            f"{path}: the header says {said} clips, the table has {found}: fetch it again if it was cut short, "
+            f"or correct the header to '# clips: {found}'"
+        )
+
+
+def _checked_classes(classes: Iterable[str], where: str) -> tuple[str, ...]:
+    classes = tuple(classes)
+    seen: dict[str, str] = {}
+    for name in classes:
+        if not name or name != "".join(name.split()) or "," in name or "#" in name:
+            raise ManifestError(f"{where}: class name {name!r} has a space, comma or '#': write e.g. 'very_happy'")
+        if name.casefold() in seen:
+            other = seen[name.casefold()]
+            said = "is listed twice" if other == name else f"and '{other}' differ in case only"
+            raise ManifestError(f"{where}: class '{name}' {said}: keep one of them")
+        seen[name.casefold()] = name
+    if not classes:
+        raise ManifestError(f"{where}: no classes: name at least one")
+    return classes
+
+
+def _typed(clips: pd.DataFrame, where: Callable[[int], str], whole: str = "") -> pd.DataFrame:
+    """``clips`` with all of ``COLUMNS`` first; text as ``object`` with ``None`` for NA, whole numbers as ``Int64``."""
+    if missing := [column for column in REQUIRED if column not in clips]:
+        raise ManifestError(
+            f"{whole or where(0)}: no column {_some(missing)}; it has {', '.join(map(str, clips.columns))}: "
+            f"needed are {', '.join(REQUIRED)}, then 'split' or 'fold'"
+        )
+    clips = clips.reindex(columns=[*COLUMNS, *(column for column in clips if column not in COLUMNS)])
+    for column in ("fold", "frames"):
+        numbers = pd.to_numeric(clips[column], errors="coerce")
+        wrong = clips[column].notna() & (numbers.isna() | (numbers < 0) | (numbers % 1 != 0))
+        for row in wrong.to_numpy(dtype=bool).nonzero()[0][:1]:
+            raise ManifestError(f"{where(row)}: {column} {clips[column].iloc[row]!r} is not a whole number from 0 up")
+        clips[column] = numbers.astype("Int64")
+    for column in ("path", "id", "label", "split", "subject"):
+        texts = [None if pd.isna(value) else str(value).strip() or None for value in clips[column]]
+        clips[column] = pd.Series(texts, index=clips.index, dtype=object)
+    return clips
+
+
+def _check_rows(clips: pd.DataFrame, classes: tuple[str, ...], where: Callable[[int], str]) -> None:
+    for column in REQUIRED:
+        for row in clips[column].isna().to_numpy().nonzero()[0][:1]:
+            raise ManifestError(f"{where(row)}: no {column}: fill it in, or delete the line")
+    for row in (~clips["label"].isin(classes)).to_numpy().nonzero()[0][:1]:
+        raise ManifestError(f"{where(row)}: {label_fault(clips['label'].iloc[row], classes)}")
+    for row, path in enumerate(clips["path"]):
+        fault = _path_fault(path)
+        if fault:
+            raise ManifestError(f"{where(row)}: path {path!r} {fault}")
+    _check_membership(clips, where)
+    for row in clips["id"].duplicated().to_numpy().nonzero()[0][:1]:
+        raise ManifestError(f"{where(row)}: {_duplicate_fault(clips, row)}: ids must differ, keep one of the lines")
+
+
+def _check_membership(clips: pd.DataFrame, where: Callable[[int], str]) -> None:
+    """Every clip has a fold, or every clip has a split."""
+    for row in (clips["split"].notna() & ~clips["split"].isin(SPLITS)).to_numpy().nonzero()[0][:1]:
+        raise ManifestError(f"{where(row)}: split {clips['split'].iloc[row]!r} is neither 'train' nor 'test'")
+    has_fold, has_split = clips["fold"].notna(), clips["split"].notna()
+    for row in (has_fold == has_split).to_numpy().nonzero()[0][:1]:
+        said = "both a split and a fold" if has_fold.iloc[row] else "neither a split nor a fold"
+        raise ManifestError(f"{where(row)}: the clip has {said}: give exactly one of them")
+    for row in (has_fold != has_fold.iloc[0] if len(clips) else has_fold).to_numpy().nonzero()[0][:1]:
+        raise ManifestError(f"{where(row)}: some clips have a fold and some a split: give all of them the same")
+
+
+def _duplicate_fault(clips: pd.DataFrame, row: int) -> str:
+    name = clips["id"].iloc[row]
+    first, second = clips[clips["id"] == name].index[0], row
+    for column in ("split", "fold"):
+        values = clips[column].loc[first], clips[column].iloc[second]
+        if not pd.isna(values[0]) and values[0] != values[1]:
+            text = "train and test" if column == "split" else f"the test of folds {values[0]} and {values[1]}"
+            return f"id '{name}' is in {text} at once"
+    return f"id '{name}' is listed twice"
+
+
+def label_fault(label: str, classes: tuple[str, ...]) -> str:
+    meant = {name.casefold(): name for name in classes}.get(label.casefold())
+    hint = f"write '{meant}' (case counts)" if meant else f"the classes are {', '.join(classes)}"
+    return f"unknown label '{label}': {hint}"
+
+
+def _path_fault(path: str) -> str:
+    """What is wrong with a manifest's path, on any system, or an empty string."""
+    windows = PureWindowsPath(path)
+    if PurePosixPath(path).is_absolute() or windows.anchor:
+        return "is absolute: write it relative to the data set's root"
+    if ".." in PurePosixPath(path).parts or ".." in windows.parts:
+        return "leaves the root through '..': write it relative to the data set's root"
+    if "\\" in path:
+        return f"has backslashes: write '{windows.as_posix()}'"
+    return ""
+
+
+def _digest(fields: pd.DataFrame) -> str:
+    texts = [["" if pd.isna(value) else str(value) for value in fields[column]] for column in fields]
+    return hashlib.sha256("\n".join(sorted(map(",".join, zip(*texts, strict=True)))).encode()).hexdigest()
+
+
+def _some(names: Iterable[str], most: int = 10) -> str:
+    """The first names, quoted, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"'{name}'" for name in names[:most]) + more

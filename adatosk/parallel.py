@@ -1,0 +1,54 @@
+"""Work on many clips side by side, with progress."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+
+from tqdm.auto import tqdm
+
+CLIPS_PER_TASK = 16
+
+Each = Callable[[Callable, Sequence[Sequence], str], Iterator[tuple[int, object]]]
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which under a scheduler are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_chunks(items: Sequence, length: int = CLIPS_PER_TASK) -> list[Sequence]:
+    """Consecutive parts of ``items``, each of ``length`` but the last."""
+    return [items[start : start + length] for start in range(0, len(items), length)]
+
+
+@contextmanager
+def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[Each]:
+    """``each(function, chunks, title)``, which yields ``(place of the chunk, function(chunk))`` in order.
+
+    Empty chunks are passed over; the progress bar counts the items of the others. The work is done by threads: decoders
+    leave Python's lock alone, and threads start at once, where processes would first import everything again.
+
+    Args:
+        workers: threads; ``None`` takes one a core.
+        progress: show the bar.
+    """
+    pool = ThreadPoolExecutor(max(1, available_cores() if workers is None else workers))
+
+    def each(function: Callable, chunks: Sequence[Sequence], title: str) -> Iterator[tuple[int, object]]:
+        with tqdm(total=sum(map(len, chunks)), desc=title, unit="clip", mininterval=1, disable=not progress) as bar:
+            for number, result in _results(pool, function, chunks):
+                yield number, result
+                bar.update(len(chunks[number]))
+
+    try:
+        yield each
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _results(pool: Executor, function: Callable, chunks: Sequence[Sequence]) -> Iterator[tuple[int, object]]:
+    futures = {pool.submit(function, chunk): number for number, chunk in enumerate(chunks) if chunk}
+    # In order, so that what is done before a failure is reported, whichever thread fails.
+    for future, number in futures.items():
+        yield number, future.result()
