@@ -1,0 +1,92 @@
+"""Run a model's shapes without its weights, and let fvcore count the multiply-accumulates of what runs."""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from adatosk.config import ModelConfig
+from adatosk.model import AdaTosk
+
+
+def weightless(model: AdaTosk | ModelConfig) -> AdaTosk:
+    """A model of the same shapes, in eval mode, without weights: on the meta device, which computes nothing."""
+    config = model.config if isinstance(model, AdaTosk) else model
+    with torch.device("meta"):
+        return AdaTosk(config).eval()
+
+
+def view(model: AdaTosk, visible: int) -> tuple[Tensor, Tensor]:
+    """Tubelets ``(1, n_t, N_s, C·t·h·w)`` and positions ``(1, visible)`` for ``classify_visible``."""
+    config, device = model.config, model.mask_token.device
+    pixels = 3 * config.tubelet * config.patch_size**2
+    patches = torch.zeros(1, config.steps, config.patches, pixels, device=device)
+    return patches, torch.arange(visible, device=device)[None]
+
+
+def clip(model: AdaTosk) -> Tensor:
+    """A clip ``(1, C, T, H, W)`` for the model."""
+    config = model.config
+    return torch.zeros(1, 3, config.frames, config.image_size, config.image_size, device=model.mask_token.device)
+
+
+def both_branches(model: AdaTosk, video: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and reconstruction under a fixed hard mask; torch's global random stream stays as it is."""
+    output = model(video, generator=torch.Generator().manual_seed(0))
+    return output.logits, output.reconstruction
+
+
+def fvcore_count(
+    model: nn.Module, call: Callable[..., Tensor | tuple[Tensor, ...]], inputs: tuple[Tensor, ...]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Count the products in ``call(model, *inputs)``.
+
+    Returns:
+        multiply-accumulates of each module by name, the whole one being ``"model"``; and the operators that are not
+        counted with the number of their calls.
+    """
+    with warnings.catch_warnings():  # fvcore calls torch.jit.script when it is imported
+        warnings.simplefilter("ignore", FutureWarning)
+        from fvcore.nn import FlopCountAnalysis, jit_handles
+    handlers = {
+        "aten::linear": jit_handles.linear_flop_jit,
+        "aten::addmm": jit_handles.addmm_flop_jit,
+        "aten::mm": jit_handles.matmul_flop_jit,
+        "aten::bmm": jit_handles.bmm_flop_jit,
+        "aten::matmul": jit_handles.matmul_flop_jit,
+        "aten::einsum": _einsum_macs,
+        "aten::scaled_dot_product_attention": _attention_macs,
+    }
+    analysis = FlopCountAnalysis(_Traced(model, call), inputs).clear_op_handles().set_op_handle(**handlers)
+    # The caller gets the uncounted operators as data, so fvcore need not print them.
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    with torch.no_grad():
+        counts = {name.removeprefix("model."): int(count) for name, count in analysis.by_module().items() if name}
+    return counts, dict(analysis.unsupported_ops())
+
+
+def _attention_macs(inputs: list, outputs: list) -> int:
+    """2·B·h·N·M·d for queries ``(B, h, N, d)`` and keys ``(B, h, M, d)``: q·k, then weights times values."""
+    queries, keys = (value.type().sizes() for value in inputs[:2])
+    return 2 * math.prod(queries) * keys[-2]
+
+
+def _einsum_macs(inputs: list, outputs: list) -> int:
+    """Product of the sizes of all indices of two operands; fvcore's own is read from a text rounded to 4 digits."""
+    terms = inputs[0].toIValue().replace(" ", "").split("->")[0].split(",")
+    shapes = [value.type().sizes() for value in inputs[1].node().inputs()]
+    pairs = zip("".join(terms), (size for shape in shapes for size in shape), strict=True)
+    return math.prod(dict(pairs).values())
+
+
+class _Traced(nn.Module):
+    """The tracer wants a module to call."""
+
+    def __init__(self, model: nn.Module, call: Callable[..., Tensor | tuple[Tensor, ...]]):
+        super().__init__()
+        self.model, self.call = model, call
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self.call(self.model, *inputs)
