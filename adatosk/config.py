@@ -1,13 +1,13 @@
-"""Frozen, validated configurations and the presets ``smoke``, ``demo`` and ``paper``.
+"""Frozen, validated configurations; their presets are in :mod:`adatosk.presets`.
 
-A run is a function of one :class:`RunConfig` and one manifest. Where data, caches and results lie on a machine is not part of
-it, so the same run has the same id everywhere.
+A run is a function of one :class:`RunConfig` and one manifest. Where data, caches and results lie on a machine is not
+part of it, so the same run has the same id everywhere.
 """
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -23,6 +23,13 @@ MIN_TEMPERATURE = 0.025
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    def change(self, **parts: Any) -> Self:
+        """A validated copy with fields changed, as in ``run.change(model={"soft_mask": {"top_k": 2}}, seed=1)``.
+
+        Dicts are merged into what is there, all else replaces it; ``ValueError`` for a field that does not exist.
+        """
+        return type(self).model_validate(_merge(self.model_dump(), parts))
+
 
 class SoftMaskConfig(_Frozen):
     """The adaptive temporal soft mask (section 3.2); each field is one open reading or one row of Tables 2 to 4.
@@ -34,7 +41,8 @@ class SoftMaskConfig(_Frozen):
         distance: frame distance (Eq. 4, Table 4).
         gate: Eq. 6 as written (``literal``), or its weights scaled by D so that their mean is 1.
         gate_reduction: μ, by which the gate's MLP narrows (Eq. 6).
-        axis: what Eq. 7's softmax runs over: all visible tokens of the clip, the tokens of a frame, the frames, or the channels.
+        axis: what Eq. 7's softmax runs over: all visible tokens of the clip, the tokens of a frame, the frames, or
+            the channels.
         excluded_per_step: e = t·r tokens that leave per tubelet step (the paper's r = 2 frames' worth is e = 4).
         score_block: number of encoder blocks before M is scored and tokens leave; ``None`` scores the encoder's output.
         temperature: τ of the transition's softmax (Eq. 9), on L2-normalised features.
@@ -59,11 +67,13 @@ class SoftMaskConfig(_Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.agnostic and self.semantic == "none":
-            raise ValueError("a soft mask without agnostic and without semantic part masks nothing: set soft_mask to null")
+            raise ValueError(
+                "a soft mask without agnostic and without semantic part masks nothing: set soft_mask to null"
+            )
         if self.excluded_per_step and not self.accumulates:
             raise ValueError(
-                f"excluded_per_step={self.excluded_per_step} ranks tokens by M, which semantic='{self.semantic}' does not "
-                "compute: set excluded_per_step to 0, or semantic to 'A+M' or 'M'"
+                f"excluded_per_step={self.excluded_per_step} ranks tokens by M, which "
+                f"semantic='{self.semantic}' does not compute: set excluded_per_step to 0, or semantic to 'A+M' or 'M'"
             )
         return self
 
@@ -156,8 +166,9 @@ def check_exclusion(excluded_per_step: int, steps: int, visible: int) -> None:
     """Raise ``ValueError`` unless e·n_t < n_s, the paper's r·T < n_s (Table 2's empty cells)."""
     if excluded_per_step * steps >= visible:
         raise ValueError(
-            f"excluding {excluded_per_step} tokens at each of {steps} steps needs more than {excluded_per_step * steps} visible "
-            f"patches, there are {visible}: at most excluded_per_step={(visible - 1) // steps}"
+            f"excluding {excluded_per_step} tokens at each of {steps} steps needs more than "
+            f"{excluded_per_step * steps} visible patches, there are {visible}: "
+            f"at most excluded_per_step={(visible - 1) // steps}"
         )
 
 
@@ -226,7 +237,13 @@ class TrainConfig(_Frozen):
 
 
 class EvalConfig(_Frozen):
-    """Test protocol: ``views`` lists how many hard-mask draws are averaged, each reported; ``complementary`` adds the partition."""
+    """Test protocol.
+
+    Attributes:
+        views: numbers of hard-mask draws to average; each is reported.
+        complementary: report the partition too, in which every patch is seen once.
+        batch_size, seed: of the evaluation.
+    """
 
     views: tuple[int, ...] = (1, 8)
     complementary: bool = True
@@ -260,27 +277,7 @@ class RunConfig(_Frozen):
             raise ValueError(f"{path}: not a valid run configuration: {error}") from error
 
 
-MODELS: dict[str, ModelConfig] = {
-    "adatosk_base": ModelConfig(),
-    "adatosk_small": ModelConfig(
-        image_size=48,
-        patch_size=8,
-        width=96,
-        depth=4,
-        heads=4,
-        decoder_width=48,
-        decoder_heads=2,
-        soft_mask=SoftMaskConfig(excluded_per_step=1, score_block=2, gate_reduction=8),
-    ),
-    "adatosk_tiny": ModelConfig(
-        image_size=32,
-        patch_size=8,
-        width=32,
-        depth=2,
-        heads=2,
-        decoder_width=16,
-        decoder_heads=1,
-        mask_ratio=0.4,
-        soft_mask=SoftMaskConfig(excluded_per_step=1, score_block=1, gate_reduction=4, top_k=2),
-    ),
-}
+def _merge(base: Any, changes: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(changes, dict):
+        return changes
+    return base | {key: _merge(base.get(key), value) for key, value in changes.items()}

@@ -29,8 +29,9 @@ def reconstruction_target(video: Tensor, visible: Tensor, config: ModelConfig) -
     if not config.normalise_target:
         return patches
     pixels = patches.unflatten(-1, (video.shape[1], -1))  # (B, n_t, m, C, t·h·w)
-    std = pixels.var(dim=-1, keepdim=True).sqrt() + 1e-6
-    return ((pixels - pixels.mean(dim=-1, keepdim=True)) / std).flatten(-2)
+    count = pixels.shape[-1]
+    # layer_norm is one pass over the pixels; it divides by the biased deviation, VideoMAE by the unbiased one.
+    return F.layer_norm(pixels, (count,), eps=1e-10).mul_(((count - 1) / count) ** 0.5).flatten(-2)
 
 
 def reconstruction_loss(reconstruction: Tensor, video: Tensor, visible: Tensor, config: ModelConfig) -> Tensor:
@@ -46,4 +47,3 @@ def total_loss(output: Output, video: Tensor, labels: Tensor, config: ModelConfi
     classification = F.cross_entropy(output.logits.float(), labels)
     total = train.rec_weight * reconstruction + train.cls_weight * classification
     return Losses(total, reconstruction, classification)
-

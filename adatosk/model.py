@@ -13,9 +13,18 @@ from huggingface_hub import PyTorchModelHubMixin
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from adatosk.config import MODELS, ModelConfig
+from adatosk.config import ModelConfig
+from adatosk.presets import MODELS
 from adatosk.soft_mask import SoftMask, TemporalSoftMask
-from adatosk.tokens import check_mask, complementary_masks, gather_patches, patchify, positions_of, sinusoid_positions, tube_mask
+from adatosk.tokens import (
+    check_mask,
+    complementary_masks,
+    gather_patches,
+    patchify,
+    positions_of,
+    sinusoid_positions,
+    tube_mask,
+)
 
 _NORM_EPS = 1e-6
 
@@ -146,7 +155,7 @@ class Decoder(nn.Module):
         self.register_buffer("positions", positions[None], persistent=False)
 
     def forward(self, tokens: Tensor, mask_token: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        """Tokens ``(B, n_t, n, D_dec)`` at patch positions ``visible`` to pixels at the positions ``hidden`` ``(B, m)``."""
+        """Tokens ``(B, n_t, n, D_dec)`` at positions ``visible`` to pixels at positions ``hidden`` ``(B, m)``."""
         batch, steps, _, _ = tokens.shape
         positions = self.positions.expand(batch, -1, -1, -1)
         seen = tokens + gather_patches(positions, visible)
@@ -199,9 +208,7 @@ class AdaTosk(
         self.apply(_initialise)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(
-        self, video: Tensor, visible: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Output:
+    def forward(self, video: Tensor, visible: Tensor | None = None, generator: torch.Generator | None = None) -> Output:
         """Run both branches on normalised clips.
 
         Args:
@@ -237,8 +244,8 @@ class AdaTosk(
         Args:
             video: float ``(B, C, T, H, W)``.
             views: number of draws, or of partitions.
-            complementary: each view is a random partition of the patches into ``floor(N_s / n_s)`` masks, so that every patch
-                is seen exactly once.
+            complementary: each view is a random partition of the patches into ``floor(N_s / n_s)`` masks, so that
+                every patch is seen exactly once.
             generator: source of the draws; seeded with 0 by default, so that a clip's logits are always the same.
 
         Returns:
@@ -264,7 +271,7 @@ class AdaTosk(
         return torch.stack([self.classify_visible(patches, where) for where in positions]).mean(dim=0)
 
     def classify_visible(self, patches: Tensor, positions: Tensor) -> Tensor:
-        """Logits ``(B, classes)`` from tubelets ``(B, n_t, N_s, C·t·h·w)`` at visible ``positions`` ``(B, n)``; exportable."""
+        """Logits from tubelets ``(B, n_t, N_s, C·t·h·w)`` at visible ``positions`` ``(B, n)``; can be exported."""
         return self._classify_tokens(*self.encoder(patches, positions, self.soft_mask))[0]
 
     def _classify_tokens(self, tokens: Tensor, scored: tuple | None) -> tuple[Tensor, SoftMask | None]:
@@ -274,6 +281,10 @@ class AdaTosk(
         kept = mask.kept.sum(dim=(1, 2))[:, None].to(tokens.dtype)
         pooled = (tokens * mask.weights).sum(dim=(1, 2)) / kept  # avgpool(X^opt), Eq. 13
         return self.head(pooled), mask
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters besides biases and norms that timm's optimiser factory leaves without weight decay."""
+        return {"mask_token"}
 
     def _draw(self, batch: int, generator: torch.Generator | None) -> Tensor:
         return tube_mask(batch, self.config.patches, self.config.mask_ratio, generator)
@@ -299,9 +310,10 @@ def create_model(name_or_config: str | ModelConfig = "adatosk_base", **overrides
     """Make a model with random weights.
 
     Args:
-        name_or_config: ``adatosk_base`` (the paper's ViT-B/16 at 224²), ``adatosk_small`` (profile demo), ``adatosk_tiny``
-            (smoke), or a configuration.
-        **overrides: fields of :class:`~adatosk.config.ModelConfig` to change, ``soft_mask`` also as a dict of its own fields.
+        name_or_config: ``adatosk_base`` (the paper's ViT-B/16 at 224²), ``adatosk_small`` (profile demo),
+            ``adatosk_tiny`` (smoke), or a configuration.
+        **overrides: fields of :class:`~adatosk.config.ModelConfig` to change, ``soft_mask`` also as a dict of its own
+            fields.
 
     Raises:
         ValueError: for an unknown name, an unknown field or an impossible value.
@@ -310,7 +322,4 @@ def create_model(name_or_config: str | ModelConfig = "adatosk_base", **overrides
         if name_or_config not in MODELS:
             raise ValueError(f"unknown model '{name_or_config}': choose {', '.join(MODELS)}")
         name_or_config = MODELS[name_or_config]
-    fields = name_or_config.model_dump()
-    if isinstance(overrides.get("soft_mask"), dict):
-        overrides["soft_mask"] = {**(fields["soft_mask"] or {}), **overrides["soft_mask"]}
-    return AdaTosk(ModelConfig.model_validate({**fields, **overrides}))
+    return AdaTosk(name_or_config.change(**overrides))

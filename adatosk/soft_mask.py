@@ -1,18 +1,19 @@
 """The adaptive temporal soft mask, the paper's contribution (section 3.2, Eq. 4 to 12).
 
-Each equation is a pure function of tokens ``(B, n_t, n_s, D)``; :class:`TemporalSoftMask` holds the two learned parts, the
-gate's MLP θ (Eq. 6) and the projection f (Eq. 9). Where tokens have been excluded, ``kept`` (bool ``(B, n_t, n_s)``) says which
-ones remain; an excluded token takes part in nothing and has weight 0.
+Each equation is a pure function of tokens ``(B, n_t, n_s, D)``; :class:`TemporalSoftMask` holds the two learned
+parts, the gate's MLP θ (Eq. 6) and the projection f (Eq. 9). Where tokens have been excluded, ``kept`` (bool ``(B,
+n_t, n_s)``) says which ones remain; an excluded token takes part in nothing and has weight 0.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adatosk.config import MIN_TEMPERATURE, Distance, Semantic, SoftmaxAxis, SoftMaskConfig, check_exclusion
+from adatosk.config import MIN_TEMPERATURE, Distance, Semantic, SoftMaskConfig, SoftmaxAxis, check_exclusion
 
 # Dimensions of (B, n_t, n_s, D) that Eq. 7's softmax runs over.
 _AXES: dict[str, tuple[int, ...]] = {"clip": (1, 2), "token": (2,), "time": (1,), "channel": (3,)}
@@ -70,8 +71,8 @@ def frame_differences(
 
     Args:
         tokens: ``(B, n_t, n_s, D)``.
-        distance: ``l1``, ``l2``, ``cosine`` (1 - cosine similarity), or ``classification``: the total variation between the
-            class probabilities of the two frames, each scored alone.
+        distance: ``l1``, ``l2``, ``cosine`` (1 - cosine similarity), or ``classification``: the total variation
+            between the class probabilities of the two frames, each scored alone.
         kept: tokens that count, all by default.
         classify: maps frame means ``(B, n_t, D)`` to logits; needed for ``classification``.
 
@@ -90,12 +91,12 @@ def frame_differences(
 
 
 def active_frames(differences: Tensor, k: int) -> Tensor:
-    """Mark the second frame of each of the top-K pairs (Eq. 5): ``(B, n_t - 1)`` to bool ``(B, n_t)`` with K True a row."""
+    """Mark the second frame of each of the top-K pairs (Eq. 5): ``(B, n_t - 1)`` to bool ``(B, n_t)``, K True."""
     pairs = differences.shape[1]
     if not 1 <= k <= pairs:
         raise ValueError(f"top_k={k} must lie between 1 and the {pairs} frame differences")
     active = torch.zeros(differences.shape[0], pairs + 1, dtype=torch.bool, device=differences.device)
-    return active.scatter(1, differences.topk(k, dim=1).indices + 1, True)
+    return active.scatter(1, differences.topk(k, dim=1).indices + 1, 1)
 
 
 class ChannelGate(nn.Module):
@@ -156,8 +157,8 @@ def class_agnostic_mask(
         gate: Eq. 6 on frame means, ``(B, n_t, D)`` to the same; applied to the K active frames.
         k: number of active frames.
         distance: see :func:`frame_differences`.
-        axis: what the softmax runs over: ``clip`` (all visible tokens, per channel), ``token`` (within a frame), ``time``
-            or ``channel`` (the last axis, as Eq. 7 reads literally).
+        axis: what the softmax runs over: ``clip`` (all visible tokens, per channel), ``token`` (within a frame),
+            ``time`` or ``channel`` (the last axis, as Eq. 7 reads literally).
         kept: tokens that count, all by default.
         classify: see :func:`frame_differences`.
 
@@ -172,7 +173,8 @@ def accumulate_scores(
 ) -> tuple[Tensor, Tensor]:
     """Pass redundancy from frame to frame as a Markov chain and exclude the most redundant tokens (Eq. 8, 9).
 
-    M_1 is uniform, so it ranks nothing: the first e to leave are those that the whole of M_1 is passed to most. At each later step the e kept tokens with the highest M leave, for the rest of the clip; M' is M over those that
+    M_1 is uniform, so it ranks nothing: the first e to leave are those that the whole of M_1 is passed to most. At
+        each later step the e kept tokens with the highest M leave, for the rest of the clip; M' is M over those that
     stay, renormalised to 1; M_{t+1} = P M' with P[i, j] the softmax over the tokens i of frame t+1 of
     cos(f(x_{t+1, i}), f(x_{t, j})) / temperature.
 
@@ -183,8 +185,8 @@ def accumulate_scores(
         temperature: τ, at least 0.025.
 
     Returns:
-        scores M ``(B, n_t, n_s)``, each frame's kept ones sum to 1, the excluded ones are 0; and kept, bool of that shape, with
-        n_s - e·j True at step j = 0 … n_t - 1.
+        scores M ``(B, n_t, n_s)``, each frame's kept ones sum to 1, the excluded ones are 0; and kept, bool of that
+        shape, with n_s - e·j True at step j = 0 … n_t - 1.
     """
     check_exclusion(excluded_per_step, tokens.shape[1], tokens.shape[2])
     if temperature < MIN_TEMPERATURE:
@@ -192,14 +194,17 @@ def accumulate_scores(
     projected = project(tokens)
     # Half precision would let the chain's sums drift from 1.
     features = F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=-1)
-    with torch.autocast(tokens.device.type, enabled=False):
+    device = tokens.device.type
+    plain = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    with plain:
         return _markov_chain(features, excluded_per_step, temperature)
 
 
 def _markov_chain(features: Tensor, excluded_per_step: int, temperature: float) -> tuple[Tensor, Tensor]:
     """The recurrence of :func:`accumulate_scores` on unit features ``(B, n_t, n_s, F)``."""
     batch, steps, count, _ = features.shape
-    # All affinities in one product, so that the chain is a few small ones. [b, t, i, j]: token i of frame t+1, j of frame t.
+    # All affinities in one product, so that the chain is a few small ones. [b, t, i, j]: token i of frame t+1, j of
+    # frame t.
     affinity = ((features[:, 1:] @ features[:, :-1].transpose(-1, -2) - 1) / temperature).exp()
     keep = torch.ones(batch, count, dtype=torch.bool, device=features.device)
     score = torch.full((batch, count), 1 / count, dtype=features.dtype, device=features.device)
@@ -209,7 +214,7 @@ def _markov_chain(features: Tensor, excluded_per_step: int, temperature: float) 
             rank_by = score if step else _transfer(affinity[:, 0], score, keep)
             # A stable sort, so that equal scores leave in the same order on every device.
             order = rank_by.detach().masked_fill(~keep, -1).argsort(dim=1, descending=True, stable=True)
-            keep = keep.scatter(1, order[:, :excluded_per_step], False)
+            keep = keep.scatter(1, order[:, :excluded_per_step], 0)
         score = _transfer(affinity[:, step], score, keep)
         scores.append(score)
         kept.append(keep)
@@ -227,7 +232,7 @@ def _transfer(affinity: Tensor, score: Tensor, keep: Tensor) -> Tensor:
 
 
 def semantic_scores(tokens: Tensor) -> Tensor:
-    """Activated attention map A, the sum over channels of absolute activations (Eq. 10): ``(B, n_t, n_s)``, not negative."""
+    """Activated attention map A, the sum of absolute activations (Eq. 10): ``(B, n_t, n_s)``, not negative."""
     return tokens.abs().sum(dim=-1)
 
 
@@ -280,7 +285,7 @@ class TemporalSoftMask(nn.Module):
         return accumulate_scores(tokens, self.project, self.config.excluded_per_step, self.config.temperature)
 
     def forward(self, tokens: Tensor, scored: tuple[Tensor | None, Tensor] | None = None) -> SoftMask:
-        """Mask the encoder's output ``(B, n_t, n_s, D)``; ``scored`` is M and kept when they were found at an earlier block."""
+        """Mask the encoder's output ``(B, n_t, n_s, D)``; ``scored`` is M and kept when an earlier block found them."""
         config = self.config
         scores, kept = self.score(tokens) if scored is None else scored
         weights, agnostic, active, semantic = kept.unsqueeze(-1).to(tokens.dtype), None, None, None
@@ -292,4 +297,5 @@ class TemporalSoftMask(nn.Module):
         if config.semantic != "none":
             semantic = class_semantic_mask(tokens, scores, kept, config.semantic)
             weights = weights * semantic.unsqueeze(-1)
-        return SoftMask(weights, agnostic, semantic, scores, kept, active)
+        # M is float32 whatever the model is; the masked tokens stay what they were.
+        return SoftMask(weights.to(tokens.dtype), agnostic, semantic, scores, kept, active)

@@ -27,7 +27,8 @@ def patchify(video: Tensor, tubelet: int, patch: int) -> Tensor:
     _, _, frames, height, width = video.shape
     if frames % tubelet or height % patch or width % patch:
         raise ValueError(
-            f"a clip of {frames} frames of {height}×{width} pixels does not divide into tubelets of {tubelet}×{patch}×{patch}"
+            f"a clip of {frames} frames of {height}×{width} pixels does not divide into tubelets of "
+            f"{tubelet}×{patch}×{patch}"
         )
     return rearrange(video, "b c (nt t) (nh h) (nw w) -> b nt (nh nw) (c t h w)", t=tubelet, h=patch, w=patch)
 
@@ -66,8 +67,11 @@ def tube_mask(batch: int, patches: int, ratio: float, generator: torch.Generator
     return _ranks(batch, patches, generator) < count
 
 
-def complementary_masks(batch: int, patches: int, ratio: float, generator: torch.Generator | None = None) -> list[Tensor]:
-    """A random partition of the patch positions into as many views as ``floor(N_s / n_s)``: each patch is visible in one.
+def complementary_masks(
+    batch: int, patches: int, ratio: float, generator: torch.Generator | None = None
+) -> list[Tensor]:
+    """A random partition of the patch positions into as many views as ``floor(N_s / n_s)``: each patch is visible in
+    one.
 
     Returns:
         list of bool ``(B, N_s)``; the parts' sizes differ by at most one and none is smaller than n_s.
@@ -84,7 +88,7 @@ def _ranks(batch: int, patches: int, generator: torch.Generator | None) -> Tenso
 
 
 def positions_of(mask: Tensor, count: int) -> Tensor:
-    """Indices of the True entries in ascending order: bool ``(B, N)`` with ``count`` in each row to int64 ``(B, count)``."""
+    """Ascending indices of the True entries: bool ``(B, N)`` with ``count`` in each row to int64 ``(B, count)``."""
     # A stable sort has a static shape where nonzero() would not, so it compiles and exports.
     return mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
 
@@ -95,7 +99,9 @@ def check_mask(visible: Tensor, batch: int, patches: int) -> int:
         raise ValueError(f"visible must be bool {(batch, patches)}, got {visible.dtype} {tuple(visible.shape)}")
     counts = visible.sum(dim=1)
     if not bool((counts == counts[0]).all()) or int(counts[0]) == 0:
-        raise ValueError(f"each clip must show the same number of patches, at least one; got {counts.unique().tolist()}")
+        raise ValueError(
+            f"each clip must show the same number of patches, at least one; got {counts.unique().tolist()}"
+        )
     return int(counts[0])
 
 

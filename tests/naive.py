@@ -1,4 +1,4 @@
-"""Eq. 4 to 12 written again as plain loops over Python floats, with nothing from the package: what the fast code must equal."""
+"""Eq. 4 to 12 as plain loops over Python floats, with nothing from the package: what the fast code must equal."""
 
 import math
 
@@ -61,7 +61,10 @@ def transfer(now, following, row, alive, temperature):
     result = [0.0] * len(row)
     for j in alive:
         source = unit(now[j])
-        powers = {i: math.exp(sum(a * b for a, b in zip(unit(following[i]), source, strict=True)) / temperature) for i in alive}
+        powers = {
+            i: math.exp(sum(a * b for a, b in zip(unit(following[i]), source, strict=True)) / temperature)
+            for i in alive
+        }
         total = sum(powers.values())
         for i in alive:
             result[i] += powers[i] / total * row[j] / mass

@@ -40,11 +40,12 @@ def test_target_and_loss_equal_the_loop(setting, normalise):
     config = model.config.model_copy(update={"normalise_target": normalise})
     target = reconstruction_target(video, visible, config)
     expected = naive_target(video, visible, normalise)
-    torch.testing.assert_close(target, expected)
+    # The package divides by sqrt(variance + eps), VideoMAE by (deviation + eps).
+    torch.testing.assert_close(target, expected, rtol=1e-5, atol=1e-5)
     guess = torch.randn_like(expected)
     found = reconstruction_loss(guess, video, visible, config)
     assert found.item() == pytest.approx(((guess - expected) ** 2).mean().item(), rel=1e-5)
-    assert reconstruction_loss(expected, video, visible, config).item() == pytest.approx(0, abs=1e-9)
+    assert reconstruction_loss(expected, video, visible, config).item() == pytest.approx(0, abs=1e-8)
 
 
 def test_total_is_the_weighted_sum_and_only_hidden_patches_count(setting):

@@ -4,9 +4,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from transformers import VideoMAEConfig, VideoMAEModel
 
-from adatosk.config import MODELS, ModelConfig, TrainConfig
+from adatosk.config import ModelConfig, TrainConfig
 from adatosk.losses import total_loss
 from adatosk.model import AdaTosk, create_model
+from adatosk.presets import MODELS
 from adatosk.tokens import patchify, positions_of, tube_mask
 
 
@@ -253,3 +254,12 @@ def test_the_papers_model_has_a_vit_b_encoder():
     blocks = sum(p.numel() for p in model.encoder.blocks.parameters())
     # 12 blocks of qkv, projection, MLP and norms at 768 wide, without a key bias.
     assert blocks == 12 * (3 * 768**2 + 2 * 768 + 768**2 + 768 + 8 * 768**2 + 5 * 768 + 4 * 768)
+
+
+def test_a_model_in_bf16_classifies_and_nearly_agrees():
+    model = tiny()
+    video = clips(model)
+    with torch.no_grad():
+        full, half = model.classify(video), model.to(torch.bfloat16).classify(video.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.1)

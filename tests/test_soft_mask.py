@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import naive
 import pytest
 import torch
@@ -51,7 +53,7 @@ def test_frame_differences_equal_the_loop(size, distance):
     expected = []
     for clip, keep in zip(tokens.tolist(), kept.tolist(), strict=True):
         means = [naive.mean_token(frame, row) for frame, row in zip(clip, keep, strict=True)]
-        expected.append([naive.distance(a, b, distance) for a, b in zip(means[:-1], means[1:], strict=True)])
+        expected.append([naive.distance(a, b, distance) for a, b in pairwise(means)])
     close(frame_differences(tokens, distance, kept), expected)
 
 
@@ -87,8 +89,7 @@ def test_agnostic_mask_equals_the_loop(size, axis):
     fc1, fc2, scale = layer(gate.fc1), layer(gate.fc2), gate.scale
     for clip, keep, mask in zip(tokens.tolist(), kept.tolist(), found, strict=True):
         means = [naive.mean_token(frame, row) for frame, row in zip(clip, keep, strict=True)]
-        pairs = zip(means[:-1], means[1:], strict=True)
-        is_active = naive.active([naive.distance(a, b, "l1") for a, b in pairs], 2)
+        is_active = naive.active([naive.distance(a, b, "l1") for a, b in pairwise(means)], 2)
         enhanced = [naive.gate(m, fc1, fc2, scale) if on else m for m, on in zip(means, is_active, strict=True)]
         close(mask, naive.agnostic(clip, keep, enhanced, axis))
 

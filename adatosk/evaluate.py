@@ -1,0 +1,89 @@
+"""The test protocol: deterministic hard masks per clip, one or several views, scores by protocol."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from adatosk import seeds
+from adatosk.clips import normalise
+from adatosk.config import EvalConfig, ModelConfig
+from adatosk.metrics import Scores, score
+from adatosk.model import AdaTosk
+from adatosk.tokens import complementary_masks, tube_mask
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits of every clip of a split under each protocol, in ascending clip index.
+
+    Attributes:
+        logits: protocol name (``views_1``, ``views_8``, ``complementary``) to ``(N, classes)``.
+        labels: ``(N,)``.
+        indices: ``(N,)``, places in the data set.
+    """
+
+    logits: dict[str, Tensor]
+    labels: Tensor
+    indices: Tensor
+
+    def scores(self, classes: tuple[str, ...]) -> dict[str, Scores]:
+        """Scores by protocol."""
+        return {name: score(logits.argmax(dim=1), self.labels, classes) for name, logits in self.logits.items()}
+
+
+def clip_masks(indices: Tensor, model: ModelConfig, views: int, complementary: bool, seed: int) -> list[Tensor]:
+    """Hard masks that depend on the clip and the seed alone, not on the batch it is in.
+
+    Args:
+        indices: places ``(B,)`` of the clips in the data set.
+        views: number of random masks; ignored for ``complementary``, which gives one partition.
+
+    Returns:
+        one bool ``(B, N_s)`` a view.
+    """
+    rows = []
+    for index in indices.tolist():
+        generator = seeds.generator(seed, index)
+        if complementary:
+            rows.append(complementary_masks(1, model.patches, model.mask_ratio, generator))
+        else:
+            rows.append([tube_mask(1, model.patches, model.mask_ratio, generator) for _ in range(views)])
+    return [torch.cat(view) for view in zip(*rows, strict=True)]
+
+
+def _protocols(evaluation: EvalConfig) -> dict[str, tuple[int, bool]]:
+    protocols = {f"views_{views}": (views, False) for views in evaluation.views}
+    return protocols | ({"complementary": (1, True)} if evaluation.complementary else {})
+
+
+@torch.inference_mode()
+def predict_split(
+    model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig, accelerator: Accelerator | None = None
+) -> Predictions:
+    """Classify every clip of a loader under each protocol of ``evaluation``.
+
+    Args:
+        model: in any mode; it is put into evaluation mode and back.
+        batches: dicts with ``video`` uint8 ``(B, C, T, H, W)``, ``label`` and ``index``.
+        accelerator: gathers over processes; a plain CPU one by default.
+    """
+    accelerator = accelerator or Accelerator(cpu=True)
+    was_training = model.training
+    model.eval()
+    parts: list[dict[str, Tensor]] = []
+    for batch in batches:
+        video = normalise(batch["video"].to(accelerator.device))
+        part = {"labels": batch["label"], "indices": batch["index"]}
+        for name, (views, complementary) in _protocols(evaluation).items():
+            masks = clip_masks(batch["index"], model.config, views, complementary, evaluation.seed)
+            with accelerator.autocast():
+                part[name] = model.classify_masks(video, masks).float()
+        parts.append({key: accelerator.gather_for_metrics(value).cpu() for key, value in part.items()})
+    model.train(was_training)
+    whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    order = whole["indices"].argsort()
+    logits = {name: whole[name][order] for name in _protocols(evaluation)}
+    return Predictions(logits, whole["labels"][order], whole["indices"][order])

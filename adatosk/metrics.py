@@ -1,0 +1,65 @@
+"""The field's two scores: UAR, the mean recall over classes, and WAR, the share of clips that are right."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+    multiclass_recall,
+)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one split, in percent.
+
+    Attributes:
+        uar: unweighted average recall, over the classes that occur in the split.
+        war: weighted average recall, which is accuracy.
+        recalls: recall by class name; ``None`` for a class without clips in the split.
+        confusion: ``confusion[i][j]`` clips of class i predicted as class j, in the order of ``recalls``.
+        clips: number of clips.
+    """
+
+    uar: float
+    war: float
+    recalls: dict[str, float | None]
+    confusion: list[list[int]]
+    clips: int
+
+    def as_dict(self) -> dict:
+        """Plain types, for JSON."""
+        return asdict(self)
+
+
+def score(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Scores:
+    """Score predicted class indices ``(N,)`` against ``labels`` ``(N,)``.
+
+    Raises:
+        ValueError: when there are no clips, or the two differ in length.
+    """
+    if len(labels) == 0 or len(predicted) != len(labels):
+        raise ValueError(f"cannot score {len(predicted)} predictions against {len(labels)} labels")
+    count = len(classes)
+    confusion = multiclass_confusion_matrix(predicted, labels, count)
+    present = confusion.sum(dim=1) > 0
+    # torchmetrics' macro average counts a class that is predicted but absent as 0; the field averages over present
+    # classes.
+    recalls = multiclass_recall(predicted, labels, count, average="none").double()
+    return Scores(
+        uar=100 * float(recalls[present].mean()),
+        war=100 * float(multiclass_accuracy(predicted, labels, count, average="micro")),
+        recalls={
+            name: 100 * float(recall) if there else None
+            for name, recall, there in zip(classes, recalls, present, strict=True)
+        },
+        confusion=confusion.tolist(),
+        clips=len(labels),
+    )
+
+
+def majority(labels: Tensor, classes: tuple[str, ...]) -> Scores:
+    """Scores of always predicting the most frequent class, the least that a model has to beat."""
+    return score(torch.full_like(labels, int(labels.bincount(minlength=len(classes)).argmax())), labels, classes)

@@ -1,0 +1,56 @@
+"""The named models and the profiles ``smoke``, ``demo`` and ``paper``."""
+
+from typing import Literal
+
+from adatosk.config import DataConfig, EvalConfig, ModelConfig, RunConfig, SoftMaskConfig, TrainConfig
+
+MODELS: dict[str, ModelConfig] = {
+    "adatosk_base": ModelConfig(),
+    "adatosk_small": ModelConfig(
+        image_size=48,
+        patch_size=8,
+        width=96,
+        depth=4,
+        heads=4,
+        decoder_width=48,
+        decoder_heads=2,
+        soft_mask=SoftMaskConfig(excluded_per_step=1, score_block=2, gate_reduction=8),
+    ),
+    "adatosk_tiny": ModelConfig(
+        image_size=32,
+        patch_size=8,
+        width=32,
+        depth=2,
+        heads=2,
+        decoder_width=16,
+        decoder_heads=1,
+        mask_ratio=0.4,
+        soft_mask=SoftMaskConfig(excluded_per_step=1, score_block=1, gate_reduction=4, top_k=2),
+    ),
+}
+
+Profile = Literal["smoke", "demo", "paper"]
+
+PROFILES: dict[str, RunConfig] = {
+    # Seconds on two cores: whether everything runs, not how well.
+    "smoke": RunConfig(
+        model=MODELS["adatosk_tiny"],
+        data=DataConfig(manifest="embedded-smoke.csv", cache_size=40),
+        train=TrainConfig(epochs=4, warmup_epochs=1, batch_size=7, base_lr=3e-2, cls_weight=1.0, eval_every=2),
+        evaluation=EvalConfig(views=(1, 8)),
+    ),
+    # Minutes on two cores: the embedded benchmark, on which everything is measured.
+    "demo": RunConfig(
+        model=MODELS["adatosk_small"],
+        data=DataConfig(manifest="embedded-demo.csv", cache_size=56),
+        train=TrainConfig(
+            epochs=20, warmup_epochs=2, batch_size=32, base_lr=8e-3, cls_weight=1.0, clip_grad=1.0, eval_every=5
+        ),
+    ),
+    # Section 4.1 as written; DFEW stands for whichever set is named.
+    "paper": RunConfig(
+        model=MODELS["adatosk_base"],
+        data=DataConfig(manifest="dfew.csv", fold=1),
+        train=TrainConfig(precision="bf16", compile=True),
+    ),
+}

@@ -1,0 +1,65 @@
+"""Where a number comes from: commit, lock, device and versions, written beside every result."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, or ``"missing"``."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+
+
+def git_commit() -> str:
+    """The commit the code is at, ``-dirty`` when the package differs from it, ``"unknown"`` outside a checkout."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("-dirty" if _git("status", "--porcelain", "--", "adatosk", "requirements.lock") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(PROJECT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def device_name(device: torch.device | str = "cpu") -> str:
+    """Name of the GPU, or of the processor with the number of threads in use."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
+    """What has to be known to make a number again, apart from configuration, seed and manifest."""
+    return {
+        "commit": git_commit(),
+        "lock": file_digest(PROJECT / "requirements.lock"),
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON under a temporary name and move it in place, so that a killed run leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,340 @@
+"""Train and evaluate one run: ``python -m adatosk.train CONFIG.json`` (also under ``torchrun``).
+
+A finished run is never trained again; one that was cut off goes on at its last whole epoch, with the same result to
+the bit.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from adatosk import manifests, seeds
+from adatosk.clips import ClipCache, ClipDataset, make_loader, normalise, open_cache
+from adatosk.config import EvalConfig, RunConfig, TrainConfig
+from adatosk.evaluate import Predictions, predict_split
+from adatosk.losses import Losses, total_loss
+from adatosk.metrics import majority
+from adatosk.model import AdaTosk, create_model
+from adatosk.optim import make_optimizer, make_schedule
+from adatosk.provenance import PROJECT, provenance, write_json
+from adatosk.tokens import tube_mask
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things lie on this machine; none of it changes a result.
+
+    Attributes:
+        root: folder that the manifest's paths are relative to.
+        results: folder that holds ``runs/<run id>/``.
+        cache: folder for decoded clips.
+        workers: loader processes; ``None`` chooses.
+    """
+
+    root: Path
+    results: Path
+    cache: Path
+    workers: int | None = None
+
+
+@dataclass
+class _Progress:
+    """What a resumed run needs besides weights and optimiser; accelerate saves it."""
+
+    epoch: int = 0
+    best_war: float = -1.0
+    best_epoch: int = 0
+
+    def state_dict(self) -> dict:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict) -> None:
+        vars(self).update(state)
+
+
+def manifest_path(config: RunConfig) -> Path:
+    """The run's manifest: a path that exists, or a file under the project's ``data_manifests/``."""
+    named = Path(config.data.manifest)
+    return named if named.is_file() else PROJECT / "data_manifests" / named
+
+
+def optimizer_step(
+    model: AdaTosk,
+    batch: dict[str, Tensor],
+    optimizer: Optimizer,
+    train: TrainConfig,
+    accelerator: Accelerator,
+    generator: torch.Generator,
+) -> Losses:
+    """One step on one batch: draw hard masks, both branches, both losses, AdamW.
+
+    Args:
+        batch: ``video`` uint8 ``(B, C, T, H, W)`` and ``label`` int64 ``(B,)``.
+        generator: source of the hard masks.
+
+    Raises:
+        FloatingPointError: when the loss is not finite.
+    """
+    video, labels = normalise(batch["video"].to(accelerator.device)), batch["label"].to(accelerator.device)
+    config = accelerator.unwrap_model(model).config
+    visible = tube_mask(len(video), config.patches, config.mask_ratio, generator).to(video.device)
+    with accelerator.autocast():
+        losses = total_loss(model(video, visible), video, labels, config, train)
+    optimizer.zero_grad(set_to_none=True)
+    accelerator.backward(losses.total)
+    if train.clip_grad is not None:
+        accelerator.clip_grad_norm_(model.parameters(), train.clip_grad)
+    optimizer.step()
+    return losses
+
+
+class Trainer:
+    """One run from its configuration to ``metrics.json``."""
+
+    def __init__(self, config: RunConfig, places: Places, report: Callable[[str], None] = print):
+        self.config, self.places, self.report = config, places, report
+        self.manifest = manifests.load(manifest_path(config))
+        if self.manifest.classes != config.model.classes:
+            raise ValueError(
+                f"{manifest_path(config)}: its classes {self.manifest.classes} are not the model's "
+                f"{config.model.classes}"
+            )
+        self.run_id = config.run_id(self.manifest.digest)
+        self.folder = places.results / "runs" / self.run_id
+        self.checkpoints = self.folder / "checkpoints"
+        self.progress = _Progress()
+
+    def finished(self, weights: bool = False) -> bool:
+        """Whether the run's scores are there and, where asked for, its weights."""
+        saved = not weights or (self.checkpoints / "last" / "model.safetensors").is_file()
+        return saved and (self.folder / "metrics.json").is_file()
+
+    def run(self, weights: bool = False) -> Path:
+        """Train, evaluate and write the run unless it is finished; returns its folder."""
+        if self.finished(weights):
+            self.report(f"run {self.run_id}: already finished")
+            return self.folder
+        self._set_up()
+        self._resume()
+        start = time.perf_counter()
+        for epoch in range(self.progress.epoch, self.config.train.epochs):
+            self._train_epoch(epoch)
+            self._end_epoch(epoch)
+        self._finish(time.perf_counter() - start)
+        return self.folder
+
+    def _set_up(self) -> None:
+        config = self.config
+        torch.manual_seed(config.seed)
+        self.accelerator = Accelerator(mixed_precision=config.train.precision)
+        processes = self.accelerator.num_processes
+        if config.train.batch_size % processes:
+            raise ValueError(f"batch_size {config.train.batch_size} does not divide over {processes} processes")
+        with self.accelerator.main_process_first():
+            self.cache = self._open_cache()
+        self.train_loader = self.accelerator.prepare(self._loader("train"))
+        self.test_loader = self.accelerator.prepare(self._loader("test"))
+        if len(self.train_loader) == 0:
+            raise ValueError(f"fewer training clips than one batch of {config.train.batch_size}: lower batch_size")
+        self.steps_per_epoch = len(self.train_loader)
+        model = create_model(config.model)
+        optimizer = make_optimizer(model, config.train)
+        self.schedule = make_schedule(optimizer, config.train, self.steps_per_epoch)
+        model = torch.compile(model) if config.train.compile else model
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.accelerator.register_for_checkpointing(self.progress)
+
+    def _open_cache(self) -> ClipCache | None:
+        data, places = self.config.data, self.places
+        return open_cache(
+            self.manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers, self.report
+        )
+
+    def _clips(self, split: str) -> pd.DataFrame:
+        return self.manifest.subset(split, self.config.data.fold, self.config.data.exclusions)
+
+    def _loader(self, split: str) -> DataLoader:
+        config, train = self.config, split == "train"
+        dataset = ClipDataset(
+            self._clips(split),
+            self.places.root,
+            self.manifest.classes,
+            config.model.frames,
+            config.model.image_size,
+            config.data,
+            train,
+            config.seed,
+            self.cache,
+        )
+        size = config.train.batch_size // self.accelerator.num_processes if train else config.evaluation.batch_size
+        return make_loader(dataset, size, self.places.workers, train, config.seed)
+
+    def _resume(self) -> None:
+        """Go on at the last whole epoch, if there is one."""
+        self._log = self.folder / "log.jsonl"
+        saved = self.checkpoints / "resume"
+        if saved.is_dir():
+            self.accelerator.load_state(str(saved))
+            self.report(f"run {self.run_id}: goes on after epoch {self.progress.epoch}")
+        elif self.accelerator.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
+            self._log.unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+
+    def _train_epoch(self, epoch: int) -> None:
+        sums, steps, start = torch.zeros(3, device=self.accelerator.device), 0, time.perf_counter()
+        self.train_loader.dataset.set_epoch(epoch)
+        for step, batch in enumerate(self.train_loader):
+            done = epoch * self.steps_per_epoch + step
+            self.schedule.step_update(done)
+            draw = seeds.generator(self.config.seed, epoch, step, self.accelerator.process_index)
+            losses = optimizer_step(self.model, batch, self.optimizer, self.config.train, self.accelerator, draw)
+            sums += torch.stack([losses.total, losses.reconstruction, losses.classification]).detach()
+            steps += 1
+        total, reconstruction, classification = (self.accelerator.reduce(sums, "mean") / steps).tolist()
+        if total != total or total == float("inf"):
+            raise FloatingPointError(
+                f"run {self.run_id}: the loss is {total} in epoch {epoch + 1}: lower train.base_lr"
+            )
+        seconds = time.perf_counter() - start
+        rate = self.optimizer.param_groups[0]["lr"]
+        self._entry = {
+            "epoch": epoch + 1,
+            "loss": total,
+            "reconstruction_loss": reconstruction,
+            "classification_loss": classification,
+            "learning_rate": rate,
+            "seconds": round(seconds, 2),
+        }
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Evaluate when it is time, log, and save so that a cut-off run can go on here."""
+        train, accelerator, progress = self.config.train, self.accelerator, self.progress
+        progress.epoch = epoch + 1
+        if progress.epoch % train.eval_every == 0 or progress.epoch == train.epochs:
+            # Choosing among epochs takes the cheapest protocol; the full ones follow at the end.
+            quick = EvalConfig(views=(1,), complementary=False, seed=self.config.evaluation.seed)
+            war = self._predict(quick).scores(self.manifest.classes)["views_1"].war
+            self._entry["test_war_views_1"] = war
+            if war > progress.best_war:
+                progress.best_war, progress.best_epoch = war, progress.epoch
+                self._save_model("best_on_test")
+        if accelerator.is_main_process:
+            with self._log.open("a") as log:
+                log.write(json.dumps(self._entry) + "\n")
+            self.report(f"run {self.run_id}: " + ", ".join(f"{k} {v:.4g}" for k, v in self._entry.items()))
+        if progress.epoch < train.epochs:
+            self._save_state()
+
+    def _save_state(self) -> None:
+        accelerator, target = self.accelerator, self.checkpoints / "resume"
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(self.checkpoints / "saving"))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            shutil.rmtree(target, ignore_errors=True)
+            (self.checkpoints / "saving").rename(target)
+        accelerator.wait_for_everyone()
+
+    def _bare_model(self) -> AdaTosk:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _save_model(self, name: str) -> None:
+        if self.accelerator.is_main_process:
+            self._bare_model().save_pretrained(self.checkpoints / name)
+
+    def _predict(self, evaluation: EvalConfig) -> Predictions:
+        return predict_split(self._bare_model(), self.test_loader, evaluation, self.accelerator)
+
+    def _finish(self, seconds: float) -> None:
+        """Score the last and the best-on-test weights under every protocol and write the results."""
+        self._save_model("last")
+        self.accelerator.wait_for_everyone()
+        last = self._predict(self.config.evaluation)
+        best = AdaTosk.from_pretrained(self.checkpoints / "best_on_test").to(self.accelerator.device)
+        best_scores = predict_split(best, self.test_loader, self.config.evaluation, self.accelerator)
+        if not self.accelerator.is_main_process:
+            return
+        classes = self.manifest.classes
+        self._write_predictions(last)
+        result = {
+            "run_id": self.run_id,
+            "config": self.config.model_dump(mode="json"),
+            "manifest": {"name": self.manifest.name, "version": self.manifest.version, "digest": self.manifest.digest},
+            "provenance": provenance(self.accelerator.device),
+            "seed": self.config.seed,
+            "processes": self.accelerator.num_processes,
+            "train_seconds": round(seconds, 1),
+            "last": {name: scores.as_dict() for name, scores in last.scores(classes).items()},
+            "best_on_test": {
+                "epoch": self.progress.best_epoch,
+                **{name: scores.as_dict() for name, scores in best_scores.scores(classes).items()},
+            },
+            "majority": majority(last.labels, classes).as_dict(),
+        }
+        write_json(self.folder / "metrics.json", result)
+        shutil.rmtree(self.checkpoints / "resume", ignore_errors=True)
+
+    def _write_predictions(self, last: Predictions) -> None:
+        """One row a test clip: id, label and the class predicted by the last weights under each protocol."""
+        clips = self._clips("test")
+        table = pd.DataFrame({"id": clips["id"].to_numpy(), "label": clips["label"].to_numpy()})
+        for name, logits in last.logits.items():
+            table[name] = [self.manifest.classes[i] for i in logits.argmax(dim=1).tolist()]
+        temporary = self.folder / ".predictions.csv"
+        table.to_csv(temporary, index=False)
+        temporary.replace(self.folder / "predictions.csv")
+
+
+def train(config: RunConfig, places: Places, weights: bool = False, report: Callable[[str], None] = print) -> Path:
+    """Train and evaluate one run unless it is finished; returns its folder, ``runs/<run id>`` under the results.
+
+    Args:
+        config: the run.
+        places: where its data and results lie.
+        weights: whether a run without checkpoints counts as unfinished.
+        report: gets a line now and then.
+
+    Raises:
+        ValueError, FileNotFoundError: for a configuration, manifest or clip that does not fit, before anything is
+            written.
+        FloatingPointError: when the loss is no longer finite.
+    """
+    return Trainer(config, places, report).run(weights)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m adatosk.train", description="Train and evaluate one run.")
+    parser.add_argument("config", type=Path, help="a run configuration, JSON")
+    parser.add_argument("--root", type=Path, required=True, help="folder that the manifest's paths are relative to")
+    parser.add_argument("--results", type=Path, default=PROJECT / "results" / "own", help="folder for runs/<run id>/")
+    parser.add_argument("--cache", type=Path, default=PROJECT / "data" / "cache", help="folder for decoded clips")
+    parser.add_argument("--workers", type=int, help="loader processes")
+    parser.add_argument("--weights", action="store_true", help="train again a run whose checkpoints are missing")
+    options = parser.parse_args(arguments)
+    try:
+        places = Places(options.root, options.results, options.cache, options.workers)
+        folder = train(RunConfig.read(options.config), places, options.weights)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,198 @@
+"""Where a profile's data, runs, tables and figures lie, and how a notebook gets at them.
+
+Notebooks and the workflow share their runs through here: who needs a run names its configuration, and it is trained
+once.
+"""
+
+import json
+import sys
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+from matplotlib.figure import Figure
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from adatosk import manifests
+from adatosk.config import RunConfig
+from adatosk.manifests import Manifest
+from adatosk.model import AdaTosk
+from adatosk.presets import PROFILES
+from adatosk.provenance import PROJECT
+from adatosk.synthetic import BENCHMARKS, write_benchmark
+from adatosk.train import Places, Trainer, manifest_path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: ``results/<profile>/runs/<run id>``.
+    """
+
+    folder: Path
+
+    @cached_property
+    def metrics(self) -> dict:
+        """``metrics.json``: scores by protocol under ``last`` and ``best_on_test``, configuration and provenance."""
+        return json.loads((self.folder / "metrics.json").read_text())
+
+    @cached_property
+    def log(self) -> pd.DataFrame:
+        """One row an epoch: losses, learning rate, seconds, and WAR on the test split where it was taken."""
+        return pd.read_json(self.folder / "log.jsonl", lines=True)
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """One row a test clip: id, label and the last weights' prediction under each protocol."""
+        return pd.read_csv(self.folder / "predictions.csv", dtype={"id": str})
+
+    def model(self, weights: str = "last") -> AdaTosk:
+        """The trained model in evaluation mode; ``weights`` is ``last`` or ``best_on_test``."""
+        return AdaTosk.from_pretrained(self.folder / "checkpoints" / weights).eval()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One profile on this machine; make one with :func:`open_workspace`.
+
+    Attributes:
+        profile: ``smoke``, ``demo`` or ``paper``.
+        config: the profile's configuration, from which runs deviate.
+        places: where its data, caches and results lie.
+    """
+
+    profile: str
+    config: RunConfig
+    places: Places
+
+    @property
+    def manifest(self) -> Manifest:
+        """The profile's manifest."""
+        return manifests.load(manifest_path(self.config))
+
+    def run(self, weights: bool = False, **changes: Any) -> Run:
+        """The run that deviates from the profile by ``changes``, trained now unless it is there.
+
+        Args:
+            weights: whether its checkpoints are needed. They are not part of the repository, so a run that came with
+                it has scores only, and is trained again here when they are.
+            **changes: as in :meth:`adatosk.config.RunConfig.change`.
+        """
+        trainer = Trainer(self.config.change(**changes), self.places)
+        self.places.results.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.places.results / f".{trainer.run_id}.lock"):
+            return Run(trainer.run(weights))
+
+    def save_table(self, table: pd.DataFrame, name: str) -> Path:
+        """Write ``tables/<name>.csv``."""
+        path = self.places.results / "tables" / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(path)
+        return path
+
+    def save_figure(self, figure: Figure, name: str) -> Path:
+        """Write ``figures/<name>.png``."""
+        path = self.places.results / "figures" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150, bbox_inches="tight")
+        return path
+
+
+def data_root(config: RunConfig, root: str | Path | None = None) -> Path:
+    """The folder a run's clips lie in: ``root``, or ``data/<manifest's file name>`` in the project."""
+    return Path(root) if root else PROJECT / "data" / Path(config.data.manifest).stem
+
+
+def prepare_data(config: RunConfig, root: Path) -> None:
+    """Render the embedded benchmark where a run needs it; other data has to be there already.
+
+    Raises:
+        FileNotFoundError: naming the folder that is missing.
+    """
+    name = Path(config.data.manifest).stem
+    if name in BENCHMARKS:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".lock"):
+            write_benchmark(BENCHMARKS[name], root)
+    elif not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder; name where your copy of '{name}' lies with root")
+
+
+def open_workspace(profile: str = "smoke", root: str | Path | None = None, **changes: Any) -> Workspace:
+    """Open a profile, with its data in place.
+
+    Args:
+        profile: ``smoke``, ``demo`` or ``paper``.
+        root: where the clips lie; by default in the project's ``data/``.
+        **changes: deviations of all runs from the profile, such as ``seed=1`` or ``data={"manifest": "mafw.csv"}``.
+
+    Raises:
+        ValueError: unknown profile, or a change that is no valid configuration.
+        FileNotFoundError: when there is no data.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile '{profile}': choose {', '.join(PROFILES)}")
+    config = PROFILES[profile].change(**changes)
+    folder = data_root(config, root)
+    prepare_data(config, folder)
+    return Workspace(profile, config, Places(folder, PROJECT / "results" / profile, PROJECT / "data" / "cache"))
+
+
+# The pair that Table 1 compares: the model with the temporal soft mask, and without.
+HEADLINE: dict[str, dict[str, Any]] = {"with soft mask": {}, "without soft mask": {"model": {"soft_mask": None}}}
+
+
+def headline_configs(profile: str) -> dict[str, RunConfig]:
+    """The configurations of ``HEADLINE`` in a profile, by run id."""
+    config = PROFILES[profile]
+    digest = manifests.load(manifest_path(config)).digest
+    changed = [config.change(**changes) for changes in HEADLINE.values()]
+    return {run.run_id(digest): run for run in changed}
+
+
+# What a fresh kernel and papermill put beside the parameters.
+_KERNEL_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+
+
+def read_parameters(namespace: Mapping[str, Any], **expected: Any) -> types.SimpleNamespace:
+    """Check a notebook's parameters, for papermill only warns of unknown ones.
+
+    Call it in the cell after the parameters, as ``read_parameters(globals(), profile=Profile, seed=int)``.
+
+    Args:
+        namespace: the notebook's globals.
+        **expected: each parameter's type.
+
+    Raises:
+        NameError: a variable that is no parameter of this notebook, naming those that are.
+        TypeError: a value of another type.
+    """
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_")
+        and name not in _KERNEL_NAMES
+        and not callable(value)
+        and not isinstance(value, types.ModuleType)
+    }
+    unknown = sorted(set(given) - set(expected))
+    if unknown:
+        raise NameError(f"unknown parameter {', '.join(unknown)}: this notebook has {', '.join(sorted(expected))}")
+    for name, kind in expected.items():
+        try:
+            TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(given[name])
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise TypeError(f"parameter {name}={given[name]!r}: {reason}") from error
+    return types.SimpleNamespace(**{name: given[name] for name in expected})
+
+
+if __name__ == "__main__":
+    open_workspace(sys.argv[1])
