@@ -1,7 +1,23 @@
 """AdaTosk: adaptive temporal soft masks for dynamic facial expression recognition (arXiv 2502.21004)."""
 
-from adatosk.config import ModelConfig, RunConfig, SoftMaskConfig
-from adatosk.model import AdaTosk, create_model
-from adatosk.presets import PROFILES
+from importlib import import_module
+from typing import Any
 
-__all__ = ["PROFILES", "AdaTosk", "ModelConfig", "RunConfig", "SoftMaskConfig", "create_model"]
+# Where each public name lives. They are imported when they are asked for, so that a process which only decodes video
+# does not wait for torch.
+_NAMES = {
+    "AdaTosk": "model",
+    "ModelConfig": "config",
+    "PROFILES": "presets",
+    "RunConfig": "config",
+    "SoftMaskConfig": "config",
+    "create_model": "model",
+}
+
+__all__ = list(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'adatosk' has no attribute '{name}'")
+    return getattr(import_module(f"adatosk.{_NAMES[name]}"), name)

@@ -157,7 +157,12 @@ class Trainer:
         self.accelerator.register_for_checkpointing(self.progress)
 
     def _open_cache(self) -> ClipCache | None:
+        """The decoded clips or ``None``; a broken clip that is not excluded stops the run before it starts."""
         data, places = self.config.data, self.places
+        if data.cache_size is None:
+            seen = places.cache / f"{self.manifest.name}-{self.manifest.digest[:12]}.check.csv"
+            self.manifest.check(places.root, report=seen).raise_if_broken(data.exclusions)
+            return None
         return open_cache(
             self.manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers, self.report
         )
