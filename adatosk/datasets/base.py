@@ -1,0 +1,213 @@
+"""What the builders share: finding a set's folders, reading its lists, and joining the two."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from adatosk.manifests import Manifest, ManifestError, label_fault
+
+# Archives often unpack into a folder of their own.
+NESTING = ("", "*/", "*/*/")
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".flv", ".mkv", ".mov", ".webm"})
+
+
+class LayoutError(ManifestError):
+    """A folder does not hold the data set; the message shows the tree that is expected."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """One form in which a set ships its clips.
+
+    Attributes:
+        name: what the user calls it.
+        pattern: glob of the clips relative to the set's folder, such as ``data/faces/*``.
+        folders: clips are folders of frames, and not video files.
+        missing: where a listed clip that is not there would lie, with ``{id}``.
+    """
+
+    name: str
+    pattern: str
+    folders: bool
+    missing: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """How a data set lies on disk.
+
+    Attributes:
+        name, version, classes: of the manifest.
+        tree: the expected layout, printed when it is not found.
+        media: its forms, the preferred one first.
+        clip_id: id of the clip at a relative path, or ``None`` where it is not part of the set.
+        lists: globs of the folder that holds the split lists; empty where file names hold the labels.
+        members: table with ``id``, ``label``, ``fold`` or ``split``, and perhaps ``subject``, made from the folder of
+            lists, or, without lists, from the ids found.
+    """
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    tree: str
+    media: tuple[Media, ...]
+    clip_id: Callable[[PurePosixPath], str | None]
+    members: Callable[..., pd.DataFrame]
+    lists: tuple[str, ...] = ()
+
+
+def build_set(dataset: DataSet, root: str | Path, media: str | None, report: Callable[[str], None]) -> Manifest:
+    """See :func:`adatosk.datasets.build`."""
+    root = Path(root)
+    if not root.is_dir():
+        raise LayoutError(f"{root}: no such folder; {dataset.name} is expected as\n{dataset.tree}")
+    lists = find_folder(dataset, root) if dataset.lists else None
+    form, prefix, found = _find_media(dataset, root, media, report)
+    table = dataset.members(lists) if lists is not None else dataset.members(sorted(found))
+    missing = [name for name in table["id"] if name not in found]
+    where = f", lists in {lists.relative_to(root)}" if lists is not None else ""
+    extra = len(set(found) - set(table["id"]))
+    report(
+        f"{dataset.name}: clips are {form.name} ({prefix}{form.pattern}){where}; {len(table)} are listed, "
+        f"{len(missing)} of them missing; {extra} others lie beside them"
+    )
+    paths = [found.get(name, prefix + form.missing.format(id=name)) for name in table["id"]]
+    return Manifest(dataset.name, dataset.version, dataset.classes, table.assign(path=paths))
+
+
+def find_folder(dataset: DataSet, root: Path) -> Path:
+    """The folder of the set's split lists."""
+    for nesting in NESTING:
+        for pattern in dataset.lists:
+            for folder in sorted(root.glob(nesting + pattern)):
+                if folder.is_dir():
+                    return folder
+    raise LayoutError(_not_found(dataset, root, f"split lists ({' or '.join(dataset.lists)})"))
+
+
+def find_clips(dataset: DataSet, root: Path, form: Media) -> tuple[str, dict[str, str]]:
+    """Folders before the form's pattern, and relative path of each clip by its id."""
+    for nesting in NESTING:
+        found: dict[str, str] = {}
+        for path in sorted(root.glob(nesting + form.pattern)):
+            relative = PurePosixPath(path.relative_to(root).as_posix())
+            if path.name.startswith(".") or not (path.is_dir() if form.folders else path.suffix in VIDEO_SUFFIXES):
+                continue
+            name = dataset.clip_id(relative)
+            if name is not None:
+                found.setdefault(name, str(relative))
+        if found:
+            depth = nesting.count("/")
+            prefix = "".join(f"{part}/" for part in PurePosixPath(next(iter(found.values()))).parts[:depth])
+            return prefix, found
+    return "", {}
+
+
+def _find_media(
+    dataset: DataSet, root: Path, media: str | None, report: Callable[[str], None]
+) -> tuple[Media, str, dict[str, str]]:
+    names = [form.name for form in dataset.media]
+    if media is not None and media not in names:
+        raise LayoutError(f"{dataset.name} has no '{media}': choose one of {', '.join(names)}")
+    forms = [(form, *find_clips(dataset, root, form)) for form in dataset.media]
+    there = [entry for entry in forms if entry[2] and media in (None, entry[0].name)]
+    if not there:
+        raise LayoutError(_not_found(dataset, root, f"clips ({media or ' or '.join(names)})"))
+    others = [form.name for form, _, found in forms if found and form is not there[0][0]]
+    if others:
+        report(f"{dataset.name}: {', '.join(others)} are there as well; choose with media='{others[0]}'")
+    return there[0]
+
+
+def _not_found(dataset: DataSet, root: Path, what: str) -> str:
+    entries = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+    held = ", ".join(entries[:8]) + (", …" if len(entries) > 8 else "") if entries else "nothing"
+    return f"{root}: no {what} of {dataset.name} here; the folder holds {held}. Expected is\n{dataset.tree}"
+
+
+def read_lines(path: Path) -> list[tuple[str, str]]:
+    """``(file and line, text)`` of every line that is not blank; byte-order mark and Windows line ends are accepted."""
+    if not path.is_file():
+        raise ManifestError(f"{path}: this list is missing: unpack the set's annotations again")
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not a text file in UTF-8: unpack the set's annotations again") from error
+    found = [(f"{path}, line {number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise ManifestError(f"{path}: this list is empty: unpack the set's annotations again")
+    return found
+
+
+def read_pairs(lines: list[tuple[str, str]], labels: Mapping[str, str], separator: str | None = None) -> dict[str, str]:
+    """Class name by the first field of each line, whose second field is a key of ``labels``.
+
+    Raises:
+        ManifestError: a line of another form, an unknown label, an id twice; with file and line.
+    """
+    found: dict[str, str] = {}
+    for where, line in lines:
+        fields = [field.strip() for field in line.split(separator)]
+        if len(fields) != 2 or not all(fields):
+            raise ManifestError(f"{where}: '{line}' is not a clip and its label: unpack the set's annotations again")
+        name, label = fields
+        if label not in labels:
+            raise ManifestError(f"{where}: {label_fault(label, tuple(labels))}")
+        if name in found:
+            raise ManifestError(f"{where}: clip '{name}' is listed twice: keep one of the lines")
+        found[name] = labels[label]
+    return found
+
+
+def from_split(train: Mapping[str, str], test: Mapping[str, str], where: Path) -> pd.DataFrame:
+    """Members of a set with one split, from class names by id."""
+    _no_leak(train, test, str(where))
+    rows = [(name, label, "train") for name, label in train.items()]
+    rows += [(name, label, "test") for name, label in test.items()]
+    return pd.DataFrame(rows, columns=["id", "label", "split"])
+
+
+def from_folds(read: Callable[[int, str], Mapping[str, str]], folds: int, where: Path) -> pd.DataFrame:
+    """Members of a set with ``folds`` lists of train and test, from ``read(fold, split)``: class names by id.
+
+    The test lists have to part the clips, and each train list has to hold all others.
+    """
+    tests = {fold: read(fold, "test") for fold in range(1, folds + 1)}
+    rows, seen = [], {}
+    for fold, test in tests.items():
+        for name, label in test.items():
+            if name in seen:
+                raise ManifestError(f"{where}: clip '{name}' is in the test lists of folds {seen[name][1]} and {fold}")
+            seen[name] = (label, fold)
+            rows.append((name, label, fold))
+    for fold, test in tests.items():
+        train = read(fold, "train")
+        _no_leak(train, test, f"{where}, fold {fold}")
+        for name, label in train.items():
+            if name not in seen:
+                raise ManifestError(f"{where}: clip '{name}' trains in fold {fold} and is in no fold's test list")
+            if label != seen[name][0]:
+                raise ManifestError(
+                    f"{where}: clip '{name}' is {label} in fold {fold}'s train list and {seen[name][0]} in fold "
+                    f"{seen[name][1]}'s test list"
+                )
+        absent = sorted(set(seen) - set(train) - set(test))
+        if absent:
+            raise ManifestError(f"{where}: clip '{absent[0]}' and {len(absent) - 1} more are in no list of fold {fold}")
+    return pd.DataFrame(rows, columns=["id", "label", "fold"])
+
+
+def _no_leak(train: Mapping[str, str], test: Mapping[str, str], where: str) -> None:
+    both = sorted(set(train) & set(test))
+    if both:
+        listed = ", ".join(both[:10]) + (", …" if len(both) > 10 else "")
+        raise ManifestError(f"{where}: {len(both)} clips are in train and test at once: {listed}")
+
+
+def blocks(actors: list[str], folds: int) -> Iterator[tuple[int, list[str]]]:
+    """Actors in their order in ``folds`` blocks of equal size, the last one taking what is left over."""
+    size = max(1, len(actors) // folds)
+    for fold in range(1, folds + 1):
+        yield fold, actors[(fold - 1) * size : fold * size if fold < folds else None]

@@ -1,0 +1,149 @@
+"""Cards: what a data set holds when it is whole, and how a user's copy differs from that."""
+
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from adatosk.manifests import Manifest, ManifestError
+from adatosk.provenance import PROJECT
+
+COLUMNS = ("what", "where", "expected", "found")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Expectation(_Strict):
+    """One list of clips; ``fold`` is ``None`` for a set with one split, ``sha256`` of the sorted lines ``id,label``."""
+
+    split: str
+    clips: int
+    sha256: str
+    classes: dict[str, int]
+    fold: int | None = None
+
+
+class Card(_Strict):
+    """A file ``data_manifests/<set>.yaml``.
+
+    Attributes:
+        name, title, version: of the set.
+        classes: in the order of a model's outputs.
+        request: where to ask for the set or to download it.
+        licence, citation: in one line each.
+        layout: what its folders and labels look like.
+        folds: how train and test are parted.
+        excluded: ids that are left out on purpose, with the reason.
+        expected: every list of clips.
+    """
+
+    name: str
+    title: str
+    version: str
+    classes: tuple[str, ...]
+    request: str
+    licence: str
+    citation: str
+    layout: str
+    folds: str
+    expected: tuple[Expectation, ...]
+    excluded: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for entry in self.expected:
+            if set(entry.classes) != set(self.classes) or sum(entry.classes.values()) != entry.clips:
+                raise ValueError(f"{entry.split}, fold {entry.fold}: the counts do not fit the classes or the clips")
+        return self
+
+
+def load_card(name: str | Path) -> Card:
+    """The card of a set of the project by its name, or any card by its path."""
+    path = Path(name)
+    if not path.suffix:
+        path = PROJECT / "data_manifests" / f"{name}.yaml"
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such card")
+    try:
+        return Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ManifestError(f"{path}: not a card of a data set: {error}") from error
+
+
+def expectations(manifest: Manifest) -> tuple[Expectation, ...]:
+    """What a manifest holds, in the terms of a card."""
+    found = []
+    for fold in manifest.folds or (None,):
+        for split in ("train", "test"):
+            clips = manifest.subset(split, fold)
+            counts = clips["label"].value_counts()
+            classes = {name: int(counts.get(name, 0)) for name in manifest.classes}
+            digest = manifest.label_digest(clips["id"])
+            found.append(Expectation(split=split, fold=fold, clips=len(clips), sha256=digest, classes=classes))
+    return tuple(found)
+
+
+def verify(manifest: Manifest, card: Card, root: str | Path | None = None) -> pd.DataFrame:
+    """How a manifest differs from its card, and the files under ``root`` from the manifest.
+
+    Returns:
+        One row a difference with the columns ``what``, ``where``, ``expected`` and ``found``; empty when all is equal.
+        With a root it lists every clip that is missing and every one that lies there without being listed.
+    """
+    rows = []
+    if manifest.classes != card.classes:
+        rows.append(("classes", card.name, " ".join(card.classes), " ".join(manifest.classes)))
+    expected = {(entry.fold, entry.split): entry for entry in card.expected}
+    found = {(entry.fold, entry.split): entry for entry in expectations(manifest)}
+    for key in sorted(expected.keys() | found.keys(), key=str):
+        where = key[1] if key[0] is None else f"fold {key[0]}, {key[1]}"
+        if key not in expected or key not in found:
+            rows.append(("list of clips", where, *("yes" if key in there else "no" for there in (expected, found))))
+            continue
+        rows += _differences(where, expected[key], found[key])
+    held = set(manifest.clips["id"])
+    rows += [("excluded clip", name, "left out", "listed") for name in sorted(held & set(card.excluded))]
+    if root is not None:
+        rows += _on_disk(manifest, card, Path(root))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _differences(where: str, expected: Expectation, found: Expectation) -> list[tuple]:
+    if expected.sha256 == found.sha256:
+        return []
+    rows = [] if expected.clips == found.clips else [("clips", where, expected.clips, found.clips)]
+    for name in sorted(expected.classes.keys() | found.classes.keys()):
+        counts = expected.classes.get(name, 0), found.classes.get(name, 0)
+        if counts[0] != counts[1]:
+            rows.append((f"clips of {name}", where, *counts))
+    return rows or [("ids or labels", where, f"sha256 {expected.sha256[:12]}…", f"sha256 {found.sha256[:12]}…")]
+
+
+def _on_disk(manifest: Manifest, card: Card, root: Path) -> list[tuple]:
+    """Listed clips that are missing, and clips beside the listed ones that are not listed."""
+    from adatosk.datasets import DATASETS
+
+    listed = {PurePosixPath(path) for path in manifest.clips["path"]}
+    names = dict(zip(manifest.clips["path"], manifest.clips["id"], strict=True))
+    rows = [
+        ("missing clip", names[str(path)], str(path), "nothing")
+        for path in sorted(listed)
+        if not (root / path).exists()
+    ]
+    known = DATASETS[card.name].clip_id if card.name in DATASETS else lambda path: path.stem
+    kinds = {path.suffix for path in listed}
+    for folder in sorted({path.parent for path in listed}):
+        if not (root / folder).is_dir():
+            continue
+        for entry in sorted((root / folder).iterdir()):
+            path = folder / entry.name
+            if path in listed or path.suffix not in kinds or entry.name.startswith("."):
+                continue
+            name = known(path)
+            if name is not None and name not in card.excluded:
+                rows.append(("extra clip", name, "nothing", str(path)))
+    return rows

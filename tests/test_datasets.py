@@ -1,0 +1,461 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fakes import FOLDS, MAKERS, make_fake
+from media import moving_frames, truncate, write_frames, write_video
+
+from adatosk import datasets, manifests
+from adatosk.clips import ClipDataset, make_loader
+from adatosk.config import DataConfig
+from adatosk.datasets import DATASETS, LayoutError, assign_folds, build, expectations, from_csv, load_card, verify
+from adatosk.datasets.cards import Card
+from adatosk.manifests import Manifest, ManifestError
+
+COUNTS = {"dfew": 35, "ferv39k": 28, "mafw": 55, "crema_d": 30, "ravdess": 48}
+CLASSES = {"dfew": 7, "ferv39k": 7, "mafw": 11, "crema_d": 6, "ravdess": 8}
+
+
+def quiet(*_):
+    pass
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory) -> Path:
+    """One fake of each set."""
+    base = tmp_path_factory.mktemp("fakes")
+    for name in MAKERS:
+        make_fake(name, base / name)
+    return base
+
+
+@pytest.fixture
+def copy(rendered, tmp_path):
+    """``copy(name)``: a fake that may be damaged."""
+    return lambda name: Path(shutil.copytree(rendered / name, tmp_path / name))
+
+
+def card_of(manifest: Manifest) -> Card:
+    """A card that this manifest fits."""
+    words = dict.fromkeys(("title", "request", "licence", "citation", "layout", "folds"), "…")
+    return Card(
+        name=manifest.name,
+        version=manifest.version,
+        classes=manifest.classes,
+        expected=expectations(manifest),
+        **words,
+    )
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_layout_becomes_a_manifest_that_can_be_loaded(rendered, tmp_path, name):
+    said = []
+    manifest = build(name, rendered / name, report=said.append)
+    assert len(manifest.clips) == COUNTS[name] and len(manifest.classes) == CLASSES[name]
+    assert "0 of them missing" in said[-1] and DATASETS[name].media[0].name in said[-1]
+    assert manifest.folds == {"ferv39k": (), "ravdess": tuple(range(1, 7))}.get(name, tuple(range(1, 6)))
+    report = manifest.check(rendered / name, progress=False)
+    assert report.broken.empty and set(report.table["frames"]) == {16}
+    whole = report.complete(manifest)
+    read = manifests.load(whole.save(tmp_path / "m.csv"))
+    assert read.digest == manifest.digest
+    assert set(read.clips["frames"]) == {16} and (read.clips["bytes"].astype(int) > 0).all()
+    assert verify(manifest, card_of(manifest), rendered / name).empty
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_layout_loads_into_training(rendered, name):
+    manifest = build(name, rendered / name, report=quiet)
+    fold = manifest.folds[-1] if manifest.folds else None
+    config = DataConfig(manifest="m.csv", fold=fold)
+    for split in ("train", "test"):
+        clips = manifest.subset(split, fold)
+        examples = ClipDataset(clips, rendered / name, manifest.classes, 8, 24, config, split == "train", 0)
+        batch = next(iter(make_loader(examples, 4, workers=0)))
+        assert batch["video"].shape == (4, 3, 8, 24, 24)
+        assert manifest.classes[int(batch["label"][0])] == clips["label"][0]
+        assert batch["video"].float().std() > 10
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_layout_trains(rendered, tmp_path, name):
+    from adatosk.config import EvalConfig, ModelConfig, RunConfig, SoftMaskConfig, TrainConfig
+    from adatosk.train import Places, train
+
+    manifest = build(name, rendered / name, report=quiet)
+    path = manifest.save(tmp_path / "m.csv")
+    soft_mask = SoftMaskConfig(top_k=1, excluded_per_step=1, score_block=1, gate_reduction=4)
+    sizes = {"frames": 4, "image_size": 16, "patch_size": 4, "width": 16, "depth": 1, "heads": 2, "mask_ratio": 0.5}
+    decoder = {"decoder_width": 16, "decoder_heads": 2}
+    config = RunConfig(
+        model=ModelConfig(classes=manifest.classes, soft_mask=soft_mask, **sizes, **decoder),
+        data=DataConfig(manifest=str(path), fold=manifest.folds[0] if manifest.folds else None, cache_size=16),
+        train=TrainConfig(epochs=1, warmup_epochs=0, batch_size=8),
+        evaluation=EvalConfig(views=(1,), complementary=False),
+    )
+    folder = train(config, Places(rendered / name, tmp_path / "results", tmp_path / "cache", 0), report=quiet)
+    assert (folder / "metrics.json").is_file()
+
+
+def test_forms_and_places_of_mafw(tmp_path):
+    said = []
+    root = make_fake("mafw", tmp_path / "a", media="clips", lists="split")
+    manifest = build("mafw", root, report=said.append)
+    assert manifest.clips["path"][0].startswith("data/clips/") and "split/single/no_caption" in said[-1]
+    make_fake("mafw", root, media="frames", lists="split")
+    manifest = build("mafw", root, report=said.append)
+    assert manifest.clips["path"][0].startswith("data/frames/")
+    assert "clips are there as well" in said[-2]
+    same = build("mafw", root, media="clips", report=quiet)
+    assert same.digest == manifest.digest and same.clips["path"][0].startswith("data/clips/")
+    with pytest.raises(LayoutError, match=r"no clips \(faces\)"):
+        build("mafw", root, media="faces", report=quiet)
+    with pytest.raises(LayoutError, match="has no 'crops': choose one of faces, frames, clips"):
+        build("mafw", root, media="crops", report=quiet)
+
+
+def test_forms_of_dfew_have_the_same_ids(tmp_path):
+    digests = set()
+    for media in ("frames", "frames_16", "videos"):
+        manifest = build("dfew", make_fake("dfew", tmp_path / media, media=media), report=quiet)
+        digests.add(manifest.digest)
+        assert manifest.check(tmp_path / media, progress=False).broken.empty
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_folder_more_does_not_matter(rendered, tmp_path, name):
+    (tmp_path / "unpacked").mkdir()
+    shutil.copytree(rendered / name, tmp_path / "unpacked" / "release")
+    manifest = build(name, tmp_path, report=quiet)
+    assert manifest.clips["path"].str.startswith("unpacked/release/").all()
+    assert manifest.digest == build(name, rendered / name, report=quiet).digest
+    assert manifest.check(tmp_path, progress=False).broken.empty
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_expected_tree_is_printed_when_nothing_is_found(tmp_path, name):
+    (tmp_path / "holiday").mkdir()
+    with pytest.raises(LayoutError) as error:
+        build(name, tmp_path, report=quiet)
+    assert DATASETS[name].tree in str(error.value) and "holiday" in str(error.value)
+    with pytest.raises(LayoutError, match="no such folder"):
+        build(name, tmp_path / "gone", report=quiet)
+
+
+def test_unknown_sets_are_named():
+    with pytest.raises(ManifestError, match="unknown data set 'DFEW2': choose one of dfew, ferv39k"):
+        build("DFEW2", ".")
+
+
+def test_cremad_leaves_out_the_broken_files_and_parts_the_actors(rendered):
+    manifest = build("crema_d", rendered / "crema_d", report=quiet)
+    assert not set(manifest.clips["id"]) & set(load_card("crema_d").excluded)
+    assert (manifest.clips.groupby("subject")["fold"].nunique() == 1).all()
+    ids = [f"{actor}_IEO_NEU_XX" for actor in range(1001, 1092)]
+    sizes = DATASETS["crema_d"].members(ids)["fold"].value_counts().sort_index()
+    assert list(sizes) == [18, 18, 18, 18, 19]
+
+
+def test_cremad_level_has_one_spelling():
+    from pathlib import PurePosixPath
+
+    clip_id = DATASETS["crema_d"].clip_id
+    assert clip_id(PurePosixPath("a/1040_ITH_SAD_X.flv")) == clip_id(PurePosixPath("1040_ITH_SAD_XX.flv"))
+    assert clip_id(PurePosixPath("1040_IEO_SAD_HI.flv")) == "1040_IEO_SAD_HI"
+    assert clip_id(PurePosixPath("1040_IEO_JOY_HI.flv")) is None
+
+
+def grid_of_ravdess() -> list[str]:
+    strengths = {emotion: (1,) if emotion == 1 else (1, 2) for emotion in range(1, 9)}
+    return [
+        f"02-01-{emotion:02}-{strength:02}-{statement:02}-{again:02}-{actor:02}"
+        for actor in range(1, 25)
+        for emotion, kinds in strengths.items()
+        for strength in kinds
+        for statement in (1, 2)
+        for again in (1, 2)
+    ]
+
+
+def test_card_of_ravdess_is_the_grid_of_its_names():
+    entry = DATASETS["ravdess"]
+    table = entry.members(grid_of_ravdess())
+    manifest = Manifest(entry.name, entry.version, entry.classes, table.assign(path=table["id"]))
+    assert len(table) == 1440 and verify(manifest, load_card("ravdess")).empty
+    actors = manifest.clips.groupby("fold")["subject"].unique()
+    assert list(actors[2]) == ["05", "06", "07", "08"]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_cards_fit_the_builders(name):
+    card = load_card(name)
+    entry = DATASETS[name]
+    assert (card.name, card.version, card.classes) == (name, entry.version, entry.classes)
+    for fold in {row.fold for row in card.expected}:
+        train, test = (row for row in card.expected if row.fold == fold)
+        assert (train.split, test.split) == ("train", "test")
+    whole = {sum(row.clips for row in card.expected if row.fold == fold) for fold in {r.fold for r in card.expected}}
+    assert len(whole) == 1
+    tests = sum(row.clips for row in card.expected if row.split == "test")
+    assert name == "ferv39k" or {tests} == whole
+
+
+def test_damaged_cards_are_named(tmp_path):
+    text = (Path(datasets.cards.PROJECT) / "data_manifests" / "ravdess.yaml").read_text()
+    for change in (("neutral: 16", "neutral: 17"), ("licence:", "license:"), ("name: ravdess", "name: [")):
+        (tmp_path / "c.yaml").write_text(text.replace(*change))
+        with pytest.raises(ManifestError, match=r"c\.yaml: not a card"):
+            load_card(tmp_path / "c.yaml")
+    with pytest.raises(ManifestError, match="no such card"):
+        load_card("imagenet")
+
+
+def test_verify_tells_what_differs(copy):
+    root = copy("dfew")
+    card = card_of(build("dfew", root, report=quiet))
+    assert verify(build("dfew", root, report=quiet), card, root).empty
+    shutil.rmtree(root / "Clip" / "clip_224x224" / "00004")
+    write_frames(root / "Clip" / "clip_224x224" / "09999", moving_frames(3, 32, 32), ".jpg")
+    for path in (root / "EmoLabel_DataSplit").rglob("*.csv"):
+        path.write_text(path.read_text().replace("\n8,1\n", "\n8,2\n"))
+    table = verify(build("dfew", root, report=quiet), card, root)
+    said = {(row.what, row.where): (row.expected, row.found) for row in table.itertuples()}
+    assert said[("missing clip", "00004")] == ("Clip/clip_224x224/00004", "nothing")
+    assert said[("extra clip", "09999")] == ("nothing", "Clip/clip_224x224/09999")
+    assert said[("clips of happy", "fold 2, test")] == (1, 0)
+    assert said[("clips of sad", "fold 2, test")] == (1, 2)
+    assert ("clips of happy", "fold 2, train") not in said
+    # Equal counts and other labels are seen by the digest.
+    other = card.model_copy(update={"expected": (card.expected[0].model_copy(update={"sha256": "0" * 64}),)})
+    table = verify(build("dfew", root, report=quiet), other)
+    assert "list of clips" in set(table["what"])
+    swapped = Manifest("dfew", "1", tuple(reversed(card.classes)), build("dfew", root, report=quiet).clips)
+    assert "classes" in set(verify(swapped, card)["what"])
+
+
+def test_verify_of_files_beside_the_set(rendered):
+    for name in ("crema_d", "ravdess"):
+        manifest = build(name, rendered / name, report=quiet)
+        card = card_of(manifest).model_copy(update={"excluded": load_card(name).excluded})
+        assert verify(manifest, card, rendered / name).empty
+
+
+def change(path: Path, old: str, new: str, count: int = 1) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, count))
+
+
+LISTS = {
+    "dfew": Path("EmoLabel_DataSplit") / "train(single-labeled)" / "set_2.csv",
+    "ferv39k": Path("4_setups") / "All_scenes" / "train_All.csv",
+    "mafw": Path("Train & Test Set") / "single" / "no_caption" / "set_2" / "train.txt",
+}
+PLANTED = [
+    ("dfew", lambda path: change(path, "1,1\n", "1,9\n"), "set_2.csv, line 2: unknown label '9'"),
+    ("dfew", lambda path: change(path, "1,1\n", "1,1\n1,1\n"), "set_2.csv, line 3: clip '1' is listed twice"),
+    ("dfew", lambda path: change(path, "1,1\n", "1,1\n00001,1\n"), "with and without leading zeros"),
+    ("dfew", lambda path: change(path, "1,1\n", "1,1\n8,1\n"), "1 clips are in train and test at once: 00008"),
+    ("dfew", lambda path: change(path, "1,1\n", "1,1\n777,1\n"), "'00777' trains in fold 2 and is in no fold's test"),
+    (
+        "dfew",
+        lambda path: change(path, "1,1\n", "1,2\n"),
+        "'00001' is sad in fold 2's train list and happy in fold 1's",
+    ),
+    ("dfew", lambda path: change(path, "1,1\n", ""), "'00001' and 0 more are in no list of fold 2"),
+    ("dfew", lambda path: change(path, "1,1\n", "1 1\n"), "line 2: '1 1' is not a clip and its label"),
+    ("dfew", lambda path: change(path, "video_name,label\n", ""), "the first line must be 'video_name,label'"),
+    ("dfew", lambda path: path.write_text(""), "set_2.csv: this list is empty"),
+    ("dfew", lambda path: path.write_bytes(b"\xff\xfe1"), "set_2.csv: not a text file"),
+    ("dfew", lambda path: path.unlink(), "set_2.csv: this list is missing"),
+    (
+        "ferv39k",
+        lambda path: change(path, " Happy\n", " Hapy\n"),
+        "line 1: unknown label 'Hapy': the classes are Happy",
+    ),
+    (
+        "ferv39k",
+        lambda path: change(path, " Happy\n", " happy\n"),
+        r"line 1: unknown label 'happy': write 'Happy' \(case",
+    ),
+    ("ferv39k", lambda path: change(path, "0000 Happy\n", "0000 Sad\n"), "does not lie in a folder Scene/Sad/id"),
+    ("ferv39k", lambda path: change(path, "/0000 Happy", "/0050 Happy"), "in train and test at once: War/Happy/0050"),
+    (
+        "mafw",
+        lambda path: change(path, " anger\n", " Anger\n"),
+        r"train.txt, line 1: unknown label 'Anger': write 'anger'",
+    ),
+    ("mafw", lambda path: path.write_text("\n \n"), "train.txt: this list is empty"),
+]
+
+
+@pytest.mark.parametrize(("name", "plant", "said"), PLANTED)
+def test_faults_in_lists_are_one_error_that_names_them(copy, name, plant, said):
+    root = copy(name)
+    plant(root / LISTS[name])
+    with pytest.raises(ManifestError, match=said):
+        build(name, root, report=quiet)
+
+
+def test_a_clip_in_two_test_lists_is_an_error(copy):
+    root = copy("mafw")
+    change(root / "Train & Test Set/single/no_caption/set_2/test.txt", "00012.mp4 anger\n", "00001.mp4 anger\n")
+    with pytest.raises(ManifestError, match="clip '00001' is in the test lists of folds 1 and 2"):
+        build("mafw", root, report=quiet)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_with_byte_order_mark_and_windows_line_ends_are_read(copy, name):
+    root = copy(name)
+    before = build(name, root, report=quiet)
+    for path in (root / LISTS[name].parts[0]).rglob("*.*"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert build(name, root, report=quiet).digest == before.digest
+
+
+def test_faults_in_media_are_all_reported(copy, tmp_path):
+    root = copy("mafw")
+    faces = root / "data" / "faces"
+    manifest = build("mafw", root, report=quiet)
+    shutil.rmtree(faces / "00002")
+    truncate(faces / "00003" / "7.jpg", 0.6)
+    for image in sorted((faces / "00004").iterdir())[1:]:
+        image.unlink()
+    for image in (faces / "00005").iterdir():
+        image.unlink()
+    shutil.rmtree(faces / "00012")
+    shutil.copytree(faces / "00001", faces / "00012")
+    shutil.move(faces / "00006", tmp_path / "outside")
+    (faces / "00006").symlink_to(tmp_path / "outside")
+    report = manifest.check(root, progress=False)
+    said = {
+        "00002": "no such video file or folder of frames",
+        "00003": "7.jpg: not an image",
+        "00005": "without frames",
+        "00006": "leads out of the root",
+        "00012": "same content as clip '00001', and they are in train and test at once (fold 1, fold 2)",
+    }
+    problems = report.broken.set_index("id")["problem"]
+    assert set(problems.index) == set(said)
+    for name, text in said.items():
+        assert text in problems[name]
+    # A clip of one frame is a clip.
+    assert report.table.set_index("id").loc["00004", "frames"] == 1
+    with pytest.raises(ManifestError, match="5 of 55 clips"):
+        report.raise_if_broken()
+    report.raise_if_broken(exclusions=list(said))
+    assert len(manifest.subset("train", 5, exclusions=list(said))) == 44 - 5
+
+
+def test_a_truncated_video_is_reported(copy):
+    root = copy("ravdess")
+    path = root / "Actor_01" / "02-01-01-01-01-01-01.mp4"
+    truncate(path, 0.8)
+    broken = build("ravdess", root, report=quiet).check(root, progress=False).broken
+    assert list(broken["id"]) == [path.stem]
+
+
+def test_annotations_of_the_sets_have_the_counts_and_digests_of_their_summary(tmp_path):
+    """Needs the sets' own lists, which may not be passed on."""
+    folder = os.environ.get("ADATOSK_ANNOTATIONS")
+    if not folder:
+        pytest.skip("set ADATOSK_ANNOTATIONS to a folder with DFEW, FERV39k, MAFW and summary.csv to run this")
+    summary = pd.read_csv(Path(folder) / "summary.csv")
+    one = {
+        "DFEW": "Clip/clip_224x224/02522",
+        "FERV39k": "2_ClipsforFaceCrop/Crime/Angry/0063",
+        "MAFW": "data/faces/03747",
+    }
+    for name, clip in one.items():
+        root = Path(shutil.copytree(Path(folder) / name, tmp_path / name))
+        write_frames(root / clip, moving_frames(3, 24, 24))
+        manifest = build(name.lower(), root, report=quiet)
+        found = {(row.fold or 1, row.split): row for row in expectations(manifest)}
+        rows = summary[summary["dataset"] == name]
+        assert len(rows) == len(found)
+        for row in rows.itertuples():
+            mine = found[(row.fold, row.split)]
+            assert (mine.clips, mine.sha256) == (row.clips, row.sha256_of_sorted_id_label_lines)
+            counts = dict(pair.split("=") for pair in row.class_counts.split(";"))
+            assert mine.classes == {label: int(count) for label, count in counts.items()}
+        card = load_card(name.lower())
+        assert verify(manifest, card).empty
+        assert len(verify(manifest, card, root)) == len(manifest.clips) - 1
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Four videos in two folders, and a folder of frames."""
+    for number in range(4):
+        write_video(tmp_path / "videos" / f"{number}.mp4", moving_frames(8, 32, 32, number))
+    write_frames(tmp_path / "videos" / "4", moving_frames(8, 32, 32, 4))
+    return tmp_path
+
+
+def csv(folder: Path, text: str) -> Path:
+    path = folder / "labels.csv"
+    path.write_bytes(text.encode())
+    return path
+
+
+PATHS = [f"videos/{number}.mp4" for number in range(4)] + ["videos/4"]
+
+
+def test_own_videos_become_a_manifest_with_one_call(own):
+    rows = "".join(f"{path},{'happy' if i % 2 else 'sad'},{'ab'[i // 3]}\r\n" for i, path in enumerate(PATHS))
+    manifest = from_csv(csv(own, "\ufeffpath,label,subject\r\n" + rows), own, folds=2)
+    assert manifest.classes == ("happy", "sad") and list(manifest.clips["id"]) == [f"videos/{i}" for i in range(5)]
+    assert (manifest.clips.groupby("subject")["fold"].nunique() == 1).all() and manifest.folds == (1, 2)
+    assert manifest.check(own, progress=False).broken.empty
+    assert manifests.load(manifest.save(own / "m.csv")).digest == manifest.digest
+    given = from_csv(csv(own, "path,label,split\n./videos/0.mp4,sad,train\nvideos/1.mp4,glad,test\n"), own)
+    assert list(given.subset("test")["id"]) == ["videos/1"]
+    named = from_csv(csv(own, "path,label,id\nvideos/0.mp4,sad,x\nvideos/1.mp4,glad,y\n"), own, folds=2)
+    assert set(named.clips["id"]) == {"x", "y"} and named.folds == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "labels.csv: not a table"),
+        ("path,label\n", "labels.csv: no rows"),
+        ("file,label\na,b\n", "labels.csv: no column path"),
+        ("path,label\nvideos/0.mp4,\n", "labels.csv, row 1: no label"),
+        ("path,label\nvideos/0.mp4,Sad\nvideos/1.mp4,sad\n", "'sad' and 'Sad' differ in case only"),
+        ("path,label\nvideos/0.mp4,sad\nvideos/9.mp4,glad\n", "1 of 2 clips are not under"),
+        ("path,label\nvideos/0.mp4,sad\nvideos/0.mp4,sad\n", "'videos/0' is listed twice"),
+        ("path,label\n../0.mp4,sad\nvideos/0.mp4,sad\n", "leaves the root"),
+        ("path,label\nvideos/0.mp4,very sad\nvideos/1.mp4,sad\n", "class name 'very sad' has a space"),
+        ("path,label,subject\nvideos/0.mp4,sad,\nvideos/1.mp4,sad,a\n", "some clips have no subject"),
+        ("path,label,subject\nvideos/0.mp4,sad,a\nvideos/1.mp4,sad,a\n", "2 folds of 1 subjects"),
+    ],
+)
+def test_faults_in_own_tables_are_named(own, text, said):
+    with pytest.raises(ManifestError, match=said):
+        from_csv(csv(own, text), own, folds=2)
+    with pytest.raises(ManifestError, match="no such table"):
+        from_csv(own / "gone.csv", own)
+
+
+def test_folds_keep_subjects_whole_and_classes_even():
+    generator = np.random.default_rng(0)
+    subjects = generator.integers(0, 40, 600).astype(str)
+    labels = generator.choice(["happy", "sad", "fear"], 600, p=[0.6, 0.3, 0.1])
+    folds = assign_folds(labels, subjects, FOLDS)
+    assert (pd.DataFrame({"s": subjects, "f": folds}).groupby("s")["f"].nunique() == 1).all()
+    table = pd.crosstab(folds, labels)
+    spread = (table.max() - table.min()) / table.mean()
+    assert spread["happy"] < 0.15 and spread["sad"] < 0.15 and spread["fear"] < 0.4
+    order = generator.permutation(600)
+    assert np.array_equal(assign_folds(labels[order], subjects[order], FOLDS), folds[order])
+    assert not np.array_equal(assign_folds(labels, subjects, FOLDS, seed=1), folds)
+
+
+def test_folds_without_subjects_differ_by_one_clip_a_class():
+    labels = ["happy"] * 53 + ["sad"] * 21 + ["fear"] * 7
+    table = pd.crosstab(assign_folds(labels, None, FOLDS), np.array(labels))
+    assert table.shape == (FOLDS, 3) and (table.max() - table.min()).max() <= 1
