@@ -1,0 +1,53 @@
+# setup · reproduce · test · lint · lab · lock: each a line or two of real tools.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV := $(VENV)/uv/bin/uv
+PROFILE ?= demo
+JOBS ?= $(shell nproc)
+
+# Two runs of one thread each beat one run of two threads: the models are small.
+export OMP_NUM_THREADS := 1
+export HF_HUB_OFFLINE := 1
+export PYTHONUNBUFFERED := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup reproduce test lint lab lock
+
+help:
+	@echo "make reproduce   set up, make the data, train, evaluate, execute the notebooks, print the table"
+	@echo "make test        set up, lint, unit tests and notebooks"
+	@echo "make lab         JupyterLab on the notebooks"
+	@echo "make lock        resolve pyproject.toml anew into requirements.lock"
+
+setup: $(READY)
+
+# uv stands beside the environment, so that neither ensurepip nor a writable system Python is needed.
+$(UV):
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target $(VENV)/uv uv==0.13.8
+
+$(READY): $(UV) requirements.lock pyproject.toml
+	$(UV) pip install --python $(BIN)/python --require-hashes --requirement requirements.lock
+	$(UV) pip install --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+reproduce: setup
+	snakemake --cores $(JOBS) --config profile=$(PROFILE) --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
+	python -m adatosk.report --profile $(PROFILE)
+
+test: lint
+	pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks
+
+lint: setup
+	ruff check .
+	ruff format --check .
+
+lab: setup
+	jupyter lab --notebook-dir notebooks
+
+lock: $(UV)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header --no-annotate \
+		pyproject.toml --output-file requirements.lock

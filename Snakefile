@@ -1,0 +1,66 @@
+"""The map of the paper: notebook <- runs <- manifest, for the profile given as --config profile=NAME."""
+
+from pathlib import Path
+
+from adatosk.workspace import HEADLINE, headline_configs
+
+PROFILE = config.get("profile", "demo")
+RESULTS = Path("results") / PROFILE
+CONFIGS = headline_configs(PROFILE)  # run id -> configuration
+RUNS = {run_id: RESULTS / "runs" / run_id for run_id in CONFIGS}
+DATA = Path("data") / Path(next(iter(CONFIGS.values())).data.manifest).stem
+ROOT = config.get("root", str(DATA))
+
+NOTEBOOKS = [
+    "00_quickstart",
+    "01_data_preparation",
+    "02_hard_and_soft_masks",
+    "03_training",
+    "04_evaluation",
+    "05_efficiency",
+]
+
+
+rule all:
+    input:
+        [RESULTS / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS],
+
+
+rule data:
+    output:
+        DATA / "ready",
+    threads: workflow.cores
+    shell:
+        "python -m adatosk.workspace {PROFILE} && touch {output}"
+
+
+rule config:
+    output:
+        DATA / "configs" / "{run_id}.json",
+    run:
+        Path(output[0]).write_text(CONFIGS[wildcards.run_id].model_dump_json(indent=2))
+
+
+# Weights are not part of the repository, so they, too, have to be there for a run to count as made on this machine.
+rule train:
+    input:
+        data=DATA / "ready",
+        config=DATA / "configs" / "{run_id}.json",
+    output:
+        RESULTS / "runs" / "{run_id}" / "checkpoints" / "last" / "model.safetensors",
+    threads: 1
+    shell:
+        "python -m adatosk.train {input.config} --root {ROOT} --results {RESULTS} --weights"
+
+
+rule notebook:
+    input:
+        source=Path("notebooks") / "{name}.ipynb",
+        runs=[folder / "checkpoints" / "last" / "model.safetensors" for folder in RUNS.values()],
+    output:
+        RESULTS / "notebooks" / "{name}.ipynb",
+    threads: 1
+    shell:
+        # Written beside its place first: papermill saves as it goes, also what then fails.
+        "papermill {input.source} {output}.part.ipynb -k python3 -p profile {PROFILE} --no-progress-bar"
+        " && mv {output}.part.ipynb {output}"
