@@ -12,7 +12,6 @@ JOBS ?= $(shell nproc)
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup reproduce test lint lab lock
 
@@ -35,18 +34,19 @@ $(READY): $(UV) requirements.lock pyproject.toml
 	touch $@
 
 reproduce: setup
-	snakemake --cores $(JOBS) --config profile=$(PROFILE) --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
-	python -m adatosk.report --profile $(PROFILE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) \
+		--nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
+	$(BIN)/python -m adatosk.report --profile $(PROFILE)
 
 test: lint
-	pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks
 
 lint: setup
-	ruff check .
-	ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 lab: setup
-	jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks
 
 lock: $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header --no-annotate \
