@@ -23,13 +23,14 @@ help:
 
 setup: $(READY)
 
-# uv stands beside the environment, so that neither ensurepip nor a writable system Python is needed.
+# uv stands beside the environment, so that neither ensurepip nor a writable system Python is needed. Without --no-config it
+# would take the constraint in pyproject.toml for a requirement without a hash.
 $(UV):
 	$(PYTHON) -m venv --without-pip $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target $(VENV)/uv uv==0.13.8
 
 $(READY): $(UV) requirements.lock pyproject.toml
-	$(UV) pip install --python $(BIN)/python --require-hashes --requirement requirements.lock
+	$(UV) pip install --python $(BIN)/python --no-config --require-hashes --requirement requirements.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --editable .
 	touch $@
 
