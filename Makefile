@@ -6,19 +6,21 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(VENV)/uv/bin/uv
 PROFILE ?= demo
-JOBS ?= $(shell nproc)
+# nproc would obey the variable below.
+JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
 
 # Two runs of one thread each beat one run of two threads: the models are small.
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup reproduce test lint lab lock
+.PHONY: help setup reproduce test lint lab notebooks lock
 
 help:
 	@echo "make reproduce   set up, make the data, train, evaluate, execute the notebooks, print the table"
 	@echo "make test        set up, lint, unit tests and notebooks"
 	@echo "make lab         JupyterLab on the notebooks"
+	@echo "make notebooks   execute the notebooks in place and keep the outputs"
 	@echo "make lock        resolve pyproject.toml anew into requirements.lock"
 
 setup: $(READY)
@@ -48,6 +50,13 @@ lint: setup
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir notebooks
+
+notebooks: setup
+	rm -rf results/smoke
+	$(BIN)/python -m adatosk.workspace smoke
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ClearMetadataPreprocessor.enabled=True \
+		--ClearMetadataPreprocessor.preserve_cell_metadata_mask='[("tags",)]' \
+		--ClearMetadataPreprocessor.preserve_nb_metadata_mask='[("kernelspec",), ("language_info", "name")]' notebooks/*.ipynb
 
 lock: $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header --no-annotate \

@@ -9,7 +9,8 @@ RESULTS = Path("results") / PROFILE
 CONFIGS = headline_configs(PROFILE)  # run id -> configuration
 RUNS = {run_id: RESULTS / "runs" / run_id for run_id in CONFIGS}
 DATA = Path("data") / Path(next(iter(CONFIGS.values())).data.manifest).stem
-ROOT = config.get("root", str(DATA))
+ROOT = config.get("root", str(DATA))  # where the clips lie
+WORK = Path("data") / "workflow" / PROFILE
 
 NOTEBOOKS = [
     "00_quickstart",
@@ -28,15 +29,15 @@ rule all:
 
 rule data:
     output:
-        DATA / "ready",
+        WORK / "ready",
     threads: workflow.cores
     shell:
-        "python -m adatosk.workspace {PROFILE} && touch {output}"
+        "python -m adatosk.workspace {PROFILE} {ROOT} && touch {output}"
 
 
 rule config:
     output:
-        DATA / "configs" / "{run_id}.json",
+        WORK / "configs" / "{run_id}.json",
     run:
         Path(output[0]).write_text(CONFIGS[wildcards.run_id].model_dump_json(indent=2))
 
@@ -44,8 +45,8 @@ rule config:
 # Weights are not part of the repository, so they, too, have to be there for a run to count as made on this machine.
 rule train:
     input:
-        data=DATA / "ready",
-        config=DATA / "configs" / "{run_id}.json",
+        data=WORK / "ready",
+        config=WORK / "configs" / "{run_id}.json",
     output:
         RESULTS / "runs" / "{run_id}" / "checkpoints" / "last" / "model.safetensors",
     threads: 1
@@ -59,8 +60,10 @@ rule notebook:
         runs=[folder / "checkpoints" / "last" / "model.safetensors" for folder in RUNS.values()],
     output:
         RESULTS / "notebooks" / "{name}.ipynb",
+    params:
+        root=f"-p root {ROOT}" if "root" in config else "",
     threads: 1
     shell:
         # Written beside its place first: papermill saves as it goes, also what then fails.
-        "papermill {input.source} {output}.part.ipynb -k python3 -p profile {PROFILE} --no-progress-bar"
+        "papermill {input.source} {output}.part.ipynb -k python3 -p profile {PROFILE} {params.root} --no-progress-bar"
         " && mv {output}.part.ipynb {output}"

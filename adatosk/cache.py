@@ -101,7 +101,9 @@ def open_cache(
                 return cache
             report(f"{len(changed)} source files have changed since {place} was built (first: {paths[changed[0]]})")
             shutil.rmtree(place)
-        report(f"decoding {len(paths)} clips into {place}, about {estimate_cache(manifest, size, root) / 1e6:.0f} MB")
+        report(
+            f"decoding {len(paths)} clips into {place.name}, about {estimate_cache(manifest, size, root) / 1e6:.0f} MB"
+        )
         _build(place, paths, size, workers)
         return ClipCache(place)
 

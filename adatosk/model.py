@@ -3,7 +3,9 @@
 Encoder and decoder follow VideoMAE's layout and parameter names, so that its checkpoints fit.
 """
 
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import torch
@@ -207,6 +209,12 @@ class AdaTosk(
         self.soft_mask = None if mask is None else TemporalSoftMask(config.width, mask, self.head)
         self.apply(_initialise)
         nn.init.normal_(self.mask_token, std=0.02)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> "AdaTosk":
+        """Load what :meth:`save_pretrained` wrote, from a folder or the hub; safetensors only."""
+        with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model
+            return super().from_pretrained(*args, **kwargs)
 
     def forward(self, video: Tensor, visible: Tensor | None = None, generator: torch.Generator | None = None) -> Output:
         """Run both branches on normalised clips.

@@ -44,7 +44,7 @@ PROFILES: dict[str, RunConfig] = {
         model=MODELS["adatosk_small"],
         data=DataConfig(manifest="embedded-demo.csv", cache_size=52, min_crop=0.875),
         train=TrainConfig(
-            epochs=30, warmup_epochs=2, batch_size=32, base_lr=1.6e-2, cls_weight=1.0, clip_grad=1.0, eval_every=5
+            epochs=24, warmup_epochs=2, batch_size=32, base_lr=1.6e-2, cls_weight=1.0, clip_grad=1.0, eval_every=5
         ),
     ),
     # Section 4.1 as written; DFEW stands for whichever set is named.

@@ -201,7 +201,8 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> None:
         sums, steps, start = torch.zeros(3, device=self.accelerator.device), 0, time.perf_counter()
-        self.train_loader.dataset.set_epoch(epoch)
+        # accelerate's loader counts epochs itself, from 0 also in a resumed run, and tells the data set: set it there.
+        self.train_loader.set_epoch(epoch)
         for step, batch in enumerate(self.train_loader):
             done = epoch * self.steps_per_epoch + step
             self.schedule.step_update(done)

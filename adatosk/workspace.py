@@ -7,7 +7,7 @@ once.
 import json
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from adatosk import manifests
+from adatosk.cache import open_cache
 from adatosk.config import RunConfig
 from adatosk.manifests import Manifest
 from adatosk.model import AdaTosk
@@ -115,10 +116,13 @@ def prepare_data(config: RunConfig, root: Path) -> None:
 
     Raises:
         FileNotFoundError: naming the folder that is missing.
+        ValueError: naming a folder that holds something else than the benchmark.
     """
     name = Path(config.data.manifest).stem
     if name in BENCHMARKS:
         root.mkdir(parents=True, exist_ok=True)
+        if not (root / "benchmark.json").is_file() and any(path.name != ".lock" for path in root.iterdir()):
+            raise ValueError(f"{root}: holds other files; the benchmark '{name}' is rendered into a folder of its own")
         with FileLock(root / ".lock"):
             write_benchmark(BENCHMARKS[name], root)
     elif not root.is_dir():
@@ -161,7 +165,7 @@ def headline_configs(profile: str) -> dict[str, RunConfig]:
 _KERNEL_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 
 
-def read_parameters(namespace: Mapping[str, Any], **expected: Any) -> types.SimpleNamespace:
+def read_parameters(namespace: MutableMapping[str, Any], **expected: Any) -> types.SimpleNamespace:
     """Check a notebook's parameters, for papermill only warns of unknown ones.
 
     Call it in the cell after the parameters, as ``read_parameters(globals(), profile=Profile, seed=int)``.
@@ -177,14 +181,13 @@ def read_parameters(namespace: Mapping[str, Any], **expected: Any) -> types.Simp
     given = {
         name: value
         for name, value in namespace.items()
-        if not name.startswith("_")
-        and name not in _KERNEL_NAMES
-        and not callable(value)
-        and not isinstance(value, types.ModuleType)
+        if not (name.startswith("_") or name in _KERNEL_NAMES or callable(value) or isinstance(value, types.ModuleType))
     }
-    unknown = sorted(set(given) - set(expected))
+    # When the cell is run a second time, the notebook's own variables are there, too.
+    unknown = sorted(namespace.get("_parameters_seen", set(given)) - set(expected))
     if unknown:
         raise NameError(f"unknown parameter {', '.join(unknown)}: this notebook has {', '.join(sorted(expected))}")
+    namespace["_parameters_seen"] = set(expected)
     for name, kind in expected.items():
         try:
             TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(given[name])
@@ -194,5 +197,12 @@ def read_parameters(namespace: Mapping[str, Any], **expected: Any) -> types.Simp
     return types.SimpleNamespace(**{name: given[name] for name in expected})
 
 
+def main(profile: str, root: str | None = None) -> None:
+    """Put a profile's data in place, decoded where its runs want that, before several of them start at once."""
+    workspace = open_workspace(profile, root)
+    data, places = workspace.config.data, workspace.places
+    open_cache(workspace.manifest, places.root, data.cache_size, places.cache, data.exclusions)
+
+
 if __name__ == "__main__":
-    open_workspace(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,0 +1,137 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from adatosk import create_model, plots
+from adatosk.clips import normalise
+from adatosk.efficiency import table2_cost
+from adatosk.losses import reconstruction_target
+from adatosk.model import Output
+from adatosk.synthetic import BENCHMARKS, ground_truth, sample_script
+from adatosk.tokens import tube_mask
+
+CLASSES = ("happy", "sad", "neutral")
+
+
+@pytest.fixture(scope="module")
+def clip() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def output(clip) -> tuple[Output, torch.Tensor]:
+    torch.manual_seed(0)
+    video = normalise(torch.from_numpy(clip).permute(3, 0, 1, 2)[None])
+    with torch.inference_mode():
+        return create_model("adatosk_tiny").eval()(
+            video, tube_mask(1, 16, 0.4, torch.Generator().manual_seed(0))
+        ), video
+
+
+def draw(figure: Figure) -> Figure:
+    """Draws it whole, so that what only fails when drawn fails here; and nothing may be left open."""
+    figure.canvas.draw()
+    assert not plt.get_fignums()
+    return figure
+
+
+def test_pictures_shows_each_image_in_its_row(clip):
+    figure = draw(plots.pictures({"a": clip[:3], "b": clip[3:5]}, titles=["1", "2", "3"]))
+    shown = [ax for ax in figure.axes if ax.images]
+    assert [np.array_equal(ax.images[0].get_array(), frame) for ax, frame in zip(shown, clip, strict=False)] == [
+        True
+    ] * 5
+    assert [ax.get_title() for ax in shown] == ["1", "2", "3", "", ""]
+    assert [ax.get_ylabel() for ax in shown if ax.get_ylabel()] == ["a", "b"]
+
+
+def test_hidden_patches_are_grey_and_visible_ones_untouched(clip):
+    visible = torch.zeros(16, dtype=torch.bool)
+    visible[5] = True  # second row, second column of patches of 8 pixels
+    shown = plots.show_visible(clip, visible)
+    assert np.array_equal(shown[:, 8:16, 8:16], clip[:, 8:16, 8:16])
+    shown[:, 8:16, 8:16] = 237
+    assert (shown == 237).all()
+
+
+def test_masks_over_frames_blackens_excluded_and_frames_active_ones(clip, output):
+    found, _ = output
+    mask, visible = found.soft_mask, found.visible[0]
+    figure = draw(plots.masks_over_frames(clip, visible, mask, torch.rand(8, 16)))
+    rows = np.array(figure.axes).reshape(6, 8)
+    positions = visible.nonzero().flatten().tolist()
+    for step in range(8):
+        final = rows[5, step].images[0].get_array()
+        black = [bool((final[8 * (p // 4) + 4, 8 * (p % 4) + 4] == 0).all()) for p in positions]
+        assert black == (~mask.kept[0, step]).tolist()
+        assert rows[4, step].spines["left"].get_visible() == bool(mask.active[0, step])
+        assert np.array_equal(rows[0, step].images[0].get_array(), clip[2 * step + 1])
+    assert len(plots.masks_over_frames(clip, visible, mask).axes) == 5 * 8
+
+
+def test_tokens_over_time_masks_what_was_excluded(output):
+    mask = output[0].soft_mask
+    figure = draw(plots.tokens_over_time(mask.scores[0], mask.kept[0], "M"))
+    shown = figure.axes[0].images[0].get_array()
+    assert np.array_equal(shown.mask, ~mask.kept[0].numpy().T)
+    assert shown.sum() == pytest.approx(8, abs=1e-4)  # M sums to 1 over each of the 8 steps
+
+
+def test_frame_differences_colours_the_active_frames():
+    active = torch.tensor([False, True, False, True])
+    figure = draw(plots.frame_differences(torch.tensor([3.0, 1.0, 2.0]), active, np.array([0, 0.5, 1, 0.5])))
+    bars = figure.axes[0].patches
+    assert [bar.get_height() for bar in bars] == [3, 1, 2]
+    assert [bar.get_facecolor()[:3] == plots.ORANGE for bar in bars] == [True, False, True]
+
+
+def test_repaint_gives_back_the_clip_from_a_perfect_reconstruction(clip, output):
+    found, video = output
+    config = create_model("adatosk_tiny").config
+    perfect = Output(found.logits, reconstruction_target(video, found.visible, config), found.visible, None)
+    assert np.abs(plots.repaint(perfect, video, config)[0].astype(int) - clip).max() <= 1
+    flat = Output(found.logits, torch.zeros_like(found.reconstruction), found.visible, None)
+    assert np.abs(plots.repaint(flat, video, config)[0].astype(int) - clip).max() > 50
+
+
+def test_confusions_are_in_percent_of_the_true_class():
+    figure = draw(plots.confusions({"one": [[3, 1, 0], [0, 2, 0], [0, 0, 0]]}, CLASSES))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["75", "25", "0", "0", "100", "0", "0", "0", "0"]
+
+
+@pytest.mark.parametrize("index", [2, 4], ids=["neutral", "surprise"])
+def test_action_units_marks_onset_to_end_where_there_is_an_expression(index):
+    config = BENCHMARKS["embedded-smoke"]
+    script = sample_script(config, "train", index)
+    figure = draw(plots.action_units(ground_truth(script, config), [1, 5, 9]))
+    marks = [line.get_xdata()[0] for line in figure.axes[0].lines]
+    phases = script.phases
+    assert marks == ([] if phases is None else [phases.onset, *phases.apex, phases.offset])
+
+
+def test_the_other_figures_draw():
+    log = pd.DataFrame({"epoch": [1, 2], "reconstruction_loss": [1, 0.9], "classification_loss": [2, 1.5]})
+    log["test_war_views_1"] = [float("nan"), 30.0]
+    clips = pd.DataFrame({"label": ["happy", "sad"], "split": ["train", "test"]})
+    scores = pd.DataFrame([[50.0, 20.0, 10.0]], index=["with"], columns=CLASSES)
+    parts = pd.DataFrame({"blocks": [40.0, 30.0], "head": [0.1, 0.1]}, index=["a", "b"])
+    draw(plots.learning_curves({"with": log, "without": log}))
+    draw(plots.class_balance(clips, CLASSES))
+    draw(plots.recalls(scores))
+    draw(plots.macs_by_part(parts))
+    draw(plots.table2_costs(table2_cost()))
+    draw(plots.sampling({"a": (20, [0, 4, 8])}))
+    draw(plots.probabilities(dict(zip(CLASSES, (0.5, 0.3, 0.2), strict=True))))
+    draw(plots.transition(torch.eye(4)))
+    draw(plots.gate_weights(torch.rand(2, 32)))
+
+
+def test_style_is_set_by_the_call_and_not_by_the_import():
+    before = plt.rcParams["figure.dpi"]
+    with plt.rc_context():
+        plots.use_style()
+        assert plt.rcParams["figure.dpi"] == 80
+    assert plt.rcParams["figure.dpi"] == before

@@ -1,0 +1,143 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media import moving_frames, write_video
+
+from adatosk import create_model
+from adatosk.clip_script import sample_script
+from adatosk.clips import normalise
+from adatosk.predict import FACE_MARGIN, FaceNotFoundError, _one_person, _square, find_face, load_model, main, predict
+from adatosk.synthetic import BENCHMARKS, render
+from adatosk.video import VideoError
+
+FACE = 96  # side of the rendered clip
+LEFT, TOP = 150, 30  # where it stands in the scene
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> Path:
+    """A rendered face in a wider scene, as a video file."""
+    config = BENCHMARKS["embedded-smoke"]
+    face = render(sample_script(config, "train", 1), config)
+    frames = np.full((len(face), 160, 320, 3), 90, np.uint8)
+    frames[:, TOP : TOP + FACE, LEFT : LEFT + FACE] = face
+    return write_video(tmp_path_factory.mktemp("scene") / "person.mp4", frames)
+
+
+@pytest.fixture(scope="module")
+def faceless(tmp_path_factory) -> Path:
+    return write_video(tmp_path_factory.mktemp("faceless") / "squares.mp4", moving_frames(64, 96, 128))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    target = tmp_path_factory.mktemp("model") / "tiny"
+    create_model("adatosk_tiny").save_pretrained(target)
+    return target
+
+
+def test_the_face_is_cut_out_and_named(scene, folder):
+    found = predict(scene, folder)
+    left, top, right, bottom = found.face
+    assert right - left == bottom - top
+    middle = np.array([left + right, top + bottom]) / 2
+    assert np.abs(middle - (LEFT + FACE / 2, TOP + FACE / 2)).max() < FACE / 5
+    assert 0.6 * FACE < right - left < 1.5 * FACE
+    assert found.frames.shape == (16, 32, 32, 3) and found.frames.dtype == np.uint8
+    assert list(found.probabilities) == list(create_model("adatosk_tiny").config.classes)
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert found.label == max(found.probabilities, key=found.probabilities.get)
+    assert found.visible.shape == (16,) and found.soft_mask.kept.shape == (1, 8, 9)
+
+
+def test_it_is_the_models_answer_for_the_frames_it_shows(scene, folder):
+    found, model = predict(scene, folder, views=3, locate_face=False), load_model(folder)
+    video = normalise(torch.from_numpy(found.frames).permute(3, 0, 1, 2)[None])
+    with torch.inference_mode():
+        assert torch.equal(found.logits, model.classify(video, views=3)[0])
+        assert not torch.equal(found.logits, model.classify(video, views=1)[0])
+        assert torch.equal(found.soft_mask.weights, model(video, found.visible[None]).soft_mask.weights)
+    assert found.face is None
+
+
+def test_it_leaves_the_model_in_its_mode_and_the_global_stream_alone(scene):
+    model = create_model("adatosk_tiny").train()
+    state = torch.get_rng_state()
+    predict(scene, model, complementary=True)
+    assert model.training
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_model_without_soft_mask_has_none_to_show(scene):
+    assert predict(scene, create_model("adatosk_tiny", soft_mask=None), views=1).soft_mask is None
+
+
+def test_a_video_without_a_face_is_an_error_that_says_what_to_do(faceless, folder):
+    with pytest.raises(FaceNotFoundError, match=r"squares\.mp4: no face found.*locate_face=False"):
+        predict(faceless, folder)
+    assert predict(faceless, folder, locate_face=False).label
+
+
+def test_the_person_seen_most_is_taken_and_strays_are_not():
+    person = np.array([[100, 50, 80, 80]] * 6) + np.arange(6)[:, None] * [2, 0, 0, 0]
+    stray = np.array([[300, 10, 200, 200]])  # larger, in one frame only
+    smaller = np.array([[10, 10, 40, 40]] * 6)
+    boxes = np.concatenate([person, stray, smaller]).astype(float)
+    times = np.array([*range(6), 3, *range(6)])
+    assert _one_person(boxes, times, 2) == pytest.approx([105, 50, 80, 80])
+    assert _one_person(stray.astype(float), np.array([3]), 2) is None
+
+
+@pytest.mark.parametrize("box", [(0, 0, 60, 60), (260, 100, 60, 60), (100, 50, 150, 150)])
+def test_the_square_stays_inside_the_frame(box):
+    left, top, right, bottom = _square(np.array(box, float), 160, 320)
+    assert 0 <= left < right <= 320 and 0 <= top < bottom <= 160
+    assert right - left == bottom - top == min(round(FACE_MARGIN * box[2]), 160)
+
+
+@pytest.mark.parametrize("fault", ["no video", "no model", "damaged weights", "no face"])
+def test_the_command_line_ends_with_one_line_and_status_1(fault, scene, faceless, folder, tmp_path, capsys):
+    video, model, named = scene, folder, "person.mp4"
+    if fault == "no video":
+        video = named = tmp_path / "missing.mp4"
+    elif fault == "no model":
+        model = named = tmp_path
+    elif fault == "damaged weights":
+        model = named = tmp_path / "damaged"
+        create_model("adatosk_tiny").save_pretrained(model)
+        (model / "model.safetensors").write_bytes(b"nothing")
+    else:
+        video = named = faceless
+    assert main([str(video), "--model", str(model)]) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("error: ") and str(named) in err and err.count("\n") == 1
+
+
+def test_the_command_line_prints_label_and_probabilities(scene, folder):
+    command = [sys.executable, "-m", "adatosk.predict", str(scene), "--model", str(folder), "--whole-frame"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = predict(scene, folder, locate_face=False)
+    first, *others = done.stdout.splitlines()
+    assert first == found.label and not done.stderr
+    assert {line.split()[0]: float(line.split()[1]) for line in others} == pytest.approx(found.probabilities, abs=6e-4)
+
+
+def test_a_missing_video_is_a_video_error(folder, tmp_path):
+    with pytest.raises(VideoError, match="missing"):
+        predict(tmp_path / "missing.mp4", folder)
+
+
+@pytest.mark.skipif("ADATOSK_FACE_VIDEO" not in os.environ, reason="ADATOSK_FACE_VIDEO names no video of a person")
+def test_a_real_face_is_found(folder):
+    assert predict(os.environ["ADATOSK_FACE_VIDEO"], folder).face is not None
+
+
+def test_no_face_in_noise():
+    assert find_face(np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), dtype=np.uint8)) is None

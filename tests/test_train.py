@@ -1,0 +1,171 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from adatosk import seeds
+from adatosk.config import RunConfig
+from adatosk.evaluate import clip_masks
+from adatosk.model import AdaTosk
+from adatosk.presets import PROFILES
+from adatosk.synthetic import BenchmarkConfig, write_benchmark
+from adatosk.train import Places, Trainer, main, train
+
+CLASSES = ("happy", "surprise")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Rendered clips of two classes and a configuration that learns them in seconds."""
+    root = tmp_path_factory.mktemp("data")
+    benchmark = BenchmarkConfig(
+        name="pair", classes=CLASSES, train_clips=16, test_clips=6, size=48, frames=(64, 64), hold=(0.4, 0.5)
+    )
+    write_benchmark(benchmark, root, workers=1, progress=False)
+    return root
+
+
+@pytest.fixture
+def places(data, tmp_path):
+    return Places(data, tmp_path / "results", data / "cache", workers=0)
+
+
+def configure(root, /, **changes):
+    config = PROFILES["smoke"].change(
+        model={"classes": CLASSES},
+        data={"manifest": str(root / "manifest.csv"), "cache_size": 32},
+        train={"epochs": 3, "batch_size": 8, "eval_every": 2},
+        evaluation={"views": (1, 2)},
+    )
+    return config.change(**changes)
+
+
+def weights(folder):
+    return AdaTosk.from_pretrained(folder / "checkpoints" / "last").state_dict()
+
+
+def test_a_run_writes_scores_weights_log_and_provenance(data, places):
+    lines = []
+    folder = train(configure(data), places, report=lines.append)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics["last"]) == {"views_1", "views_2", "complementary"}
+    assert metrics["best_on_test"]["epoch"] in (2, 3)
+    assert set(metrics["provenance"]) == {"commit", "lock", "device", "torch", "python"}
+    assert metrics["manifest"]["digest"] and metrics["seed"] == 0
+    assert RunConfig.model_validate(metrics["config"]) == configure(data)
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2, 3]
+    assert ["test_war_views_1" in entry for entry in log] == [False, True, True]
+    assert (folder / "predictions.csv").read_text().count("\n") == 7
+    assert not (folder / "checkpoints" / "resume").exists()
+    assert any("epoch 3" in line for line in lines)
+
+
+def test_a_finished_run_is_not_trained_again_unless_its_weights_are_needed_and_gone(data, places):
+    config = configure(data)
+    folder = train(config, places, report=lambda line: None)
+    before = (folder / "log.jsonl").stat().st_mtime_ns
+    train(config, places, weights=True, report=lambda line: None)
+    (folder / "checkpoints" / "last" / "model.safetensors").unlink()
+    train(config, places, report=lambda line: None)
+    assert (folder / "log.jsonl").stat().st_mtime_ns == before
+    train(config, places, weights=True, report=lambda line: None)
+    assert (folder / "checkpoints" / "last" / "model.safetensors").is_file()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(data, places, tmp_path):
+    first, second, third = (
+        weights(train(configure(data, seed=seed), replace(places, results=tmp_path / name), report=lambda line: None))
+        for seed, name in ((0, "a"), (0, "b"), (1, "c"))
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], third[name]) for name in first)
+
+
+def test_a_run_that_was_cut_off_goes_on_with_the_same_result(data, places, tmp_path, monkeypatch):
+    whole = weights(train(configure(data), places, report=lambda line: None))
+    cut = replace(places, results=tmp_path / "cut")
+    inner = Trainer._train_epoch
+
+    def stop_in_epoch_two(self, epoch):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        inner(self, epoch)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", stop_in_epoch_two)
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(data), cut, report=lambda line: None)
+    monkeypatch.setattr(Trainer, "_train_epoch", inner)
+    lines = []
+    folder = train(configure(data), cut, report=lines.append)
+    assert any("goes on after epoch 1" in line for line in lines)
+    assert all(torch.equal(whole[name], value) for name, value in weights(folder).items())
+    assert len((folder / "log.jsonl").read_text().splitlines()) == 3
+
+
+def test_training_learns_what_an_untrained_model_and_the_majority_cannot(data, places):
+    """On sixteen clips the loss falls far below ln 2 = 0.69, which is chance."""
+    config = configure(data, train={"epochs": 80, "warmup_epochs": 2, "base_lr": 0.1, "eval_every": 80})
+    folder = train(config, places, report=lambda line: None)
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert log[0]["classification_loss"] > 0.6
+    assert log[-1]["classification_loss"] < 0.5
+
+
+def test_masks_at_test_depend_on_the_clip_and_not_on_its_batch():
+    model = PROFILES["smoke"].model
+    together = clip_masks(torch.tensor([3, 5, 9]), model, 2, False, seed=0)
+    alone = clip_masks(torch.tensor([5]), model, 2, False, seed=0)
+    assert all(torch.equal(a[1:2], b) for a, b in zip(together, alone, strict=True))
+    assert not torch.equal(together[0], clip_masks(torch.tensor([3, 5, 9]), model, 2, False, seed=1)[0])
+    parts = clip_masks(torch.tensor([3]), model, 1, True, seed=0)
+    assert (torch.stack(parts).sum(dim=0) == 1).all()
+
+
+def test_streams_of_other_names_differ():
+    draws = {tuple(torch.rand(3, generator=seeds.generator(*name)).tolist()) for name in [(0, 1), (1, 0), (0, 1, 0)]}
+    assert len(draws) == 3
+
+
+def run_command(config, data, tmp_path, capsys):
+    path = tmp_path / "run.json"
+    path.write_text(config if isinstance(config, str) else config.model_dump_json())
+    status = main([str(path), "--root", str(data), "--results", str(tmp_path / "out"), "--cache", str(tmp_path / "c")])
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"classes": ("happy", "sad")}}, "are not the model's"),
+        ({"train": {"batch_size": 64}}, "lower batch_size"),
+        ({"data": {"manifest": "nowhere.csv"}}, "nowhere.csv"),
+        ({"data": {"exclusions": ("ghost",)}}, "ghost"),
+        ({"train": {"base_lr": 1e12}}, "lower train.base_lr"),
+    ],
+)
+def test_the_command_says_what_is_wrong_and_writes_no_scores(change, message, data, tmp_path, capsys):
+    status, error = run_command(configure(data, **change), data, tmp_path, capsys)
+    assert status == 1
+    last = error.splitlines()[-1]
+    assert last.startswith("error: ") and message in last
+    assert not list(tmp_path.rglob("metrics.json"))
+
+
+def test_the_command_names_a_broken_configuration_and_a_broken_clip(data, tmp_path, capsys):
+    status, error = run_command('{"model": {"width": "wide"}}', data, tmp_path, capsys)
+    assert status == 1 and "run.json: not a valid run configuration" in error and "model.width" in error
+    broken = tmp_path / "broken"
+    (broken / "videos").mkdir(parents=True)
+    for video in (data / "videos").iterdir():
+        (broken / "videos" / video.name).write_bytes(video.read_bytes())
+    victim = sorted((broken / "videos").iterdir())[3]
+    victim.write_bytes(b"")
+    for cache_size in (32, None):
+        config = configure(data, data={"cache_size": cache_size})
+        status, error = run_command(config, broken, tmp_path, capsys)
+        assert status == 1 and victim.stem in error, error
+    excluded = configure(data, data={"cache_size": None, "exclusions": (victim.stem,)}, train={"batch_size": 5})
+    status, error = run_command(excluded, broken, tmp_path, capsys)
+    assert status == 0, error

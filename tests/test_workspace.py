@@ -1,0 +1,57 @@
+import pytest
+
+from adatosk import workspace
+from adatosk.config import RunConfig
+from adatosk.presets import PROFILES, Profile
+from adatosk.workspace import Run, headline_configs, open_workspace, prepare_data, read_parameters
+
+KERNEL = {"In": [], "Out": {}, "get_ipython": print, "_ih": [], "workspace": workspace, "Profile": Profile}
+
+
+def test_parameters_pass_when_all_are_known_and_of_their_type():
+    found = read_parameters(
+        {**KERNEL, "profile": "demo", "seed": 3, "root": None}, profile=Profile, seed=int, root=str | None
+    )
+    assert (found.profile, found.seed, found.root) == ("demo", 3, None)
+
+
+def test_an_unknown_parameter_stops_the_notebook_and_names_the_known_ones():
+    with pytest.raises(NameError, match="unknown parameter profil: this notebook has profile, seed"):
+        read_parameters({**KERNEL, "profile": "demo", "seed": 0, "profil": "paper"}, profile=Profile, seed=int)
+
+
+@pytest.mark.parametrize(("name", "value"), [("profile", "dmeo"), ("seed", "0"), ("seed", 1.5)])
+def test_a_mistyped_parameter_stops_the_notebook(name, value):
+    given = {**KERNEL, "profile": "demo", "seed": 0, name: value}
+    with pytest.raises(TypeError, match=f"parameter {name}="):
+        read_parameters(given, profile=Profile, seed=int)
+
+
+def test_the_cell_can_be_run_again_after_the_rest_of_the_notebook():
+    names = {**KERNEL, "seed": 0}
+    read_parameters(names, seed=int)
+    names["table"] = [1, 2, 3]
+    assert read_parameters(names, seed=int).seed == 0
+
+
+def test_headline_pair_differs_in_the_soft_mask_alone():
+    with_mask, without = headline_configs("demo").values()
+    assert with_mask == PROFILES["demo"]
+    assert without == with_mask.change(model={"soft_mask": None})
+    assert isinstance(without, RunConfig) and without.model.soft_mask is None
+
+
+def test_data_that_is_missing_or_of_another_kind_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        prepare_data(PROFILES["paper"], tmp_path / "nowhere")
+    (tmp_path / "holiday.mp4").touch()
+    with pytest.raises(ValueError, match="holds other files"):
+        prepare_data(PROFILES["smoke"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.mp4"]
+    with pytest.raises(ValueError, match="unknown profile 'tiny': choose smoke, demo, paper"):
+        open_workspace("tiny")
+
+
+def test_a_run_without_weights_says_what_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        _ = Run(tmp_path).metrics
