@@ -39,7 +39,7 @@ $(READY): $(UV) requirements.lock pyproject.toml
 reproduce: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) \
 		--nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
-	$(BIN)/python -m adatosk.report --profile $(PROFILE)
+	$(BIN)/python -m adatosk.report --profile $(PROFILE) --readme
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks

@@ -124,6 +124,7 @@ def prepare(name: str, config: ModelConfig, setup: Setup, device: torch.device |
     run = torch.compile(model) if setup.compiled else model
 
     def step() -> None:
+        """One optimiser step on the same batch."""
         with autocast:
             if isinstance(model, AdaTosk):
                 loss = total_loss(run(video), video, labels, model.config, train).total

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from adatosk import faces
 from adatosk.action_units import CLASS_UNITS, CLASSES_7, UNITS
-from adatosk.config import _Frozen
+from adatosk.config import Frozen
 
 # Raised when the drawing changes, so that clips of an older drawing are not taken for new ones.
 DRAWING = 1
@@ -23,7 +23,7 @@ Range = tuple[float, float]
 _STREAMS = {"train": 0, "test": 1, "identity": 2}
 
 
-class BenchmarkConfig(_Frozen):
+class BenchmarkConfig(Frozen):
     """What is rendered and how hard it is; ranges are (low, high), drawn uniformly per clip.
 
     Attributes:

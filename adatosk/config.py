@@ -20,7 +20,9 @@ Semantic = Literal["A+M", "M", "A", "none"]
 MIN_TEMPERATURE = 0.025
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A configuration that cannot be changed, only copied with changes; unknown fields are errors."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     def change(self, **parts: Any) -> Self:
@@ -31,7 +33,7 @@ class _Frozen(BaseModel):
         return type(self).model_validate(_merge(self.model_dump(), parts))
 
 
-class SoftMaskConfig(_Frozen):
+class SoftMaskConfig(Frozen):
     """The adaptive temporal soft mask (section 3.2); each field is one open reading or one row of Tables 2 to 4.
 
     Attributes:
@@ -78,7 +80,7 @@ class SoftMaskConfig(_Frozen):
         return self
 
 
-class ModelConfig(_Frozen):
+class ModelConfig(Frozen):
     """Architecture (sections 3.1 and 4.1); the defaults are the paper's ViT-B/16 on 16 frames of 224².
 
     Attributes:
@@ -172,7 +174,7 @@ def check_exclusion(excluded_per_step: int, steps: int, visible: int) -> None:
         )
 
 
-class DataConfig(_Frozen):
+class DataConfig(Frozen):
     """Which clips, and how 16 frames are taken from each (section 4.1).
 
     Attributes:
@@ -194,7 +196,7 @@ class DataConfig(_Frozen):
     exclusions: tuple[str, ...] = ()
 
 
-class TrainConfig(_Frozen):
+class TrainConfig(Frozen):
     """Optimisation (section 4.1, "follow VideoMAE").
 
     Attributes:
@@ -236,7 +238,7 @@ class TrainConfig(_Frozen):
         return self
 
 
-class EvalConfig(_Frozen):
+class EvalConfig(Frozen):
     """Test protocol.
 
     Attributes:
@@ -251,7 +253,7 @@ class EvalConfig(_Frozen):
     seed: int = 0
 
 
-class RunConfig(_Frozen):
+class RunConfig(Frozen):
     """One training run with its evaluation."""
 
     model: ModelConfig

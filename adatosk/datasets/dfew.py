@@ -29,6 +29,7 @@ def members(lists: Path) -> pd.DataFrame:
     """Id, label and test fold of every clip in the five pairs of lists."""
 
     def read(fold: int, split: str) -> dict[str, str]:
+        """Labels by id of one split list."""
         folder = lists / f"{split}(single-labeled)"
         path = (folder if folder.is_dir() else lists / split) / f"set_{fold}.csv"
         header, *lines = read_lines(path)

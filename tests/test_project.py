@@ -1,0 +1,96 @@
+"""The project as a whole: its four doors to the environment agree, its manifests and README are what the code makes."""
+
+import re
+import tomllib
+from importlib.metadata import version
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from adatosk import report
+from adatosk.manifests import load
+from adatosk.provenance import PROJECT
+from adatosk.synthetic import BENCHMARKS, build_manifest
+
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+LOCK = (PROJECT / "requirements.lock").read_text()
+
+
+def pins() -> dict[str, list[Requirement]]:
+    """Locked requirements by name; a package may be pinned once for each range of Python."""
+    found: dict[str, list[Requirement]] = {}
+    for line in LOCK.splitlines():
+        if line and not line.startswith((" ", "#")):
+            requirement = Requirement(line.rstrip(" \\"))
+            found.setdefault(requirement.name.lower().replace("_", "-"), []).append(requirement)
+    return found
+
+
+def declared() -> list[Requirement]:
+    project = PYPROJECT["project"]
+    lines = (
+        project["dependencies"]
+        + project["optional-dependencies"]["dev"]
+        + PYPROJECT["tool"]["uv"]["constraint-dependencies"]
+    )
+    return [Requirement(line) for line in lines]
+
+
+@pytest.mark.parametrize("wanted", declared(), ids=str)
+def test_every_declared_package_is_locked_within_its_range(wanted):
+    locked = pins().get(wanted.name.lower())
+    assert locked, f"{wanted.name} is not in requirements.lock: make lock"
+    for pin in locked:
+        (pinned,) = pin.specifier
+        assert pinned.operator == "=="
+        assert wanted.specifier.contains(pinned.version, prereleases=True), f"{pin} is not {wanted}: make lock"
+
+
+def test_the_lock_is_hashed_and_names_no_server():
+    blocks = re.split(r"\n(?=\S)", LOCK.strip())
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in LOCK
+
+
+def test_what_is_installed_is_what_is_locked():
+    for name in ("torch", "timm", "einops", "fvcore", "papermill", "nbval", "seaborn"):
+        locked = {next(iter(pin.specifier)).version for pin in pins()[name]}
+        assert Version(version(name)).public in locked, f"{name}: rm -r .venv && make setup"
+
+
+def test_conda_installs_the_same_lock_on_a_python_that_is_supported():
+    environment = yaml.safe_load((PROJECT / "environment.yml").read_text())
+    python, pip, further = environment["dependencies"]
+    assert pip == "pip" and further == {"pip": ["-r requirements.lock"]}
+    assert Requirement(python.replace("=", "==", 1)).name == "python"
+    supported = Requirement(f"python{PYPROJECT['project']['requires-python']}").specifier
+    assert supported.contains(python.split("=")[1])
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_the_committed_manifests_are_those_that_the_code_renders(name):
+    committed, made = load(PROJECT / "data_manifests" / f"{name}.csv"), build_manifest(BENCHMARKS[name])
+    assert committed.digest == made.digest
+    assert committed.classes == made.classes
+    assert committed.clips.equals(made.clips) or committed.clips.astype(str).equals(made.clips.astype(str))
+
+
+def test_the_readme_holds_the_two_commands_and_the_table_that_results_give():
+    readme = (PROJECT / "README.md").read_text()
+    assert "\nmake reproduce\n" in readme and "\nmake test\n" in readme
+    shown = readme.partition(report.BEGIN)[2].partition(report.END)[0].strip()
+    assert shown == report.readme_block("demo", PROJECT / "results" / "demo").strip()
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    readme = (PROJECT / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)#]+)\)", readme)
+    assert targets
+    for target in targets:
+        assert "://" in target or (PROJECT / target).exists(), target
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert "make test" in (PROJECT / ".ci" / "run").read_text()

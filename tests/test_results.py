@@ -1,0 +1,79 @@
+"""What the committed results of profile demo must show; a chance-level model must not pass."""
+
+import copy
+
+import pytest
+
+from adatosk import report
+from adatosk.provenance import PROJECT
+from adatosk.workspace import HEADLINE, Run
+
+RESULTS = PROJECT / "results" / "demo"
+
+
+def check_headline(with_mask: dict, without: dict) -> None:
+    """The soft mask gains at least 3 points of WAR with one view and with eight; the best lies between 80 and 95."""
+    for protocol in ("views_1", "views_8"):
+        assert with_mask[protocol]["war"] - without[protocol]["war"] >= 3, protocol
+    assert 80 <= max(scores["views_8"]["war"] for scores in (with_mask, without)) <= 95
+
+
+@pytest.fixture
+def pair():
+    return [run.metrics for run in report.headline_runs("demo", RESULTS).values()]
+
+
+def test_the_soft_mask_wins_on_the_embedded_benchmark(pair):
+    check_headline(*(metrics["last"] for metrics in pair))
+
+
+def test_a_majority_class_does_not_pass_for_a_model(pair):
+    chance = dict.fromkeys(("views_1", "views_8"), pair[0]["majority"])
+    with pytest.raises(AssertionError):
+        check_headline(chance, pair[1]["last"])
+    with pytest.raises(AssertionError):
+        check_headline(chance, chance)
+
+
+def test_both_runs_had_the_same_budget_data_and_seed(pair):
+    first, second = (copy.deepcopy(metrics["config"]) for metrics in pair)
+    assert first["model"].pop("soft_mask") is not None
+    assert second["model"].pop("soft_mask") is None
+    assert first == second
+    assert pair[0]["manifest"] == pair[1]["manifest"]
+    assert pair[0]["provenance"]["commit"] == pair[1]["provenance"]["commit"]
+
+
+def test_the_table_is_computed_from_the_runs(pair):
+    table = report.score_table(report.headline_runs("demo", RESULTS))
+    with_mask, without = list(HEADLINE)
+    assert table.loc[with_mask, ("views_8", "WAR")] == pair[0]["last"]["views_8"]["war"]
+    gain = table.loc[with_mask] - table.loc[without]
+    assert table.loc["gain of the soft mask"].equals(gain.rename("gain of the soft mask"))
+
+
+def test_every_seed_shows_the_gain_and_their_mean_is_the_mean(pair):
+    table = report.seeds_table("demo", RESULTS)
+    seeds, mean = table.drop(index="mean"), table.loc["mean"]
+    assert table.loc["seed 0", ("views_8", "with soft mask")] == pair[0]["last"]["views_8"]["war"]
+    assert mean["views_8", "gain"] == pytest.approx(seeds["views_8", "gain"].mean())
+    assert (seeds.xs("gain", axis=1, level=1) > 0).all(axis=None)
+
+
+def test_missing_runs_and_a_readme_without_markers_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make reproduce makes it"):
+        report.headline_runs("demo", tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match=r"README\.md: no lines"):
+        report.update_readme(readme, "block")
+    readme.write_text(f"a\n{report.BEGIN}\nold\n{report.END}\nb\n")
+    report.update_readme(readme, "new")
+    assert readme.read_text() == f"a\n{report.BEGIN}\n\nnew\n\n{report.END}\nb\n"
+
+
+def test_log_and_predictions_of_a_committed_run_can_be_read(pair):
+    run = Run(RESULTS / "runs" / pair[0]["run_id"])
+    assert len(run.log) == pair[0]["config"]["train"]["epochs"]
+    right = (run.predictions["views_8"] == run.predictions["label"]).mean()
+    assert 100 * right == pytest.approx(pair[0]["last"]["views_8"]["war"], abs=1e-4)
