@@ -25,3 +25,14 @@ def test_data_preparation_runs_on_the_layout_of_each_set(name, tmp_path):
         progress_bar=False,
     )
     assert manifests.load(tmp_path / f"{name}.csv").name == name
+
+
+def test_an_unknown_parameter_stops_the_run_that_papermill_only_warns_about(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter profil: this notebook has"):
+        papermill.execute_notebook(
+            PROJECT / "notebooks" / "05_efficiency.ipynb",
+            tmp_path / "out.ipynb",
+            {"profil": "demo"},
+            kernel_name="python3",
+            progress_bar=False,
+        )

@@ -3,9 +3,15 @@
 import copy
 
 import pytest
+import torch
 
-from adatosk import report
+from adatosk import create_model, report
+from adatosk.evaluate import predict_split
+from adatosk.presets import PROFILES
 from adatosk.provenance import PROJECT
+from adatosk.synthetic import BENCHMARKS, render, sample_script
+from adatosk.transforms import eval_transform
+from adatosk.video import frame_indices
 from adatosk.workspace import HEADLINE, Run
 
 RESULTS = PROJECT / "results" / "demo"
@@ -33,6 +39,28 @@ def test_a_majority_class_does_not_pass_for_a_model(pair):
         check_headline(chance, pair[1]["last"])
     with pytest.raises(AssertionError):
         check_headline(chance, chance)
+
+
+def test_an_untrained_model_does_not_pass_either(pair):
+    config = BENCHMARKS["embedded-demo"]
+    scripts = [sample_script(config, "test", index) for index in range(28)]
+    side = PROFILES["demo"].model.image_size
+    clips = [read_frames_of(render(script, config), side) for script in scripts]
+    labels = torch.tensor([config.classes.index(script.label) for script in scripts])
+    torch.manual_seed(0)
+    model = create_model(PROFILES["demo"].model)
+    batch = {"video": torch.stack(clips), "label": labels, "index": torch.arange(len(clips))}
+    found = predict_split(model, [batch], PROFILES["demo"].evaluation).scores(config.classes)
+    untrained = {name: scores.as_dict() for name, scores in found.items()}
+    assert untrained["views_8"]["war"] < 50
+    with pytest.raises(AssertionError):
+        check_headline(untrained, pair[1]["last"])
+
+
+def read_frames_of(frames, side):
+    """The 16 frames that a model sees, uint8 ``(C, T, side, side)``."""
+    chosen = torch.from_numpy(frames[frame_indices(len(frames))]).permute(0, 3, 1, 2)
+    return eval_transform(side)(chosen).permute(1, 0, 2, 3)
 
 
 def test_both_runs_had_the_same_budget_data_and_seed(pair):
