@@ -1,6 +1,7 @@
 """The test protocol: deterministic hard masks per clip, one or several views, scores by protocol."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -68,20 +69,22 @@ def predict_split(
     Args:
         model: in any mode; it is put into evaluation mode and back.
         batches: dicts with ``video`` uint8 ``(B, C, T, H, W)``, ``label`` and ``index``.
-        accelerator: gathers over processes; a plain CPU one by default.
+        accelerator: its device, precision and processes; by default one process where the model is.
     """
-    accelerator = accelerator or Accelerator(cpu=True)
+    device = next(model.parameters()).device if accelerator is None else accelerator.device
+    gather = (lambda value: value) if accelerator is None else accelerator.gather_for_metrics
+    precision = nullcontext if accelerator is None else accelerator.autocast
     was_training = model.training
     model.eval()
     parts: list[dict[str, Tensor]] = []
     for batch in batches:
-        video = normalise(batch["video"].to(accelerator.device))
+        video = normalise(batch["video"].to(device))
         part = {"labels": batch["label"], "indices": batch["index"]}
         for name, (views, complementary) in _protocols(evaluation).items():
             masks = clip_masks(batch["index"], model.config, views, complementary, evaluation.seed)
-            with accelerator.autocast():
+            with precision():
                 part[name] = model.classify_masks(video, masks).float()
-        parts.append({key: accelerator.gather_for_metrics(value).cpu() for key, value in part.items()})
+        parts.append({key: gather(value).cpu() for key, value in part.items()})
     model.train(was_training)
     whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     order = whole["indices"].argsort()

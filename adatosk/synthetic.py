@@ -232,14 +232,12 @@ def _save_npz(path: Path, values: dict) -> None:
 
 
 def encode(frames: np.ndarray, path: str | Path, fps: int = 25, crf: int = 18) -> None:
-    """Write RGB frames uint8 ``(T, H, W, 3)``, H and W even, as an H.264 video.
-
-    The frames are the same in every render; the file need not be, for x264 was seen to decide otherwise under load.
-    """
+    """Write RGB frames uint8 ``(T, H, W, 3)``, H and W even, as an H.264 video; the same frames give the same file."""
     with av.open(str(path), "w", format="mp4") as container:
-        # One thread: x264's result depends on their number, and clips are rendered side by side anyway.
-        alone = "threads=1:lookahead-threads=1:sync-lookahead=0:sliced-threads=0"
-        options = {"crf": str(crf), "preset": "veryfast", "x264-params": alone}
+        # x264's result depends on the number of threads; and with its lookahead, one clip in eight came out otherwise
+        # in another process.
+        settled = "threads=1:rc-lookahead=0:mbtree=0"
+        options = {"crf": str(crf), "preset": "veryfast", "x264-params": settled}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -138,6 +139,8 @@ class Trainer:
     def _set_up(self) -> None:
         config = self.config
         torch.manual_seed(config.seed)
+        # accelerate keeps the first precision of a process for good; a notebook may train runs of both.
+        AcceleratorState._reset_state(reset_partial_state=False)
         self.accelerator = Accelerator(mixed_precision=config.train.precision)
         processes = self.accelerator.num_processes
         if config.train.batch_size % processes:

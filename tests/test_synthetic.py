@@ -1,7 +1,6 @@
 """The embedded benchmark is the same everywhere, balanced, and says truthfully when and where faces move."""
 
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import av
@@ -215,20 +214,16 @@ def test_truth_reads_back(written):
         load_truth(root, "nothing")
 
 
-def test_number_of_workers_does_not_change_pixels_or_truth(tmp_path):
-    config = BenchmarkConfig(name="w", train_clips=17, test_clips=0, size=32, frames=(16, 16))
-    scripts = [sample_script(config, "train", index) for index in range(17)]
-    with synthetic._mapper(1) as alone, synthetic._mapper(2) as together:
-        pairs = [list(mapper(partial(render, config=config), scripts)) for mapper in (alone, together)]
-    for left, right in zip(*pairs, strict=True):
-        assert np.array_equal(left, right)
+def test_number_of_workers_does_not_change_the_files(tmp_path):
+    """At 96 pixels and of some length: in small clips x264's lookahead had nothing to decide, and hid that it wavers."""
+    config = BenchmarkConfig(name="w", train_clips=24, test_clips=0)
     for workers in (1, 2):
         write_benchmark(config, tmp_path / str(workers), workers=workers, progress=False)
     one, two = (sorted((tmp_path / name).rglob("*.*")) for name in ("1", "2"))
     assert [path.name for path in one] == [path.name for path in two]
-    assert len(one) == 2 * 17 + 2
+    assert len(one) == 2 * 24 + 2
     for left, right in zip(one, two, strict=True):
-        assert left.suffix == ".mp4" or left.read_bytes() == right.read_bytes()
+        assert left.read_bytes() == right.read_bytes(), left.name
 
 
 def test_only_what_is_missing_is_rendered_again(written):

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -111,6 +114,32 @@ def test_training_learns_what_an_untrained_model_and_the_majority_cannot(data, p
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert log[0]["classification_loss"] > 0.6
     assert log[-1]["classification_loss"] < 0.5
+
+
+def test_bf16_trains_to_nearly_the_same_loss(data, places, tmp_path):
+    logs = []
+    for precision in ("no", "bf16"):
+        config = configure(data, train={"precision": precision})
+        folder = train(config, replace(places, results=tmp_path / precision), report=lambda line: None)
+        logs.append([json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()])
+    assert logs[0] != logs[1]
+    assert logs[0] == pytest.approx(logs[1], rel=0.05)
+
+
+def test_two_processes_train_one_run(data, tmp_path):
+    config = tmp_path / "run.json"
+    config.write_text(configure(data).model_dump_json())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "adatosk.train", str(config), "--root", str(data), "--results", str(tmp_path / "out")]
+    command += ["--cache", str(data / "cache"), "--workers", "0"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["processes"] == 2
+    assert metrics["last"]["views_1"]["clips"] == 6
+    assert len((folder / "log.jsonl").read_text().splitlines()) == 3
 
 
 def test_masks_at_test_depend_on_the_clip_and_not_on_its_batch():
