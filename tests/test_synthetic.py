@@ -215,7 +215,7 @@ def test_truth_reads_back(written):
 
 
 def test_number_of_workers_does_not_change_the_files(tmp_path):
-    """At 96 pixels and of some length: in small clips x264's lookahead had nothing to decide, and hid that it wavers."""
+    """The pixels are, and so has the encoder to be; with its lookahead, x264 is not."""
     config = BenchmarkConfig(name="w", train_clips=24, test_clips=0)
     for workers in (1, 2):
         write_benchmark(config, tmp_path / str(workers), workers=workers, progress=False)
