@@ -7,7 +7,8 @@ from adatosk.workspace import HEADLINE, headline_configs
 PROFILE = config.get("profile", "demo")
 RESULTS = Path("results") / PROFILE
 CONFIGS = headline_configs(PROFILE)  # run id -> configuration
-RUNS = {run_id: RESULTS / "runs" / run_id for run_id in CONFIGS}
+# Weights are not part of the repository, so a run counts as made on this machine when they are there.
+WEIGHTS = [RESULTS / "runs" / run_id / "checkpoints" / "last" / "model.safetensors" for run_id in CONFIGS]
 DATA = Path("data") / Path(next(iter(CONFIGS.values())).data.manifest).stem
 ROOT = config.get("root", str(DATA))  # where the clips lie
 WORK = Path("data") / "workflow" / PROFILE
@@ -24,6 +25,8 @@ NOTEBOOKS = [
 
 rule all:
     input:
+        # Named here as well: the notebooks that came with the repository would otherwise do without.
+        WEIGHTS,
         [RESULTS / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS],
 
 
@@ -42,7 +45,6 @@ rule config:
         Path(output[0]).write_text(CONFIGS[wildcards.run_id].model_dump_json(indent=2))
 
 
-# Weights are not part of the repository, so they, too, have to be there for a run to count as made on this machine.
 rule train:
     input:
         data=WORK / "ready",
@@ -57,7 +59,7 @@ rule train:
 rule notebook:
     input:
         source=Path("notebooks") / "{name}.ipynb",
-        runs=[folder / "checkpoints" / "last" / "model.safetensors" for folder in RUNS.values()],
+        runs=WEIGHTS,
     output:
         RESULTS / "notebooks" / "{name}.ipynb",
     params:
