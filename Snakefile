@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adatosk.workspace import HEADLINE, headline_configs
+from adatosk.grid import headline_configs
 
 PROFILE = config.get("profile", "demo")
 RESULTS = Path("results") / PROFILE

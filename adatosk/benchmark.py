@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from adatosk.config import ModelConfig, TrainConfig
+from adatosk.linear import FLOPS
 from adatosk.losses import total_loss
 from adatosk.model import AdaTosk
 from adatosk.optim import make_optimizer
@@ -214,7 +215,7 @@ def time_pair(
 def count_work(name: str, config: ModelConfig, work: str, device: torch.device | str = "cpu") -> int:
     """Multiply-accumulates of one clip's work, the backward pass included, by torch's counter as it runs."""
     run = prepare(name, config, Setup(work), device)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
         run()
     return counter.get_total_flops() // 2
 

@@ -15,6 +15,7 @@ Distance = Literal["l1", "l2", "cosine", "classification"]
 SoftmaxAxis = Literal["clip", "token", "time", "channel"]
 Gate = Literal["literal", "mean_one"]
 Semantic = Literal["A+M", "M", "A", "none"]
+HeadNorm = Literal["layer", "batch"]
 
 # exp(2 / temperature), the range of a transition's affinities, has to stay within float32.
 MIN_TEMPERATURE = 0.025
@@ -90,6 +91,8 @@ class ModelConfig(Frozen):
         width, depth, heads, mlp_ratio: the encoder.
         decoder_width, decoder_depth, decoder_heads: the decoder ("512-dim", one layer).
         mask_ratio: ρ, the share of patch positions that the hard mask hides.
+        head_norm: what normalises the pooled feature before the two-layer head (Eq. 13): ``layer``, or ``batch``,
+            whose running statistics serve in evaluation, so that a clip's scores never depend on its batch.
         soft_mask: the temporal soft mask, or ``None`` for the row of Table 1 without it.
         normalise_target: reconstruct patches normalised to zero mean and unit variance, as VideoMAE does.
     """
@@ -107,6 +110,7 @@ class ModelConfig(Frozen):
     decoder_depth: int = Field(1, ge=1)
     decoder_heads: int = Field(16, ge=1)
     mask_ratio: float = Field(0.7, ge=0, lt=1)
+    head_norm: HeadNorm = "layer"
     soft_mask: SoftMaskConfig | None = SoftMaskConfig()
     normalise_target: bool = True
 
@@ -254,13 +258,20 @@ class EvalConfig(Frozen):
 
 
 class RunConfig(Frozen):
-    """One training run with its evaluation."""
+    """One training run with its evaluation.
+
+    Attributes:
+        seed: of the weights, the clips' draws and the hard masks.
+        initial: the run whose last encoder this one starts from, as in pre-training and fine-tuning; ``None`` starts
+            from random weights.
+    """
 
     model: ModelConfig
     data: DataConfig
     train: TrainConfig
     evaluation: EvalConfig = EvalConfig()
     seed: int = 0
+    initial: "RunConfig | None" = None
 
     def run_id(self, manifest_digest: str) -> str:
         """First 12 hex digits of the SHA-256 of this configuration and the manifest's digest."""

@@ -34,8 +34,10 @@ def reconstruction_target(video: Tensor, visible: Tensor, config: ModelConfig) -
     return F.layer_norm(pixels, (count,), eps=1e-10).mul_(((count - 1) / count) ** 0.5).flatten(-2)
 
 
-def reconstruction_loss(reconstruction: Tensor, video: Tensor, visible: Tensor, config: ModelConfig) -> Tensor:
-    """L_rec: mean squared error on the hard-masked patches (Eq. 3); 0 when nothing is hidden."""
+def reconstruction_loss(reconstruction: Tensor | None, video: Tensor, visible: Tensor, config: ModelConfig) -> Tensor:
+    """L_rec: mean squared error on the hard-masked patches (Eq. 3); 0 when nothing is hidden or rebuilt."""
+    if reconstruction is None:
+        return video.new_zeros(())
     if reconstruction.shape[2] == 0:
         return reconstruction.sum() * 0
     return F.mse_loss(reconstruction.float(), reconstruction_target(video, visible, config).float())

@@ -15,7 +15,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from adatosk.config import ModelConfig
+from adatosk.config import HeadNorm, ModelConfig
+from adatosk.linear import linear, through_onednn
 from adatosk.presets import MODELS
 from adatosk.soft_mask import SoftMask, TemporalSoftMask
 from adatosk.tokens import (
@@ -37,13 +38,14 @@ class Output:
 
     Attributes:
         logits: ``(B, classes)``, no softmax.
-        reconstruction: predicted pixels of the hidden patches in ascending position, ``(B, n_t, N_s - n_s, C·t·h·w)``.
+        reconstruction: predicted pixels of the hidden patches in ascending position, ``(B, n_t, N_s - n_s, C·t·h·w)``;
+            ``None`` when it was not asked for.
         visible: the hard mask H, bool ``(B, N_s)``, True = visible.
         soft_mask: the temporal soft mask, or ``None`` for a model without.
     """
 
     logits: Tensor
-    reconstruction: Tensor
+    reconstruction: Tensor | None
     visible: Tensor
     soft_mask: SoftMask | None
 
@@ -57,7 +59,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         # A product instead of a convolution, because only the visible tubelets are embedded.
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Attention(nn.Module):
@@ -73,7 +75,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias)
+        qkv = linear(x, self.qkv.weight, bias)
         q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads)
         return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
 
@@ -170,15 +172,23 @@ class Decoder(nn.Module):
 
 
 class Head(nn.Module):
-    """Two-layer classifier (Eq. 13) on features ``(..., D)``: LayerNorm, Linear-GELU-Linear, logits out."""
+    """Two-layer classifier (Eq. 13) on features ``(..., D)``: norm, Linear-GELU-Linear, logits out."""
 
-    def __init__(self, width: int, classes: int):
+    def __init__(self, width: int, classes: int, norm: HeadNorm = "layer"):
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.norm = nn.LayerNorm(width, eps=_NORM_EPS) if norm == "layer" else nn.BatchNorm1d(width)
         self.mlp = Mlp(width, width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(self.norm(x))
+        return self.mlp(self.norm(x.flatten(0, -2)).view(x.shape))
+
+    def frozen(self, x: Tensor) -> Tensor:
+        """The same in evaluation mode: what is scored this way leaves no trace in running statistics."""
+        was_training = self.training
+        self.eval()
+        logits = self(x)
+        self.train(was_training)
+        return logits
 
 
 def _encode_config(config: ModelConfig) -> dict:
@@ -204,11 +214,12 @@ class AdaTosk(
         self.encoder_to_decoder = nn.Linear(config.width, config.decoder_width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, 1, config.decoder_width))
         self.decoder = Decoder(config)
-        self.head = Head(config.width, len(config.classes))
+        self.head = Head(config.width, len(config.classes), config.head_norm)
         mask = config.soft_mask
-        self.soft_mask = None if mask is None else TemporalSoftMask(config.width, mask, self.head)
+        self.soft_mask = None if mask is None else TemporalSoftMask(config.width, mask, self.head.frozen)
         self.apply(_initialise)
         nn.init.normal_(self.mask_token, std=0.02)
+        through_onednn(self)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> "AdaTosk":
@@ -216,13 +227,20 @@ class AdaTosk(
         with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model
             return super().from_pretrained(*args, **kwargs)
 
-    def forward(self, video: Tensor, visible: Tensor | None = None, generator: torch.Generator | None = None) -> Output:
+    def forward(
+        self,
+        video: Tensor,
+        visible: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        reconstruct: bool = True,
+    ) -> Output:
         """Run both branches on normalised clips.
 
         Args:
             video: float ``(B, C, T, H, W)``.
             visible: the hard mask, bool ``(B, N_s)``; drawn with ``generator`` when not given.
             generator: source of the draw; torch's global one by default.
+            reconstruct: run the decoder.
 
         Raises:
             ValueError: for a clip or mask of another shape, or a mask too sparse for the exclusion.
@@ -237,6 +255,8 @@ class AdaTosk(
         patches = patchify(video, self.config.tubelet, self.config.patch_size)
         tokens, scored = self.encoder(patches, positions, self.soft_mask)
         logits, mask = self._classify_tokens(tokens, scored)
+        if not reconstruct:
+            return Output(logits, None, visible, mask)
         reconstruction = self.decoder(self.encoder_to_decoder(tokens), self.mask_token, positions, hidden)
         return Output(logits, reconstruction, visible, mask)
 
@@ -289,6 +309,12 @@ class AdaTosk(
         kept = mask.kept.sum(dim=(1, 2))[:, None].to(tokens.dtype)
         pooled = (tokens * mask.weights).sum(dim=(1, 2)) / kept  # avgpool(X^opt), Eq. 13
         return self.head(pooled), mask
+
+    def freeze_decoder(self) -> None:
+        """Take what only the reconstruction uses out of training, for runs without that loss."""
+        for part in (self.encoder_to_decoder, self.decoder):
+            part.requires_grad_(False)
+        self.mask_token.requires_grad_(False)
 
     def no_weight_decay(self) -> set[str]:
         """Parameters besides biases and norms that timm's optimiser factory leaves without weight decay."""

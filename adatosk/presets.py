@@ -14,6 +14,7 @@ MODELS: dict[str, ModelConfig] = {
         heads=4,
         decoder_width=32,
         decoder_heads=1,
+        head_norm="batch",
         soft_mask=SoftMaskConfig(excluded_per_step=1, score_block=2, gate_reduction=8),
     ),
     "adatosk_tiny": ModelConfig(
@@ -44,7 +45,7 @@ PROFILES: dict[str, RunConfig] = {
         model=MODELS["adatosk_small"],
         data=DataConfig(manifest="embedded-demo.csv", cache_size=52, min_crop=0.875),
         train=TrainConfig(
-            epochs=24, warmup_epochs=2, batch_size=32, base_lr=1.6e-2, cls_weight=1.0, clip_grad=1.0, eval_every=5
+            epochs=12, warmup_epochs=2, batch_size=32, base_lr=1.6e-2, cls_weight=1.0, clip_grad=1.0, eval_every=4
         ),
     ),
     # Section 4.1 as written; DFEW stands for whichever set is named.

@@ -8,10 +8,11 @@ import pandas as pd
 
 from adatosk import manifests, paper
 from adatosk.efficiency import table1_cost
+from adatosk.grid import HEADLINE
 from adatosk.presets import MODELS, PROFILES
 from adatosk.provenance import PROJECT
 from adatosk.train import manifest_path
-from adatosk.workspace import HEADLINE, Run
+from adatosk.workspace import Run
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 _PAPER_ROWS = {"with soft mask": paper.WITH_SOFT_MASK, "without soft mask": paper.WITHOUT_SOFT_MASK}

@@ -92,7 +92,8 @@ def optimizer_step(
     config = accelerator.unwrap_model(model).config
     visible = tube_mask(len(video), config.patches, config.mask_ratio, generator).to(video.device)
     with accelerator.autocast():
-        losses = total_loss(model(video, visible), video, labels, config, train)
+        output = model(video, visible, reconstruct=train.rec_weight > 0)
+        losses = total_loss(output, video, labels, config, train)
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(losses.total)
     if train.clip_grad is not None:
@@ -152,12 +153,28 @@ class Trainer:
         if len(self.train_loader) == 0:
             raise ValueError(f"fewer training clips than one batch of {config.train.batch_size}: lower batch_size")
         self.steps_per_epoch = len(self.train_loader)
-        model = create_model(config.model)
+        model = self._make_model()
         optimizer = make_optimizer(model, config.train)
         self.schedule = make_schedule(optimizer, config.train, self.steps_per_epoch)
         model = torch.compile(model) if config.train.compile else model
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.accelerator.register_for_checkpointing(self.progress)
+
+    def _make_model(self) -> AdaTosk:
+        """Random weights, or the encoder of the run to start from."""
+        config = self.config
+        model = create_model(config.model)
+        if config.train.rec_weight == 0:
+            model.freeze_decoder()
+        if config.initial is not None:
+            first = self.places.results / "runs" / config.initial.run_id(self.manifest.digest)
+            weights = first / "checkpoints" / "last"
+            if not (weights / "model.safetensors").is_file():
+                raise FileNotFoundError(f"{weights}: the run to start from has no weights here; train it first")
+            model.encoder.load_state_dict(AdaTosk.from_pretrained(weights).encoder.state_dict())
+        if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
+            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return model
 
     def _open_cache(self) -> ClipCache | None:
         """The decoded clips or ``None``; a broken clip that is not excluded stops the run before it starts."""
@@ -273,8 +290,10 @@ class Trainer:
         self._save_model("last")
         self.accelerator.wait_for_everyone()
         last = self._predict(self.config.evaluation)
-        best = AdaTosk.from_pretrained(self.checkpoints / "best_on_test").to(self.accelerator.device)
-        best_scores = predict_split(best, self.test_loader, self.config.evaluation, self.accelerator)
+        best = last
+        if self.progress.best_epoch < self.config.train.epochs:
+            model = AdaTosk.from_pretrained(self.checkpoints / "best_on_test").to(self.accelerator.device)
+            best = predict_split(model, self.test_loader, self.config.evaluation, self.accelerator)
         if not self.accelerator.is_main_process:
             return
         classes = self.manifest.classes
@@ -290,7 +309,7 @@ class Trainer:
             "last": {name: scores.as_dict() for name, scores in last.scores(classes).items()},
             "best_on_test": {
                 "epoch": self.progress.best_epoch,
-                **{name: scores.as_dict() for name, scores in best_scores.scores(classes).items()},
+                **{name: scores.as_dict() for name, scores in best.scores(classes).items()},
             },
             "majority": majority(last.labels, classes).as_dict(),
         }

@@ -86,7 +86,13 @@ class Workspace:
                 it has scores only, and is trained again here when they are.
             **changes: as in :meth:`adatosk.config.RunConfig.change`.
         """
-        trainer = Trainer(self.config.change(**changes), self.places)
+        return self.train(self.config.change(**changes), weights)
+
+    def train(self, config: RunConfig, weights: bool = False) -> Run:
+        """The run of a whole configuration, such as a row of :mod:`adatosk.grid`; otherwise as :meth:`run`."""
+        trainer = Trainer(config, self.places)
+        if config.initial is not None and not trainer.finished(weights):
+            self.train(config.initial, weights=True)
         self.places.results.mkdir(parents=True, exist_ok=True)
         with FileLock(self.places.results / f".{trainer.run_id}.lock"):
             return Run(trainer.run(weights))
@@ -147,18 +153,6 @@ def open_workspace(profile: str = "smoke", root: str | Path | None = None, **cha
     folder = data_root(config, root)
     prepare_data(config, folder)
     return Workspace(profile, config, Places(folder, PROJECT / "results" / profile, PROJECT / "data" / "cache"))
-
-
-# The pair that Table 1 compares: the model with the temporal soft mask, and without.
-HEADLINE: dict[str, dict[str, Any]] = {"with soft mask": {}, "without soft mask": {"model": {"soft_mask": None}}}
-
-
-def headline_configs(profile: str) -> dict[str, RunConfig]:
-    """The configurations of ``HEADLINE`` in a profile, by run id."""
-    config = PROFILES[profile]
-    digest = manifests.load(manifest_path(config)).digest
-    changed = [config.change(**changes) for changes in HEADLINE.values()]
-    return {run.run_id(digest): run for run in changed}
 
 
 # What a fresh kernel and papermill put beside the parameters.

@@ -7,12 +7,13 @@ import torch
 
 from adatosk import create_model, report
 from adatosk.evaluate import predict_split
+from adatosk.grid import HEADLINE
 from adatosk.presets import PROFILES
 from adatosk.provenance import PROJECT
 from adatosk.synthetic import BENCHMARKS, render, sample_script
 from adatosk.transforms import eval_transform
 from adatosk.video import frame_indices
-from adatosk.workspace import HEADLINE, Run
+from adatosk.workspace import Run
 
 RESULTS = PROJECT / "results" / "demo"
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from adatosk.grid import headline_configs
 from adatosk.provenance import PROJECT
-from adatosk.workspace import headline_configs
 
 
 def planned(folder) -> str:

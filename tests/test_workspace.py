@@ -2,8 +2,9 @@ import pytest
 
 from adatosk import workspace
 from adatosk.config import RunConfig
+from adatosk.grid import headline_configs
 from adatosk.presets import PROFILES, Profile
-from adatosk.workspace import Run, headline_configs, open_workspace, prepare_data, read_parameters
+from adatosk.workspace import Run, open_workspace, prepare_data, read_parameters
 
 KERNEL = {"In": [], "Out": {}, "get_ipython": print, "_ih": [], "workspace": workspace, "Profile": Profile}
 

@@ -1,0 +1,187 @@
+"""Every run that the paper's tables, the open readings and the rivals need, by table and row.
+
+A run is named by what deviates from the profile, so a row that stands in two tables is trained once. Each row is
+repeated: over seeds, or, on data with folds, over the folds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from adatosk import manifests, paper
+from adatosk.config import ModelConfig, RunConfig
+from adatosk.presets import PROFILES
+from adatosk.train import manifest_path
+
+WITH, WITHOUT = "with soft mask", "without soft mask"
+# The pair that Table 1 compares.
+HEADLINE: dict[str, dict[str, Any]] = {WITH: {}, WITHOUT: {"model": {"soft_mask": None}}}
+HEADLINE_SEEDS, TABLE_SEEDS, READING_SEEDS = 5, 3, 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        name: what it is called there.
+        config: its run with the first seed or fold.
+        repeats: number of seeds.
+    """
+
+    name: str
+    config: RunConfig
+    repeats: int = TABLE_SEEDS
+
+
+def table1(base: RunConfig) -> list[Row]:
+    """The model with the temporal soft mask, and without (Table 1's last two rows)."""
+    return [Row(name, base.change(**changes), HEADLINE_SEEDS) for name, changes in HEADLINE.items()]
+
+
+def mirrored_exclusion(base: ModelConfig, r: int) -> int:
+    """e that stands for the paper's r: the profile's own e stands for r = 2 of 16 frames."""
+    return r * base.soft_mask.excluded_per_step // paper.SETTINGS["top_r"].value
+
+
+def table2(base: RunConfig) -> list[Row]:
+    """Hard mask ratio × exclusion; cells that are impossible with the profile's sizes are left out."""
+    rows = []
+    for cell in paper.table2().itertuples():
+        excluded = mirrored_exclusion(base.model, cell.r)
+        try:
+            changed = base.change(model={"mask_ratio": cell.mask_ratio, "soft_mask": {"excluded_per_step": excluded}})
+        except ValueError:
+            continue
+        rows.append(Row(f"{cell.mask_ratio:.0%}, r={cell.r}", changed))
+    return rows
+
+
+def table3(base: RunConfig) -> list[Row]:
+    """The parts of the soft mask; where M is not computed, nothing can be excluded."""
+    rows = [Row("none", base.change(model={"soft_mask": None}))]
+    for row in paper.table3().itertuples():
+        mask: dict[str, Any] = {"agnostic": row.agnostic, "semantic": row.semantic}
+        if "M" not in row.semantic:
+            mask["excluded_per_step"] = 0
+        rows.append(Row(row.strategy, base.change(model={"soft_mask": mask})))
+    return rows
+
+
+def table4(base: RunConfig) -> list[Row]:
+    """The frame distances."""
+    distances = paper.table4()["distance"]
+    return [Row(name, base.change(model={"soft_mask": {"distance": name}})) for name in distances]
+
+
+# Open readings of the paper, each against the profile's own.
+READINGS: dict[str, dict[str, Any]] = {
+    "patches not normalised (5)": {"model": {"normalise_target": False}},
+    "gate as written (8)": {"model": {"soft_mask": {"gate": "literal"}}},
+    "softmax within a frame (9)": {"model": {"soft_mask": {"axis": "token"}}},
+    "softmax over time (9)": {"model": {"soft_mask": {"axis": "time"}}},
+    "softmax over channels (9)": {"model": {"soft_mask": {"axis": "channel"}}},
+    "temperature 1 (11)": {"model": {"soft_mask": {"temperature": 1.0}}},
+    "nothing excluded (13)": {"model": {"soft_mask": {"excluded_per_step": 0}}},
+    "scored at the output (14)": {"model": {"soft_mask": {"score_block": None}}},
+    "LayerNorm before the head (16)": {"model": {"head_norm": "layer"}},
+    "LayerNorm before the head, no soft mask (16)": {"model": {"head_norm": "layer", "soft_mask": None}},
+    "classification weight 0.1 (17)": {"train": {"cls_weight": 0.1}},
+}
+
+
+def open_readings(base: RunConfig) -> list[Row]:
+    """The profile, then each open reading the other way; the number in a name is READING's."""
+    changed = [Row(name, base.change(**changes), READING_SEEDS) for name, changes in READINGS.items()]
+    return [Row("default", base, READING_SEEDS), *changed]
+
+
+def rivals(base: RunConfig) -> list[Row]:
+    """What else one would train, on the same data: for as many epochs, or for as many multiply-accumulates.
+
+    * ``all tokens``: a supervised ViT that sees every patch.
+    * ``pre-trained``: VideoMAE's way, reconstruction first, then the classifier on all tokens.
+    * ``joint``: SupMAE's way, both losses on the visible patches, which is this model without soft mask.
+
+    A step on all tokens takes about as many operations as ``_step_ratio`` steps of the joint model.
+    """
+    epochs, one_view = base.train.epochs, {"views": (1,), "complementary": False}
+    whole = base.change(model={"soft_mask": None, "mask_ratio": 0.0}, train={"rec_weight": 0.0}, evaluation=one_view)
+    masked = base.change(model={"soft_mask": None}, train={"cls_weight": 0.0}, evaluation=one_view)
+    fewer = max(round(epochs / _step_ratio(base.model)), 2)
+    half = _shorter(masked, epochs // 2)
+    return [
+        Row("joint", base.change(model={"soft_mask": None})),
+        Row("all tokens, same epochs", whole),
+        Row("all tokens, same operations", _shorter(whole, fewer)),
+        Row("pre-trained, same epochs each", whole.change(initial=masked.model_dump())),
+        Row("pre-trained, same operations", _shorter(whole, max(fewer // 2, 2)).change(initial=half.model_dump())),
+    ]
+
+
+def _shorter(config: RunConfig, epochs: int) -> RunConfig:
+    warmup = min(config.train.warmup_epochs, max(epochs // 6, 1))
+    return config.change(train={"epochs": epochs, "warmup_epochs": warmup})
+
+
+def _step_ratio(model: ModelConfig) -> float:
+    """How many times a training step of the joint model a supervised step on all tokens costs, in MACs."""
+    from adatosk.efficiency import hand_count  # counting needs more than a grid does
+
+    whole = model.change(soft_mask=None, mask_ratio=0.0)
+    joint = model.change(soft_mask=None)
+    return sum(hand_count(whole).values()) / sum(hand_count(joint, training=True).values())
+
+
+TABLES = {
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "table4": table4,
+    "open_readings": open_readings,
+    "rivals": rivals,
+}
+
+
+def repeated(row: Row) -> list[RunConfig]:
+    """A row's runs: one a seed, or, where its manifest has folds, one a fold."""
+    folds = manifests.load(manifest_path(row.config)).folds
+    if folds:
+        return [_everywhere(row.config, data={"fold": fold}) for fold in folds]
+    return [_everywhere(row.config, seed=seed) for seed in range(row.repeats)]
+
+
+def _everywhere(config: RunConfig, **changes: Any) -> RunConfig:
+    """``config`` changed, and with it the run that it starts from."""
+    initial = config.initial and _everywhere(config.initial, **changes).model_dump()
+    return config.change(**changes).change(initial=initial)
+
+
+def stages(config: RunConfig) -> Iterator[RunConfig]:
+    """The runs that a run needs, in order; the last one is the run itself."""
+    if config.initial is not None:
+        yield from stages(config.initial)
+    yield config
+
+
+def configs(profile: str, tables: tuple[str, ...] = tuple(TABLES)) -> dict[str, RunConfig]:
+    """Every run of the named tables by run id, each after those it starts from; first seeds first.
+
+    Raises:
+        ValueError: for an unknown table.
+    """
+    unknown = set(tables) - set(TABLES)
+    if unknown:
+        raise ValueError(f"unknown table {', '.join(sorted(unknown))}: choose {', '.join(TABLES)}")
+    base = PROFILES[profile]
+    digest = manifests.load(manifest_path(base)).digest
+    rounds = [enumerate(repeated(row)) for name in tables for row in TABLES[name](base)]
+    ordered = sorted((pair for row in rounds for pair in row), key=lambda pair: pair[0])
+    return {run.run_id(digest): run for _, config in ordered for run in stages(config)}
+
+
+def headline_configs(profile: str) -> dict[str, RunConfig]:
+    """The first seed or fold of the pair that Table 1 compares, by run id."""
+    base = PROFILES[profile]
+    digest = manifests.load(manifest_path(base)).digest
+    return {run.run_id(digest): run for run in (repeated(row)[0] for row in table1(base))}

@@ -1,0 +1,63 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from adatosk.linear import Linear, linear, through_onednn, uses_onednn
+
+
+def products(shape, bias=True, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    x, weight, offset = (
+        torch.randn(size, generator=generator, dtype=torch.float64) for size in (shape, (5, shape[-1]), (5,))
+    )
+    parts = [x, weight] + ([offset] if bias else [])
+    return [part.to(dtype).requires_grad_() for part in parts]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(7,), (3, 7), (2, 3, 7), (2, 3, 4, 7)])
+def test_values_and_gradients_are_those_of_a_loop_in_float64(shape, bias):
+    parts, exact = products(shape, bias), products(shape, bias, torch.float64)
+    assert uses_onednn(parts[0])
+    y = linear(*parts)
+    rows = exact[0].reshape(-1, shape[-1])
+    naive = torch.stack([torch.stack([(row * column).sum() for column in exact[1]]) for row in rows])
+    naive = (naive + exact[2] if bias else naive).reshape(y.shape)
+    torch.testing.assert_close(y.double(), naive, rtol=1e-5, atol=1e-5)
+    y.square().sum().backward()
+    naive.square().sum().backward()
+    for part, other in zip(parts, exact, strict=True):
+        torch.testing.assert_close(part.grad.double(), other.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_gradients_that_are_needed_are_computed():
+    x, weight, bias = products((3, 7))
+    linear(x.detach(), weight, bias).sum().backward()
+    assert x.grad is None and weight.grad is not None and bias.grad is not None
+    linear(x, weight.detach(), bias.detach()).sum().backward()
+    assert x.grad is not None
+
+
+def test_strided_inputs_are_as_good():
+    x, weight, bias = products((4, 7))
+    strided = x.detach().t().contiguous().t()
+    torch.testing.assert_close(linear(strided, weight, bias), F.linear(x, weight, bias))
+
+
+def test_where_onednn_does_not_apply_it_is_the_plain_layer():
+    x, weight, bias = products((3, 7))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not uses_onednn(x)
+        assert linear(x, weight, bias).dtype == torch.bfloat16
+    assert not uses_onednn(x.double()) and not uses_onednn(x.to("meta"))
+    assert linear(x[:0], weight, bias).shape == (0, 5)
+
+
+def test_a_library_s_layers_are_exchanged_with_their_weights():
+    model = nn.Sequential(nn.Linear(7, 6), nn.GELU(), nn.Linear(6, 2, bias=False))
+    x = torch.randn(3, 7)
+    before, names = model(x), list(model.state_dict())
+    assert through_onednn(model) is model
+    assert type(model[0]) is Linear and list(model.state_dict()) == names
+    torch.testing.assert_close(model(x), before)
