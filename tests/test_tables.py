@@ -1,0 +1,84 @@
+import json
+from math import isnan, sqrt
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adatosk import tables
+from adatosk.grid import Row
+from adatosk.presets import PROFILES
+
+
+def long_table(**rows: list[float]) -> pd.DataFrame:
+    parts = [(row, seed, "views_1", war, war) for row, values in rows.items() for seed, war in enumerate(values)]
+    return pd.DataFrame(parts, columns=["row", "repeat", "protocol", "uar", "war"])
+
+
+def test_the_interval_is_students():
+    values = [70.0, 73.0, 71.0]
+    found = tables.interval(pd.Series(values))
+    deviation = sqrt(sum((v - 71.3333333) ** 2 for v in values) / 2)
+    assert found.mean == pytest.approx(71.3333333)
+    assert found.high - found.mean == pytest.approx(4.302653 * deviation / sqrt(3), rel=1e-5)  # t of 2 degrees, 97.5 %
+    assert str(found) == "71.3 ± 3.8"
+
+
+def test_one_value_has_no_interval_and_none_is_an_error():
+    assert isnan(tables.interval(pd.Series([3.0])).low) and str(tables.interval(pd.Series([3.0]))) == "3.0"
+    with pytest.raises(ValueError, match="no values"):
+        tables.interval(pd.Series([], dtype=float))
+
+
+def test_the_interval_holds_the_mean_in_95_of_100_draws():
+    draws = np.random.default_rng(0).normal(50, 3, (2000, 5))
+    held = [found.low <= 50 <= found.high for found in (tables.interval(pd.Series(draw)) for draw in draws)]
+    assert 0.93 < np.mean(held) < 0.97
+
+
+def test_pairs_are_formed_by_seed_and_a_missing_partner_is_left_out():
+    table = long_table(a=[70, 72, 75], b=[69, 70])
+    assert tables.paired(table.sample(frac=1, random_state=0), "a", "b").tolist() == [1, 2]
+    with pytest.raises(KeyError):
+        tables.paired(table, "a", "c")
+    assert tables.p_value(pd.Series([1.0, 2.0, 3.0])) == pytest.approx(0.0742, abs=1e-4)
+    assert isnan(tables.p_value(pd.Series([1.0])))
+
+
+@pytest.mark.parametrize(
+    ("differences", "better", "negligible"),
+    [
+        ([0.9, 1.2, 1.6], "reproduced", "undecided"),
+        ([5.0, 5.1, 5.2], "reproduced", "not reproduced"),
+        ([-1.6, -1.2, -0.9], "not reproduced", "undecided"),
+        ([0.1, -0.1, 0.05], "undecided", "reproduced"),
+        ([4.0, -4.0, 1.0], "undecided", "undecided"),
+        ([3.0], "undecided", "undecided"),
+    ],
+)
+def test_verdicts_follow_the_rule(differences, better, negligible):
+    found = tables.interval(pd.Series(differences))
+    assert tables.judge_better(found) == better
+    assert tables.judge_negligible(found) == negligible
+
+
+def test_counts_are_judged_with_their_rounding():
+    assert tables.judge_count(11.6, 12, 12, 0.5) == "reproduced"
+    assert tables.judge_count(11.4, 12, 12, 0.5) == "not reproduced"
+
+
+def test_scores_come_from_the_runs_of_each_row(tmp_path):
+    row = Row("only", PROFILES["smoke"], repeats=2)
+    with pytest.raises(FileNotFoundError):
+        tables.scores([row], tmp_path)
+    for config in tables.repeated(row):
+        digest = tables.manifests.load(tables.manifest_path(config)).digest
+        folder = tmp_path / "runs" / config.run_id(digest)
+        folder.mkdir(parents=True)
+        last = {name: {"uar": 50 + config.seed, "war": 60 + config.seed} for name in ("views_1", "views_8")}
+        (folder / "metrics.json").write_text(json.dumps({"last": last, "train_seconds": 3.0}))
+    found = tables.scores([row], tmp_path)
+    assert found[["repeat", "protocol", "war"]].values.tolist() == [
+        [0, "views_1", 60], [0, "views_8", 60], [1, "views_1", 61], [1, "views_8", 61],
+    ]  # fmt: skip
+    assert tables.summary(found).loc["only", "views_1"] == "60.5 ± 6.4"
