@@ -143,12 +143,11 @@ TABLES = {
 }
 
 
-def repeated(row: Row) -> list[RunConfig]:
-    """A row's runs: one a seed, or, where its manifest has folds, one a fold."""
+def repeated(row: Row, at_most: int | None = None) -> list[RunConfig]:
+    """A row's runs: one a seed, or, where its manifest has folds, one a fold; the first ``at_most`` of them."""
     folds = manifests.load(manifest_path(row.config)).folds
-    if folds:
-        return [_everywhere(row.config, data={"fold": fold}) for fold in folds]
-    return [_everywhere(row.config, seed=seed) for seed in range(row.repeats)]
+    changes = [{"data": {"fold": fold}} for fold in folds] or [{"seed": seed} for seed in range(row.repeats)]
+    return [_everywhere(row.config, **change) for change in changes[:at_most]]
 
 
 def _everywhere(config: RunConfig, **changes: Any) -> RunConfig:

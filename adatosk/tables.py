@@ -34,8 +34,8 @@ NEGLIGIBLE = 1.0
 CONFIDENCE = 0.95
 
 
-def scores(rows: Iterable[Row], results: Path) -> pd.DataFrame:
-    """Scores of every finished run of some rows.
+def scores(rows: Iterable[Row], results: Path, at_most: int | None = None) -> pd.DataFrame:
+    """Scores of every finished run of some rows, or of the first ``at_most`` of each.
 
     Returns:
         one row a table row, repeat and protocol: ``row``, ``repeat`` (seed, or fold), ``protocol``, ``uar`` and ``war``
@@ -46,7 +46,7 @@ def scores(rows: Iterable[Row], results: Path) -> pd.DataFrame:
     """
     found = []
     for row in rows:
-        for config in repeated(row):
+        for config in repeated(row, at_most):
             run_id = config.run_id(manifests.load(manifest_path(config)).digest)
             metrics = Run(results / "runs" / run_id).metrics
             repeat = config.seed if config.data.fold is None else config.data.fold
