@@ -16,6 +16,11 @@ SoftmaxAxis = Literal["clip", "token", "time", "channel"]
 Gate = Literal["literal", "mean_one"]
 Semantic = Literal["A+M", "M", "A", "none"]
 HeadNorm = Literal["layer", "batch"]
+Activation = Literal["normed", "raw"]
+
+# Options younger than the first published runs, with the value that those had: left out of the run id while they have
+# it, so that an option added later renames no run.
+_YOUNGER = ((("model", "soft_mask", "activation"), "normed"),)
 
 # exp(2 / temperature), the range of a transition's affinities, has to stay within float32.
 MIN_TEMPERATURE = 0.025
@@ -49,6 +54,8 @@ class SoftMaskConfig(Frozen):
         excluded_per_step: e = t·r tokens that leave per tubelet step (the paper's r = 2 frames' worth is e = 4).
         score_block: number of encoder blocks before M is scored and tokens leave; ``None`` scores the encoder's output.
         temperature: τ of the transition's softmax (Eq. 9), on L2-normalised features.
+        activation: tokens that A sums up (Eq. 10): the encoder's output after its last norm, or before (``raw``). That
+            norm gives all tokens about the same size.
     """
 
     agnostic: bool = True
@@ -61,6 +68,7 @@ class SoftMaskConfig(Frozen):
     excluded_per_step: int = Field(4, ge=0)
     score_block: int | None = Field(7, ge=1)
     temperature: float = Field(0.1, ge=MIN_TEMPERATURE)
+    activation: Activation = "normed"
 
     @property
     def accumulates(self) -> bool:
@@ -275,7 +283,7 @@ class RunConfig(Frozen):
 
     def run_id(self, manifest_digest: str) -> str:
         """First 12 hex digits of the SHA-256 of this configuration and the manifest's digest."""
-        text = json.dumps([self.model_dump(mode="json"), manifest_digest], sort_keys=True)
+        text = json.dumps([_without_younger(self.model_dump(mode="json")), manifest_digest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod
@@ -288,6 +296,17 @@ class RunConfig(Frozen):
             return cls.model_validate_json(path.read_text())
         except ValueError as error:
             raise ValueError(f"{path}: not a valid run configuration: {error}") from error
+
+
+def _without_younger(run: dict) -> dict:
+    """A dumped run without the options of ``_YOUNGER`` that have their first value."""
+    for (*path, name), first in _YOUNGER:
+        part: Any = run
+        for key in path:
+            part = part and part[key]
+        if part and part[name] == first:
+            del part[name]
+    return run | {"initial": run["initial"] and _without_younger(run["initial"])}
 
 
 def _merge(base: Any, changes: Any) -> Any:

@@ -53,8 +53,13 @@ def table2(base: RunConfig) -> list[Row]:
             changed = base.change(model={"mask_ratio": cell.mask_ratio, "soft_mask": {"excluded_per_step": excluded}})
         except ValueError:
             continue
-        rows.append(Row(f"{cell.mask_ratio:.0%}, r={cell.r}", changed))
+        rows.append(Row(cell_name(cell.mask_ratio, cell.r), changed))
     return rows
+
+
+def cell_name(mask_ratio: float, r: int) -> str:
+    """The row of a cell of Table 2."""
+    return f"{mask_ratio:.0%}, r={r}"
 
 
 def table3(base: RunConfig) -> list[Row]:
@@ -84,6 +89,16 @@ READINGS: dict[str, dict[str, Any]] = {
     "temperature 1 (11)": {"model": {"soft_mask": {"temperature": 1.0}}},
     "nothing excluded (13)": {"model": {"soft_mask": {"excluded_per_step": 0}}},
     "scored at the output (14)": {"model": {"soft_mask": {"score_block": None}}},
+    "A before the last norm (15)": {"model": {"soft_mask": {"activation": "raw"}}},
+    "A before the last norm, CS (A+M) alone (15)": {
+        "model": {"soft_mask": {"activation": "raw", "agnostic": False}},
+    },
+    "A before the last norm, CS (A) alone (15)": {
+        "model": {
+            "soft_mask": {"activation": "raw", "agnostic": False, "semantic": "A", "excluded_per_step": 0},
+        },
+    },
+    "temperature 1, CS (A+M) alone (11)": {"model": {"soft_mask": {"temperature": 1.0, "agnostic": False}}},
     "LayerNorm before the head (16)": {"model": {"head_norm": "layer"}},
     "LayerNorm before the head, no soft mask (16)": {"model": {"head_norm": "layer", "soft_mask": None}},
     "classification weight 0.1 (17)": {"train": {"cls_weight": 0.1}},

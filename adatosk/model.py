@@ -119,16 +119,23 @@ class Encoder(nn.Module):
 
         Excluded tokens stand in the result as they were when they left.
         """
+        raw, scored = self.encode(patches, positions, mask)
+        return self.norm(raw), scored
+
+    def encode(
+        self, patches: Tensor, positions: Tensor, mask: TemporalSoftMask | None
+    ) -> tuple[Tensor, tuple[Tensor | None, Tensor] | None]:
+        """As :meth:`forward`, without the last norm."""
         tokens = self.embed(patches, positions)
         steps, score_block = tokens.shape[1], None if mask is None else mask.config.score_block
         x = tokens.flatten(1, 2)  # (B, n_t·n, D)
         for block in self.blocks[:score_block]:
             x = block(x)
         if score_block is None:
-            return self.norm(x).unflatten(1, (steps, -1)), None
+            return x.unflatten(1, (steps, -1)), None
         scored = mask.score(x.unflatten(1, (steps, -1)))
         x = self._finish(x, scored[1], mask.config.excluded_per_step, self.blocks[score_block:])
-        return self.norm(x).unflatten(1, (steps, -1)), scored
+        return x.unflatten(1, (steps, -1)), scored
 
     def _finish(self, x: Tensor, kept: Tensor, excluded_per_step: int, blocks: nn.ModuleList) -> Tensor:
         """Run the last blocks on the kept tokens alone and put them back among those that left."""
@@ -253,8 +260,8 @@ class AdaTosk(
             count = check_mask(visible, len(video), self.config.patches)
         positions, hidden = positions_of(visible, count), positions_of(~visible, self.config.patches - count)
         patches = patchify(video, self.config.tubelet, self.config.patch_size)
-        tokens, scored = self.encoder(patches, positions, self.soft_mask)
-        logits, mask = self._classify_tokens(tokens, scored)
+        tokens, mask = self.look(patches, positions)
+        logits = self._classify_tokens(tokens, mask)
         if not reconstruct:
             return Output(logits, None, visible, mask)
         reconstruction = self.decoder(self.encoder_to_decoder(tokens), self.mask_token, positions, hidden)
@@ -300,15 +307,20 @@ class AdaTosk(
 
     def classify_visible(self, patches: Tensor, positions: Tensor) -> Tensor:
         """Logits from tubelets ``(B, n_t, N_s, C·t·h·w)`` at visible ``positions`` ``(B, n)``; can be exported."""
-        return self._classify_tokens(*self.encoder(patches, positions, self.soft_mask))[0]
+        return self._classify_tokens(*self.look(patches, positions))
 
-    def _classify_tokens(self, tokens: Tensor, scored: tuple | None) -> tuple[Tensor, SoftMask | None]:
-        if self.soft_mask is None:
-            return self.head(tokens.mean(dim=(1, 2))), None
-        mask = self.soft_mask(tokens, scored)
+    def look(self, patches: Tensor, positions: Tensor) -> tuple[Tensor, SoftMask | None]:
+        """Encoded tokens ``(B, n_t, n, D)`` of what is visible and their soft mask; arguments as above."""
+        raw, scored = self.encoder.encode(patches, positions, self.soft_mask)
+        tokens = self.encoder.norm(raw)
+        return tokens, None if self.soft_mask is None else self.soft_mask(tokens, scored, raw)
+
+    def _classify_tokens(self, tokens: Tensor, mask: SoftMask | None) -> Tensor:
+        if mask is None:
+            return self.head(tokens.mean(dim=(1, 2)))
         kept = mask.kept.sum(dim=(1, 2))[:, None].to(tokens.dtype)
         pooled = (tokens * mask.weights).sum(dim=(1, 2)) / kept  # avgpool(X^opt), Eq. 13
-        return self.head(pooled), mask
+        return self.head(pooled)
 
     def freeze_decoder(self) -> None:
         """Take what only the reconstruction uses out of training, for runs without that loss."""

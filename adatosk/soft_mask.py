@@ -284,9 +284,21 @@ class TemporalSoftMask(nn.Module):
             return None, all_kept(tokens)
         return accumulate_scores(tokens, self.project, self.config.excluded_per_step, self.config.temperature)
 
-    def forward(self, tokens: Tensor, scored: tuple[Tensor | None, Tensor] | None = None) -> SoftMask:
-        """Mask the encoder's output ``(B, n_t, n_s, D)``; ``scored`` is M and kept when an earlier block found them."""
+    def forward(
+        self, tokens: Tensor, scored: tuple[Tensor | None, Tensor] | None = None, raw: Tensor | None = None
+    ) -> SoftMask:
+        """Mask the encoder's output ``(B, n_t, n_s, D)``.
+
+        Args:
+            scored: M and kept, when an earlier block found them.
+            raw: the same tokens before the encoder's last norm, for ``activation="raw"``.
+
+        Raises:
+            ValueError: ``activation="raw"`` without ``raw``.
+        """
         config = self.config
+        if config.activation == "raw" and raw is None:
+            raise ValueError("activation 'raw' needs the tokens before the encoder's last norm")
         scores, kept = self.score(tokens) if scored is None else scored
         weights, agnostic, active, semantic = kept.unsqueeze(-1).to(tokens.dtype), None, None, None
         if self.gate is not None:
@@ -295,7 +307,8 @@ class TemporalSoftMask(nn.Module):
             )
             weights = agnostic
         if config.semantic != "none":
-            semantic = class_semantic_mask(tokens, scores, kept, config.semantic)
+            activated = raw if config.activation == "raw" else tokens
+            semantic = class_semantic_mask(activated, scores, kept, config.semantic)
             weights = weights * semantic.unsqueeze(-1)
         # M is float32 whatever the model is; the masked tokens stay what they were.
         return SoftMask(weights.to(tokens.dtype), agnostic, semantic, scores, kept, active)

@@ -8,6 +8,7 @@ from adatosk.config import ModelConfig, TrainConfig
 from adatosk.losses import total_loss
 from adatosk.model import AdaTosk, create_model
 from adatosk.presets import MODELS
+from adatosk.soft_mask import class_semantic_mask
 from adatosk.tokens import patchify, positions_of, tube_mask
 
 
@@ -130,18 +131,37 @@ def test_tokens_that_left_cannot_influence_the_logits():
     with torch.no_grad():
         patches = patchify(clips(model), config.tubelet, config.patch_size)
         tokens, scored = model.encoder(patches, positions_of(visible, config.visible_patches), model.soft_mask)
-        logits, mask = model._classify_tokens(tokens, scored)
+
+        def classify(tokens):
+            return model._classify_tokens(tokens, model.soft_mask(tokens, scored))
+
+        logits, mask = classify(tokens), model.soft_mask(tokens, scored)
         left = ~mask.kept
         perturbed = tokens.clone()
         perturbed[left] += 1000.0
-        moved, _ = model._classify_tokens(perturbed, scored)
+        moved = classify(perturbed)
         perturbed = tokens.clone()
         perturbed[mask.kept] += torch.randn_like(perturbed[mask.kept])
-        changed, _ = model._classify_tokens(perturbed, scored)
+        changed = classify(perturbed)
     assert left.any()
     assert (mask.weights[left] == 0).all()
     assert torch.equal(moved, logits)
     assert not torch.allclose(changed, logits)
+
+
+def test_activation_can_be_taken_before_the_last_norm():
+    model = tiny(soft_mask={"activation": "raw"})
+    config = model.config
+    patches = patchify(clips(model), config.tubelet, config.patch_size)
+    positions = positions_of(tube_mask(2, config.patches, config.mask_ratio), config.visible_patches)
+    with torch.no_grad():
+        raw, (scores, kept) = model.encoder.encode(patches, positions, model.soft_mask)
+        tokens, mask = model.look(patches, positions)
+    torch.testing.assert_close(tokens, model.encoder.norm(raw))
+    torch.testing.assert_close(mask.semantic, class_semantic_mask(raw, scores, kept))
+    assert not torch.allclose(mask.semantic, class_semantic_mask(tokens, scores, kept))
+    with pytest.raises(ValueError, match="before the encoder's last norm"):
+        model.soft_mask(tokens)
 
 
 MASKS = [

@@ -1,0 +1,34 @@
+import hashlib
+import json
+
+from adatosk.config import RunConfig
+from adatosk.presets import PROFILES
+
+YOUNGER = {"activation"}
+
+
+def without(part, names):
+    if isinstance(part, dict):
+        return {key: without(value, names) for key, value in part.items() if key not in names}
+    return part
+
+
+def test_the_run_id_is_the_digest_of_what_is_written_down():
+    run = PROFILES["demo"]
+    text = json.dumps([without(run.model_dump(mode="json"), YOUNGER), "digest"], sort_keys=True)
+    assert run.run_id("digest") == hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert run.run_id("digest") != run.run_id("another")
+
+
+def test_an_option_added_later_renames_no_run_until_it_is_used():
+    run = PROFILES["demo"]
+    old = without(run.model_dump(mode="json"), YOUNGER)
+    assert RunConfig.model_validate(old).run_id("digest") == run.run_id("digest")
+    ids = {
+        run.run_id("digest"),
+        run.change(model={"soft_mask": {"activation": "raw"}}).run_id("digest"),
+        run.change(model={"soft_mask": None}).run_id("digest"),
+        run.change(initial=run.change(seed=1).model_dump()).run_id("digest"),
+        run.change(initial=run.change(model={"soft_mask": {"activation": "raw"}}).model_dump()).run_id("digest"),
+    }
+    assert len(ids) == 5
