@@ -1,11 +1,16 @@
-# setup · reproduce · test · lint · lab · lock: each a line or two of real tools.
+# setup · reproduce · reproduce-all · benchmark · test · lint · lab · lock: each a line or two of real tools.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(VENV)/uv/bin/uv
+DATASET ?=
+# PROFILE=paper DATASET=mafw is the profile paper-mafw.
 PROFILE ?= demo
+ifneq ($(and $(filter paper,$(PROFILE)),$(filter-out dfew,$(DATASET))),)
+override PROFILE := paper-$(DATASET)
+endif
 # nproc would obey the variable below.
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
 
@@ -14,10 +19,12 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup reproduce test lint lab notebooks lock
+.PHONY: help setup reproduce reproduce-all benchmark test lint lab notebooks lock
 
 help:
 	@echo "make reproduce   set up, make the data, train, evaluate, execute the notebooks, print the table"
+	@echo "make reproduce-all   every table and figure, over all seeds; hours on two cores, goes on where it was cut off"
+	@echo "make benchmark   seconds and memory beside VideoMAE's, into results/benchmark"
 	@echo "make test        set up, lint, unit tests and notebooks"
 	@echo "make lab         JupyterLab on the notebooks"
 	@echo "make notebooks   execute the notebooks in place and keep the outputs"
@@ -40,6 +47,15 @@ reproduce: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) \
 		--nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
 	$(BIN)/python -m adatosk.report --profile $(PROFILE) --readme
+
+reproduce-all: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) grid=all \
+		--nolock --rerun-incomplete --rerun-triggers mtime --keep-going --quiet rules
+	$(BIN)/python -m adatosk.report --profile $(PROFILE) --readme
+
+benchmark: setup
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.benchmark --sweeps
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.loader_benchmark
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks

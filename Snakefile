@@ -1,17 +1,19 @@
-"""The map of the paper: notebook <- runs <- manifest, for the profile given as --config profile=NAME."""
+"""The map of the paper: table or figure <- notebook <- runs <- manifest, for the profile of --config profile=NAME.
+
+With --config grid=all it is every table and figure, else Table 1's pair with the first six notebooks.
+"""
 
 from pathlib import Path
 
-from adatosk.grid import headline_configs
+from papermill import inspect_notebook
+
+from adatosk.grid import HEADLINE_SEEDS, configs, headline_configs, stages, weighed
 
 PROFILE = config.get("profile", "demo")
+WHOLE = config.get("grid") == "all"
 RESULTS = Path("results") / PROFILE
-CONFIGS = headline_configs(PROFILE)  # run id -> configuration
-# Weights are not part of the repository, so a run counts as made on this machine when they are there.
-WEIGHTS = [RESULTS / "runs" / run_id / "checkpoints" / "last" / "model.safetensors" for run_id in CONFIGS]
-DATA = Path("data") / Path(next(iter(CONFIGS.values())).data.manifest).stem
-ROOT = config.get("root", str(DATA))  # where the clips lie
-WORK = Path("data") / "workflow" / PROFILE
+HEADLINE = headline_configs(PROFILE)  # run id -> configuration
+CONFIGS = (configs(PROFILE) if WHOLE else {}) | HEADLINE
 
 NOTEBOOKS = [
     "00_quickstart",
@@ -21,51 +23,78 @@ NOTEBOOKS = [
     "04_evaluation",
     "05_efficiency",
 ]
+# These read the whole grid, over as many seeds as there are.
+GRID_NOTEBOOKS = [
+    "06_ablation_soft_mask",
+    "07_ablation_distance",
+    "08_ablation_hard_mask_and_exclusion",
+    "09_visualization",
+    "10_open_readings",
+    "11_paper_vs_ours",
+    "12_rivals_and_cost",
+]
+
+
+def has_parameter(name: str, parameter: str) -> bool:
+    """Whether a notebook has a parameter; papermill would only warn of an unknown one."""
+    return parameter in inspect_notebook(f"notebooks/{name}.ipynb")
+
+
+def scores(run_id: str) -> Path:
+    return RESULTS / "runs" / run_id / "metrics.json"
+
+
+def weights(run_id: str) -> Path:
+    return RESULTS / "runs" / run_id / "checkpoints" / "last" / "model.safetensors"
+
+
+# Weights are not part of the repository, so the pair counts as made on this machine when they are there. Of the other
+# runs the tables need the scores alone.
+RUNS = [weights(run_id) for run_id in HEADLINE] + [scores(run_id) for run_id in CONFIGS if run_id not in HEADLINE]
+
+
+# The cost of more views is measured with the weights of the pair and of the ViT on all tokens, seed by seed.
+RIVALS_WEIGHTS = [weights(run_id) for run_id in weighed(PROFILE)]
+
+
+def weights_to_start_from(wildcards) -> list[Path]:
+    before = list(stages(CONFIGS[wildcards.run_id]))[:-1]
+    return [weights(run_id) for run_id, run in CONFIGS.items() if run in before]
 
 
 rule all:
     input:
         # Named here as well: the notebooks that came with the repository would otherwise do without.
-        WEIGHTS,
-        [RESULTS / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS],
-
-
-rule data:
-    output:
-        WORK / "ready",
-    threads: workflow.cores
-    shell:
-        "python -m adatosk.workspace {PROFILE} {ROOT} && touch {output}"
-
-
-rule config:
-    output:
-        WORK / "configs" / "{run_id}.json",
-    run:
-        Path(output[0]).write_text(CONFIGS[wildcards.run_id].model_dump_json(indent=2))
+        RUNS,
+        [RESULTS / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS + (GRID_NOTEBOOKS if WHOLE else [])],
 
 
 rule train:
     input:
-        data=WORK / "ready",
-        config=WORK / "configs" / "{run_id}.json",
+        # Data and configuration are no inputs: what a run depends on is in its id, so a run that came with the
+        # repository is not made again for being older than the files made here.
+        lambda wildcards: [ancient(path) for path in weights_to_start_from(wildcards)],
     output:
-        RESULTS / "runs" / "{run_id}" / "checkpoints" / "last" / "model.safetensors",
+        scores("{run_id}"),
+        weights("{run_id}"),
+    params:
+        root=f"--root {config['root']}" if "root" in config else "",
     threads: 1
     shell:
-        "python -m adatosk.train {input.config} --root {ROOT} --results {RESULTS} --weights"
+        "python -m adatosk.grid {PROFILE} {wildcards.run_id} {params.root}"
 
 
 rule notebook:
     input:
         source=Path("notebooks") / "{name}.ipynb",
-        runs=WEIGHTS,
+        runs=lambda wildcards: RUNS + (RIVALS_WEIGHTS if wildcards.name == "12_rivals_and_cost" else []),
     output:
         RESULTS / "notebooks" / "{name}.ipynb",
     params:
-        root=f"-p root {ROOT}" if "root" in config else "",
+        root=f"-p root {config['root']}" if "root" in config else "",
+        repeats=lambda wildcards: f"-p repeats {HEADLINE_SEEDS}" if has_parameter(wildcards.name, "repeats") else "",
     threads: 1
     shell:
         # Written beside its place first: papermill saves as it goes, also what then fails.
-        "papermill {input.source} {output}.part.ipynb -k python3 -p profile {PROFILE} {params.root} --no-progress-bar"
-        " && mv {output}.part.ipynb {output}"
+        "papermill {input.source} {output}.part.ipynb -k python3 -p profile {PROFILE} {params.root} {params.repeats}"
+        " --no-progress-bar && mv {output}.part.ipynb {output}"

@@ -1,162 +1,60 @@
 """Seconds, memory and share of the matrix peak: AdaTosk beside VideoMAE ViT-B, alternating in one run.
 
-``python -m adatosk.benchmark`` writes ``results/benchmark/<device>.csv``. Only ratios within one run hold: a machine's
-clock, its other work and its memory change from run to run, so what is compared takes turns.
+``python -m adatosk.benchmark --sweeps`` writes ``results/benchmark/<device>.csv``. Only ratios within one run hold: a
+machine's clock, its other work and its memory change from run to run, so what is compared takes turns.
 """
 
 import argparse
-import gc
 import itertools
-import multiprocessing
 import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import nan
 from pathlib import Path
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
-from adatosk.config import ModelConfig, TrainConfig
-from adatosk.linear import FLOPS
-from adatosk.losses import total_loss
+from adatosk.config import ModelConfig
+from adatosk.contenders import CONTENDERS, PRECISIONS, WORKS, Setup, count_work, peak_memory, prepare, synchronise
+from adatosk.efficiency import hand_count, table2_cost
+from adatosk.linear import for_inference, linear
 from adatosk.model import AdaTosk
-from adatosk.optim import make_optimizer
 from adatosk.presets import MODELS
 from adatosk.provenance import PROJECT, provenance
 
-MIB = 2**20
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-WORKS = ("forward", "training step")
-# The first one is what the others' speed is given against.
-RIVAL = "videomae"
-CONTENDERS = (RIVAL, "adatosk without soft mask", "adatosk")
+RESULTS = PROJECT / "results" / "benchmark"
+# What grows, one size at a time; at 160 pixels stand the rivals that work there (MAE-DFER, SVFAP).
+SWEEPS: dict[str, tuple[int, ...]] = {
+    "frames": (8, 16, 32),
+    "image_size": (112, 160, 224, 288),
+    "batch": (1, 2, 4, 8),
+}
+GROWING = tuple(name for name in CONTENDERS if name != "videomae through oneDNN")
+SHOWN = ["model", "work", "batch", "precision", "compiled", "seconds", "speed_up", "gmacs", "peak_share", "memory_mib"]
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What is timed.
-
-    Attributes:
-        work: ``forward`` is classification, without gradient and, for AdaTosk, without decoder; ``training step`` is
-            forward, loss, backward and AdamW's update (AdaTosk: both branches, Eq. 2; VideoMAE: fine-tuning).
-        batch: clips at once.
-        precision: ``fp32``, or ``bf16`` by autocast as in training, so each pass converts the weights.
-        compiled: through ``torch.compile``.
-    """
-
-    work: str = "forward"
-    batch: int = 1
-    precision: str = "fp32"
-    compiled: bool = False
-
-    def __post_init__(self) -> None:
-        if self.work not in WORKS:
-            raise ValueError(f"unknown work '{self.work}': choose {', '.join(WORKS)}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"unknown precision '{self.precision}': choose {', '.join(PRECISIONS)}")
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, got {self.batch}")
+def _device(named: torch.device | str | None) -> torch.device:
+    return torch.device(named or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def build(name: str, config: ModelConfig) -> nn.Module:
-    """A contender with random weights.
-
-    Args:
-        name: ``adatosk``, ``adatosk without soft mask``, or ``videomae``: transformers' video classifier of the same
-            sizes, which sees every patch.
-        config: sizes, and AdaTosk's masks.
-
-    Raises:
-        ModuleNotFoundError: for ``videomae`` when transformers is not installed.
-        ValueError: for another name.
-    """
-    if name == "adatosk":
-        return AdaTosk(config)
-    if name == "adatosk without soft mask":
-        return AdaTosk(config.change(soft_mask=None))
-    if name != RIVAL:
-        raise ValueError(f"unknown contender '{name}': choose {', '.join(CONTENDERS)}")
-    try:
-        from transformers import VideoMAEConfig, VideoMAEForVideoClassification
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "the rival VideoMAE comes from transformers: pip install -e .[dev], or leave it out of the contenders"
-        ) from error
-    sizes = VideoMAEConfig(
-        image_size=config.image_size,
-        patch_size=config.patch_size,
-        num_frames=config.frames,
-        tubelet_size=config.tubelet,
-        hidden_size=config.width,
-        num_hidden_layers=config.depth,
-        num_attention_heads=config.heads,
-        intermediate_size=int(config.width * config.mlp_ratio),
-        num_labels=len(config.classes),
-    )
-    return VideoMAEForVideoClassification(sizes)
-
-
-def prepare(name: str, config: ModelConfig, setup: Setup, device: torch.device | str = "cpu") -> Callable[[], None]:
-    """Build a contender with its input; each call of the result does the work once."""
-    device = torch.device(device)
-    model = build(name, config).to(device)
-    shape = (setup.batch, 3, config.frames, config.image_size, config.image_size)
-    video = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
-    labels = torch.arange(setup.batch, device=device) % len(config.classes)
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=setup.precision == "bf16")
-    if setup.work == "forward":
-        model.eval()
-        classify = _classifier(model, setup.compiled)
-
-        def forward() -> None:
-            with torch.no_grad(), autocast:
-                classify(video)
-
-        return forward
-    train = TrainConfig()
-    optimizer = make_optimizer(model.train(), train)
-    run = torch.compile(model) if setup.compiled else model
-
-    def step() -> None:
-        """One optimiser step on the same batch."""
-        with autocast:
-            if isinstance(model, AdaTosk):
-                loss = total_loss(run(video), video, labels, model.config, train).total
-            else:
-                loss = F.cross_entropy(run(pixel_values=video.transpose(1, 2)).logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def _classifier(model: nn.Module, compiled: bool) -> Callable[[Tensor], Tensor]:
-    if isinstance(model, AdaTosk):
-        if compiled:  # the seeded draw of the hard mask stays outside
-            model.classify_visible = torch.compile(model.classify_visible)
-        return model.classify
-    run = torch.compile(model) if compiled else model
-    return lambda video: run(pixel_values=video.transpose(1, 2)).logits
-
-
-def _synchronise(device: torch.device | str) -> None:
+def default_setups(device: torch.device | str) -> list[Setup]:
+    """All combinations on a GPU; on a CPU those that together take minutes."""
     if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
+        return [Setup(*parts) for parts in itertools.product(WORKS, (1, 64), PRECISIONS, (False, True))]
+    forward = [Setup("forward", batch, precision) for precision in PRECISIONS for batch in (1, 4)]
+    steps = [Setup("training step", 1, precision) for precision in PRECISIONS]
+    return forward + steps + [Setup("forward", 1, precision, compiled=True) for precision in PRECISIONS]
 
 
 def _seconds(work: Callable[[], object], device: torch.device | str) -> float:
-    _synchronise(device)
+    synchronise(device)
     start = time.perf_counter()
     work()
-    _synchronise(device)
+    synchronise(device)
     return time.perf_counter() - start
 
 
@@ -165,21 +63,30 @@ def matrix_peak(
     dtype: torch.dtype = torch.float32,
     sizes: Sequence[int] | None = None,
     repeats: int = 5,
+    product: Callable[[Tensor, Tensor], Tensor] = torch.matmul,
 ) -> float:
     """Best rate of a square matrix product measured on this machine, in FLOP/s (2 per multiply-accumulate).
 
     Args:
         sizes: sides to try, by default large enough for the device to be busy.
         repeats: timed products of each size, after one that is not timed.
+        product: takes two square matrices.
     """
     if sizes is None:
         sizes = (4096, 8192) if torch.device(device).type == "cuda" else (1024, 2048)
     best = 0.0
     for size in sizes:
         a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        a @ b
-        best = max(best, *(2 * size**3 / _seconds(lambda a=a, b=b: a @ b, device) for _ in range(repeats)))
+        product(a, b)
+        best = max(best, *(2 * size**3 / _seconds(lambda a=a, b=b: product(a, b), device) for _ in range(repeats)))
     return best
+
+
+def matrix_peaks(device: torch.device | str, dtype: torch.dtype, **options: object) -> dict[str, float]:
+    """In GFLOP/s: torch's own product, the linear layers' (oneDNN's on a CPU), and the better one, ``peak_gflops``."""
+    products = {"peak_torch_gflops": torch.matmul, "peak_linear_gflops": linear}
+    peaks = {name: matrix_peak(device, dtype, product=product, **options) / 1e9 for name, product in products.items()}
+    return {"peak_gflops": max(peaks.values()), **peaks}
 
 
 def time_pair(
@@ -212,131 +119,221 @@ def time_pair(
     return pd.DataFrame(rows, index=index, columns=["seconds", "fastest", "slowest", "speed_up"])
 
 
-def count_work(name: str, config: ModelConfig, work: str, device: torch.device | str = "cpu") -> int:
-    """Multiply-accumulates of one clip's work, the backward pass included, by torch's counter as it runs."""
-    run = prepare(name, config, Setup(work), device)
-    with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
-        run()
-    return counter.get_total_flops() // 2
+def _ready(
+    names: Sequence[str], config: ModelConfig, setup: Setup, device: torch.device | str
+) -> tuple[dict[str, Callable[[], None]], dict[str, str]]:
+    """What runs, after running once; and why the others do not compile, on a machine without a C++ compiler, say."""
+    works, reasons = {}, {}
+    for name in names:
+        try:
+            works[name] = prepare(name, config, setup, device)
+            works[name]()
+        except Exception as error:
+            if not setup.compiled:
+                raise
+            works.pop(name, None)
+            reasons[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return works, reasons
 
 
-def peak_memory(name: str, config: ModelConfig, setup: Setup, device: torch.device | str = "cpu") -> float:
-    """Most memory in MiB that building a contender and doing its work twice takes; for weights, input and all.
+def measure(
+    config: ModelConfig,
+    setup: Setup,
+    models: Sequence[str] = CONTENDERS,
+    device: torch.device | str = "cpu",
+    repeats: int = 5,
+    warmup: int = 1,
+) -> pd.DataFrame:
+    """Time the contenders in one setup, where they take turns.
 
-    On a GPU it is what torch's allocator handed out. On a CPU it is how far the resident size of a fresh process grows
-    over what it was once everything is imported; NaN where the system does not tell (anything but Linux).
+    Args:
+        models: contenders of :func:`adatosk.contenders.build`, the first being the reference of ``speed_up``; one that
+            is the same as another here is left out.
+        repeats, warmup: see :func:`time_pair`.
+
+    Returns:
+        one row a model: :func:`time_pair`'s columns, ``clips_per_second``, ``gmacs`` a clip, the setup, the sizes, and
+        ``reason``: why there is no time, where a model could not be compiled.
     """
-    if torch.device(device).type != "cuda":
-        # Spawned, since a fork would begin with this process's memory.
-        with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(_resident_growth, name, config, setup, torch.get_num_threads()).result()
-    gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    run = prepare(name, config, setup, device)
-    run(), run()
-    _synchronise(device)
-    return (torch.cuda.max_memory_allocated(device) - before) / MIB
+    names = [name for name in models if setup.separates(name, device)]
+    works, reasons = _ready(names, config, setup, device)
+    columns = ["seconds", "fastest", "slowest", "speed_up"]
+    table = time_pair(works, repeats, warmup, device) if works else pd.DataFrame(columns=columns, dtype=float)
+    if names[0] in reasons:
+        table["speed_up"] = nan
+    table = table.reindex(pd.Index(names, name="model"))
+    table["clips_per_second"] = setup.batch / table["seconds"]
+    table["gmacs"] = [count_work(name, config, setup.work, device) / 1e9 for name in names]
+    table["reason"] = [reasons.get(name, "") for name in names]
+    sizes = {name: getattr(config, name) for name in ("frames", "image_size", "width")}
+    excluded = config.soft_mask.excluded_per_step if config.soft_mask else 0
+    torch.compiler.reset()
+    return table.reset_index().assign(**asdict(setup), **sizes, excluded_per_step=excluded, repeats=repeats)
 
 
-def _resident_growth(name: str, config: ModelConfig, setup: Setup, threads: int) -> float:
-    torch.set_num_threads(threads)
-    with torch.device("meta"):
-        build(name, config)  # imports what building needs
-    before = _status_mib("VmRSS")
-    run = prepare(name, config, setup)
-    run(), run()
-    return max(_status_mib("VmHWM") - before, 0.0)
-
-
-def _status_mib(field: str) -> float:
-    status = Path("/proc/self/status")
-    found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(), re.MULTILINE) if status.is_file() else None
-    return int(found[1]) / 1024 if found else nan
+def soft_mask_share(config: ModelConfig, device: torch.device | str = "cpu", batch: int = 1, repeats: int = 9) -> float:
+    """Share of the forward pass's seconds that scoring and masking take, on tokens of the same shape; fp32, eager."""
+    device = torch.device(device)
+    forward = prepare("adatosk", config, Setup(batch=batch), device)
+    mask = for_inference(AdaTosk(config).to(device)).soft_mask
+    tokens = torch.randn(batch, config.steps, config.visible_patches, config.width, device=device)
+    with torch.no_grad():
+        times = time_pair({"forward": forward, "mask": lambda: mask(tokens)}, repeats, device=device)
+    return 1 / times.loc["mask", "speed_up"]
 
 
 def benchmark(
     device: torch.device | str | None = None,
     config: ModelConfig = MODELS["adatosk_base"],
     models: Sequence[str] = CONTENDERS,
-    works: Sequence[str] = WORKS,
-    batch_sizes: Sequence[int] = (1, 4),
-    precisions: Sequence[str] = tuple(PRECISIONS),
-    compiled: Sequence[bool] = (False, True),
-    repeats: int = 5,
+    setups: Sequence[Setup] | None = None,
+    repeats: int = 3,
     warmup: int = 1,
     memory: bool = True,
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Time every contender in every setup; within a setup they take turns.
+    """Time every contender in every setup.
 
     Args:
         device: the GPU if there is one, else the CPU, by default.
-        config: sizes; give others to see how the cost grows with frames or resolution.
-        models: contenders of :func:`build`, the first being the reference of ``speed_up``.
-        works, batch_sizes, precisions, compiled: all their combinations are run; see :class:`Setup`.
-        repeats, warmup: see :func:`time_pair`.
-        memory: measure peak memory as well, which builds each contender once more.
+        config: sizes, and AdaTosk's masks.
+        models, repeats, warmup: see :func:`measure`.
+        setups: see :class:`adatosk.contenders.Setup`; those of :func:`default_setups` by default.
+        memory: measure peak memory as well, of what runs in fp32 without compiling; it builds each contender anew.
         report: gets one line a setup.
 
     Returns:
-        one row a model and setup: ``seconds`` of a batch with ``fastest``, ``slowest`` and ``speed_up``,
-        ``clips_per_second``, ``gmacs`` a clip, ``peak_share`` of the matrix product's rate ``peak_gflops`` measured in
-        the same run, ``memory_mib`` (NaN if not measured), and the provenance.
+        :func:`measure`'s rows of every setup with ``sweep`` empty, the rates of :func:`matrix_peaks` measured in the
+        same run, ``peak_share`` of the best one, ``memory_mib`` and ``soft_mask_share`` (NaN if not measured), and the
+        provenance.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    setups = [Setup(*parts) for parts in itertools.product(works, batch_sizes, precisions, compiled)]
-    macs = {(name, work): count_work(name, config, work, device) for name in models for work in works}
-    peaks = {precision: matrix_peak(device, PRECISIONS[precision]) for precision in precisions}
+    device = _device(device)
+    setups = default_setups(device) if setups is None else setups
+    peaks = {name: matrix_peaks(device, PRECISIONS[name]) for name in dict.fromkeys(s.precision for s in setups)}
     tables = []
     for setup in setups:
-        table = time_pair({name: prepare(name, config, setup, device) for name in models}, repeats, warmup, device)
-        table["clips_per_second"] = setup.batch / table["seconds"]
-        table["gmacs"] = [macs[name, setup.work] / 1e9 for name in models]
-        table["peak_gflops"] = peaks[setup.precision] / 1e9
+        table = measure(config, setup, models, device, repeats, warmup).assign(sweep="", **peaks[setup.precision])
         table["peak_share"] = 2 * table["gmacs"] * table["clips_per_second"] / table["peak_gflops"]
-        table["memory_mib"] = [peak_memory(name, config, setup, device) if memory else nan for name in models]
-        tables.append(table.reset_index().assign(**asdict(setup)))
-        report(f"{setup}: " + ", ".join(f"{name} {seconds:.4f} s" for name, seconds in table["seconds"].items()))
-    sizes = {"frames": config.frames, "image_size": config.image_size, "width": config.width, "repeats": repeats}
-    return pd.concat(tables, ignore_index=True).assign(**sizes, **provenance(device))
+        wanted = memory and setup.precision == "fp32" and not setup.compiled
+        table["memory_mib"] = [peak_memory(name, config, setup, device) if wanted else nan for name in table["model"]]
+        plain = setup == Setup(batch=setup.batch) and config.soft_mask is not None
+        share = soft_mask_share(config, device, setup.batch) if plain else nan
+        table["soft_mask_share"] = [share if name == "adatosk" else nan for name in table["model"]]
+        tables.append(table)
+        _tell(table, setup, report)
+    return pd.concat(tables, ignore_index=True).assign(**provenance(device))
 
 
-def write_table(table: pd.DataFrame, folder: Path = PROJECT / "results" / "benchmark") -> Path:
-    """Write a benchmark as ``<folder>/<device>.csv``, replacing an earlier one of that device; returns the path."""
+def _tell(table: pd.DataFrame, what: object, report: Callable[[str], None]) -> None:
+    report(f"{what}: " + ", ".join(f"{row.model} {row.seconds:.4f} s{row.reason}" for row in table.itertuples()))
+
+
+def grown(config: ModelConfig, **sizes: int) -> ModelConfig:
+    """``config`` at other sizes, with as many tokens excluded per step as their number allows, at most the same."""
+    if config.soft_mask is None:
+        return config.change(**sizes)
+    bare = config.change(soft_mask=None, **sizes)
+    most = (bare.visible_patches - 1) // bare.steps
+    excluded = min(config.soft_mask.excluded_per_step, most)
+    top_k = min(config.soft_mask.top_k, bare.steps - 1)
+    return config.change(**sizes, soft_mask={"excluded_per_step": excluded, "top_k": top_k})
+
+
+def growth(
+    device: torch.device | str | None = None,
+    config: ModelConfig = MODELS["adatosk_base"],
+    models: Sequence[str] = GROWING,
+    sweeps: dict[str, tuple[int, ...]] = SWEEPS,
+    repeats: int = 2,
+    report: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """How the forward pass's cost grows with frames, resolution and batch: fp32, eager, one of them at a time.
+
+    Args:
+        device, config, models, repeats, report: see :func:`benchmark`.
+        sweeps: values of ``frames``, ``image_size`` and ``batch``.
+
+    Returns:
+        :func:`measure`'s rows with ``sweep`` naming what grows, and the provenance. Where fewer tokens are visible,
+        fewer can be excluded: ``excluded_per_step`` says how many (:func:`grown`).
+    """
+    device = _device(device)
+    tables = []
+    for sweep, values in sweeps.items():
+        for value in values:
+            sizes = {} if sweep == "batch" else {sweep: value}
+            setup = Setup(batch=value if sweep == "batch" else 1)
+            table = measure(grown(config, **sizes), setup, models, device, repeats, warmup=0)
+            tables.append(table.assign(sweep=sweep))
+            _tell(table, f"{sweep} {value}", report)
+    return pd.concat(tables, ignore_index=True).assign(**provenance(device))
+
+
+def table2_times(
+    device: torch.device | str | None = None,
+    config: ModelConfig = MODELS["adatosk_base"],
+    repeats: int = 3,
+    report: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Seconds of every feasible cell of Table 2, of no soft mask and of no mask at all, which all take turns.
+
+    One clip's forward pass in fp32, eager: what the counts of :func:`adatosk.efficiency.table2_cost` are in seconds.
+
+    Returns:
+        one row a model: :func:`time_pair`'s columns, ``gmacs``, ``mask_ratio``, ``excluded_per_step``, the peak and
+        its share as in :func:`benchmark`, ``sweep`` saying ``table 2``, and the provenance.
+    """
+    device = _device(device)
+    bare = config.change(soft_mask=None)
+    configs = {"every patch": bare.change(mask_ratio=0.0), f"{bare.mask_ratio:.0%} hidden, no soft mask": bare}
+    for cell in table2_cost(config).query("feasible").itertuples():
+        changed = config.change(mask_ratio=cell.mask_ratio, soft_mask={"excluded_per_step": cell.excluded_per_step})
+        configs[f"{cell.mask_ratio:.0%} hidden, r = {cell.r}"] = changed
+    peaks = matrix_peaks(device, torch.float32)
+    runs = {name: prepare("adatosk", cell, Setup(), device) for name, cell in configs.items()}
+    table = time_pair(runs, repeats, device=device)
+    table["gmacs"] = [sum(hand_count(cell).values()) / 1e9 for cell in configs.values()]
+    table["mask_ratio"] = [cell.mask_ratio for cell in configs.values()]
+    table["excluded_per_step"] = [c.soft_mask.excluded_per_step if c.soft_mask else 0 for c in configs.values()]
+    table["peak_share"] = 2 * table["gmacs"] / table["seconds"] / peaks["peak_gflops"]
+    table = table.reset_index().assign(sweep="table 2", reason="", repeats=repeats, **asdict(Setup()), **peaks)
+    _tell(table, "table 2", report)
+    return table.assign(**provenance(device))
+
+
+def write_table(table: pd.DataFrame, folder: Path = RESULTS, suffix: str = "") -> Path:
+    """Write a table as ``<folder>/<device><suffix>.csv``, replacing an earlier one of that device; returns the path."""
     slug = re.sub(r"[^a-z0-9]+", "-", table["device"].iloc[0].lower()).strip("-")
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{slug}.csv"
+    path = folder / f"{slug}{suffix}.csv"
     temporary = path.with_suffix(".part")
     table.to_csv(temporary, index=False, float_format="%.6g")
     temporary.replace(path)
     return path
 
 
+def recorded(suffix: str = "", folder: Path = RESULTS) -> dict[str, pd.DataFrame]:
+    """The tables that :func:`write_table` wrote with ``suffix``, by device; empty when there are none."""
+    paths = [path for path in sorted(folder.glob(f"*{suffix}.csv")) if suffix or "-loader" not in path.stem]
+    tables = [pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in paths]
+    return {table["device"].iloc[0]: table for table in tables}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """``python -m adatosk.benchmark``; ``--quick`` for a first look."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="batch 1, fp32, not compiled, no memory, 3 repeats")
+    parser.add_argument("--quick", action="store_true", help="batch 1, fp32, not compiled, no memory")
+    parser.add_argument("--sweeps", action="store_true", help="also how the cost grows, and Table 2's cells")
     parser.add_argument("--model", choices=MODELS, default="adatosk_base", help="sizes of all contenders")
     parser.add_argument("--device", help="as torch names it; the GPU if there is one")
-    parser.add_argument("--out", type=Path, default=PROJECT / "results" / "benchmark", help="folder for the table")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
     chosen = parser.parse_args(arguments)
-    quick = {"batch_sizes": (1,), "precisions": ("fp32",), "compiled": (False,), "memory": False, "repeats": 3}
-    table = benchmark(chosen.device, MODELS[chosen.model], **(quick if chosen.quick else {}))
-    shown = [
-        "model",
-        "work",
-        "batch",
-        "precision",
-        "compiled",
-        "seconds",
-        "speed_up",
-        "gmacs",
-        "peak_share",
-        "memory_mib",
-    ]
-    print(table[shown].to_string(index=False, float_format="{:.3f}".format))
+    quick = {"setups": [Setup(work) for work in WORKS], "memory": False} if chosen.quick else {}
+    table = benchmark(chosen.device, MODELS[chosen.model], **quick)
+    print(table[SHOWN].to_string(index=False, float_format="{:.3f}".format))
+    if chosen.sweeps:
+        sweeps = [sweep(chosen.device, MODELS[chosen.model]) for sweep in (growth, table2_times)]
+        table = pd.concat([table, *sweeps], ignore_index=True)
     print(write_table(table, chosen.out))
 
 

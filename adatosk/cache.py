@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.parallel import in_chunks, side_by_side
-from adatosk.video import VideoError, count_frames, decode_all, image_paths
+from adatosk.video import VideoError, count_frames, decode_all, image_paths, stamp
 
 FORMAT = 1
 
@@ -215,17 +215,19 @@ def _write_clips(frames: Path, size: int, jobs: Sequence[tuple[Path, int, int]])
 
 
 def _source(path: Path) -> list:
-    """What a clip is decoded from: size in bytes (0 for a folder), time of change in ns, digest of the content."""
-    status = path.stat()
-    return [0 if path.is_dir() else status.st_size, status.st_mtime_ns, _source_digest(path)]
+    """What a clip is decoded from: size in bytes, time of change in ns, digest of the content."""
+    return [*stamp(path), _source_digest(path)]
 
 
 def _source_digest(path: Path) -> str:
-    """BLAKE2 of a file's bytes, or of the names and sizes of a folder's images."""
+    """BLAKE2 of a file's bytes, or of the names and bytes of a folder's images."""
     if path.is_file():
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    text = "\n".join(f"{image.name},{image.stat().st_size}" for image in image_paths(path))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(digest_size=16)
+    for image in image_paths(path):
+        data = image.read_bytes()
+        digest.update(f"{image.name},{len(data)}\n".encode() + data)
+    return digest.hexdigest()
 
 
 def _changed(path: Path, source: list) -> bool:
@@ -233,10 +235,7 @@ def _changed(path: Path, source: list) -> bool:
     if not path.exists():
         return True
     size, time, digest = source
-    status = path.stat()
-    if status.st_mtime_ns == time and size == (0 if path.is_dir() else status.st_size):
-        return False
-    return _source_digest(path) != digest
+    return stamp(path) != (size, time) and _source_digest(path) != digest
 
 
 def _read_index(folder: Path) -> dict:

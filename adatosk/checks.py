@@ -12,10 +12,24 @@ import pandas as pd
 
 from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.parallel import in_chunks, side_by_side
-from adatosk.video import VideoError, count_frames, image_paths, is_whole_image, read_frames
+from adatosk.video import VideoError, count_frames, image_paths, is_whole_image, read_frames, stamp
 
 COLUMNS = ("id", "problem", "frames", "width", "height", "bytes", "digest", "stamp")
 NUMBERS = ("frames", "width", "height", "bytes")
+
+# Kinds of problems by what their text says; the first that fits.
+KINDS = {
+    "missing": ("no such video file",),
+    "outside the root": ("leads out of the root", "leaves the root"),
+    "in train and test": ("in train and test at once",),
+    "duplicate": ("the same content as",),
+    "other length": ("the manifest says",),
+    "no frames": ("(0 bytes)", "without frames", "no video in this file", "has no frames"),
+    "cut short": ("cut short", "decoding stops", "frames decode"),
+    "unreadable frame": ("not an image that can be read whole",),
+    "frames of two sizes": ("frames of a clip must be of one size",),
+    "unreadable video": ("not a video that can be read",),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +56,11 @@ class Report:
         """Count, mean, spread and quartiles of frames, width, height and bytes over the clips that are fine."""
         fine = self.table[self.table["problem"] == ""]
         return fine[list(NUMBERS)].astype("float64").describe()
+
+    @property
+    def kinds(self) -> pd.Series:
+        """How many clips have a problem of each kind of ``KINDS``, the most frequent first; others are ``other``."""
+        return self.broken["problem"].map(_kind).value_counts()
 
     def complete(self, manifest: Manifest) -> Manifest:
         """The manifest with its columns ``frames``, ``bytes`` and ``digest`` filled in as found."""
@@ -136,6 +155,10 @@ def _content(path: Path) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+def _kind(problem: str) -> str:
+    return next((kind for kind, texts in KINDS.items() if any(text in problem for text in texts)), "other")
+
+
 def _name_duplicates(table: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
     """Give clips whose content an earlier clip has a problem, which says so when one trains and the other tests."""
     table = table.copy()
@@ -156,8 +179,7 @@ def _name_duplicates(table: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def _stamp(path: Path) -> str:
-    status = path.stat()
-    return f"{0 if path.is_dir() else status.st_size}-{status.st_mtime_ns}"
+    return "-".join(map(str, stamp(path)))
 
 
 def _resume(report: Path, clips: pd.DataFrame, root: Path) -> pd.DataFrame:

@@ -57,8 +57,8 @@ class Macs:
     Attributes:
         by_part: ``embedding``, ``blocks`` (the encoder's), ``soft_mask``, ``head`` (also its calls by the distance
             ``classification``) and ``decoder``; they add up to the total.
-        by_module: fvcore's count of each module by its name; the affinities and the Markov chain (Eq. 9) belong to
-            the module they run in, which is the encoder when ``score_block`` is set.
+        by_module: fvcore's count of each module's forward by its name, the whole one being ``model``; what runs in a
+            method beside it, as the affinities and the Markov chain (Eq. 9) may, belongs to the whole one alone.
         left_out: operators that are not counted, with the number of calls.
     """
 
@@ -124,7 +124,7 @@ def _by_part(modules: dict[str, int], left_out: dict[str, int]) -> Macs:
     names = {"embedding": ("encoder.patch_embed",), "blocks": ("encoder.blocks",), "head": ("head",)}
     names |= {"decoder": ("decoder", "encoder_to_decoder")}
     parts = {part: sum(modules[name] for name in group) for part, group in names.items()}
-    # Scoring runs inside the encoder, so the soft mask is all that belongs to no other part.
+    # Scoring runs among the encoder's blocks, so the soft mask is all that belongs to no other part.
     parts["soft_mask"] = modules["model"] - sum(parts.values())
     return Macs(parts, modules, left_out)
 

@@ -4,6 +4,8 @@ A run is named by what deviates from the profile, so a row that stands in two ta
 repeated: over seeds, or, on data with folds, over the folds.
 """
 
+import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,7 @@ from adatosk.train import manifest_path
 WITH, WITHOUT = "with soft mask", "without soft mask"
 # The pair that Table 1 compares.
 HEADLINE: dict[str, dict[str, Any]] = {WITH: {}, WITHOUT: {"model": {"soft_mask": None}}}
+ALL_TOKENS = "all tokens, same epochs"
 HEADLINE_SEEDS, TABLE_SEEDS, READING_SEEDS = 5, 3, 2
 
 
@@ -127,7 +130,7 @@ def rivals(base: RunConfig) -> list[Row]:
     half = _shorter(masked, epochs // 2)
     return [
         Row("joint", base.change(model={"soft_mask": None})),
-        Row("all tokens, same epochs", whole),
+        Row(ALL_TOKENS, whole),
         Row("all tokens, same operations", _shorter(whole, fewer)),
         Row("pre-trained, same epochs each", whole.change(initial=masked.model_dump())),
         Row("pre-trained, same operations", _shorter(whole, max(fewer // 2, 2)).change(initial=half.model_dump())),
@@ -199,3 +202,35 @@ def headline_configs(profile: str) -> dict[str, RunConfig]:
     base = PROFILES[profile]
     digest = manifests.load(manifest_path(base)).digest
     return {run.run_id(digest): run for run in (repeated(row)[0] for row in table1(base))}
+
+
+def weighed(profile: str) -> dict[str, RunConfig]:
+    """The runs whose weights the accuracy-against-cost curve needs, by run id."""
+    base = PROFILES[profile]
+    digest = manifests.load(manifest_path(base)).digest
+    rows = [*table1(base), *(row for row in rivals(base) if row.name == ALL_TOKENS)]
+    return {run.run_id(digest): run for row in rows for run in repeated(row)}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m adatosk.grid PROFILE RUN``: one run of the grid, with its data and the runs it starts from."""
+    from adatosk.workspace import open_workspace  # needs more than a grid does
+
+    parser = argparse.ArgumentParser(prog="python -m adatosk.grid", description="Train one run of the grid by its id.")
+    parser.add_argument("profile", choices=list(PROFILES))
+    parser.add_argument("run", help="run id, as under results/<profile>/runs")
+    parser.add_argument("--root", help="where the clips lie, if not in the project's data/")
+    options = parser.parse_args(arguments)
+    try:
+        run = configs(options.profile).get(options.run)
+        if run is None:
+            raise ValueError(f"{options.run}: no run of the grid of profile '{options.profile}' has this id")
+        print(open_workspace(options.profile, options.root).train(run, weights=True).folder)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

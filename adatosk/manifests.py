@@ -104,14 +104,15 @@ class Manifest:
         if split not in SPLITS:
             raise ManifestError(f"manifest '{self.name}': split must be 'train' or 'test', got {split!r}")
         self._known(exclusions)
-        clips = self.clips[self._members(split, fold) & ~self.clips["id"].isin(list(exclusions))]
+        clips = self.clips[self.members(split, fold) & ~self.clips["id"].isin(list(exclusions))]
         if clips.empty:
             raise ManifestError(
                 f"manifest '{self.name}': no clips in {split}{'' if fold is None else f', fold {fold}'}"
             )
         return clips.reset_index(drop=True)
 
-    def _members(self, split: str, fold: int | None) -> pd.Series:
+    def members(self, split: Literal["train", "test"], fold: int | None = None) -> pd.Series:
+        """Whether each clip is in a split, bool ``(clips,)``; arguments and errors as in :meth:`subset`."""
         if not self.folds:
             if fold is not None:
                 raise ManifestError(

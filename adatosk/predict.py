@@ -1,4 +1,7 @@
-"""Name the expression in any video of a person: ``python -m adatosk.predict VIDEO --model FOLDER``."""
+"""Name the expression in any video of a person: ``python -m adatosk.predict VIDEO --model FOLDER``.
+
+:mod:`adatosk.predict_many` does it for a folder of them.
+"""
 
 import argparse
 import math
@@ -85,8 +88,8 @@ def predict(
     model = model if isinstance(model, AdaTosk) else load_model(model)
     config = model.config
     frames = read_clip(path, config.frames, stride, start)
-    face = _face(path, frames) if locate_face else None
-    video = _as_seen(frames, face, config.image_size)
+    face = face_in(path, frames) if locate_face else None
+    video = as_seen(frames, face, config.image_size)
     batch = normalise(video.permute(1, 0, 2, 3)[None]).to(model.mask_token.device)  # (1, C, T, H, W)
     training = model.training
     model.eval()
@@ -105,7 +108,8 @@ def predict(
     )
 
 
-def _face(path: str | Path, frames: np.ndarray) -> Box:
+def face_in(path: str | Path, frames: np.ndarray) -> Box:
+    """:func:`find_face`, or a `FaceNotFoundError` that names the video and says what to do."""
     face = find_face(frames)
     if face is None:
         raise FaceNotFoundError(
@@ -115,7 +119,7 @@ def _face(path: str | Path, frames: np.ndarray) -> Box:
     return face
 
 
-def _as_seen(frames: np.ndarray, face: Box | None, size: int) -> Tensor:
+def as_seen(frames: np.ndarray, face: Box | None, size: int) -> Tensor:
     """Frames ``(T, H, W, C)``, cut to the face if there is one, at the model's size: uint8 ``(T, C, size, size)``."""
     if face is not None:
         left, top, right, bottom = face

@@ -8,13 +8,22 @@ import pandas as pd
 
 from adatosk import manifests, paper
 from adatosk.efficiency import table1_cost
-from adatosk.grid import HEADLINE
+from adatosk.grid import HEADLINE, TABLES, cell_name, table1
 from adatosk.presets import MODELS, PROFILES
 from adatosk.provenance import PROJECT
+from adatosk.tables import interval, scores, summary
 from adatosk.train import manifest_path
 from adatosk.workspace import Run
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+PROTOCOLS = ("views_1", "views_8")
+TITLES = {
+    "table3": "Table 3, the parts of the soft mask (mean ± 95 % interval over seeds):",
+    "table4": "Table 4, the frame distance:",
+    "table2": "Table 2, hard mask ratio and excluded tokens r (cells without a row are impossible at this size):",
+    "rivals": "What else one would train on the same data:",
+    "open_readings": "Open readings of the paper, each changed alone:",
+}
 _PAPER_ROWS = {"with soft mask": paper.WITH_SOFT_MASK, "without soft mask": paper.WITHOUT_SOFT_MASK}
 
 
@@ -39,7 +48,7 @@ def score_table(runs: dict[str, Run]) -> pd.DataFrame:
     for name, run in runs.items():
         scores = run.metrics["last"]
         rows[name] = {(protocol, k.upper()): scores[protocol][k] for protocol in scores for k in ("uar", "war")}
-    table = pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame.from_dict(rows, orient="index").astype(float)
     with_mask, without = list(HEADLINE)
     table.loc["gain of the soft mask"] = table.loc[with_mask] - table.loc[without]
     majority = next(iter(runs.values())).metrics["majority"]
@@ -69,28 +78,50 @@ def results_table(profile: str, results: Path) -> pd.DataFrame:
 
 
 def seeds_table(profile: str, results: Path) -> pd.DataFrame:
-    """WAR of the pair for every seed that has been run, its gain, and the mean over seeds; a row a seed."""
-    base = PROFILES[profile]
-    found: dict[int, dict[tuple[str, str], float]] = {}
-    for path in results.glob("runs/*/metrics.json"):
-        metrics = Run(path.parent).metrics
-        for name, changes in HEADLINE.items():
-            seed = metrics["seed"]
-            if metrics["config"] == base.change(**changes, seed=seed).model_dump(mode="json"):
-                for protocol in ("views_1", "views_8"):
-                    found.setdefault(seed, {})[protocol, name] = metrics["last"][protocol]["war"]
-    table = pd.DataFrame.from_dict(found, orient="index").dropna().sort_index()
+    """WAR of the pair for every seed or fold that has been run, and its gain; a row a seed."""
+    found = scores(table1(PROFILES[profile]), results, partial=True)
+    table = found[found["protocol"].isin(PROTOCOLS)].pivot(index="repeat", columns=["protocol", "row"], values="war")
     with_mask, without = list(HEADLINE)
-    for protocol in ("views_1", "views_8"):
+    table = table.dropna().sort_index(axis=1, level=0, sort_remaining=False)
+    for protocol in PROTOCOLS:
         table[protocol, "gain"] = table[protocol, with_mask] - table[protocol, without]
-    table.index = [f"seed {seed}" for seed in table.index]
-    table.loc["mean"] = table.mean()
-    return table.sort_index(axis=1, kind="stable", level=0, sort_remaining=False)
+    return table[[(protocol, row) for protocol in PROTOCOLS for row in (with_mask, without, "gain")]]
+
+
+def with_mean(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of seeds as text, with the mean ± its 95 % interval below."""
+    text = table.map("{:.1f}".format).rename(index="seed {}".format)
+    text.loc["mean"] = [str(interval(table[column])) for column in table]
+    return text
+
+
+def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
+    """One table of the grid, mean ± 95 % interval of WAR over the seeds that have been run, the paper's beside it."""
+    rows = TABLES[name](PROFILES[profile])
+    found = scores(rows, results, partial=True)
+    table = summary(found).reindex([row.name for row in rows], columns=list(PROTOCOLS))
+    table.columns = [f"WAR, {protocol.replace('_', ' ')}" for protocol in PROTOCOLS]
+    table.insert(0, "seeds", found.groupby("row")["repeat"].nunique().reindex(table.index).fillna(0).astype(int))
+    reported = _reported(name)
+    if reported is not None:
+        table["WAR on DFEW, paper"] = reported.reindex(table.index)
+    return table
+
+
+def _reported(name: str) -> pd.Series | None:
+    """The paper's WAR by our names of its rows."""
+    if name == "table2":
+        cells = paper.table2()
+        return pd.Series(cells["war"].to_list(), index=[cell_name(c.mask_ratio, c.r) for c in cells.itertuples()])
+    if name in ("table3", "table4"):
+        table = getattr(paper, name)()
+        return table.set_index(table.columns[0])["war"]
+    return None
 
 
 def as_markdown(table: pd.DataFrame) -> str:
     """A Markdown table with one row a measure, empty where nothing was measured."""
-    turned = table.T.map(lambda value: "" if pd.isna(value) else f"{value:.1f}")
+    turned = table.T.map(lambda value: value if isinstance(value, str) else "" if pd.isna(value) else f"{value:.1f}")
     return turned.to_markdown(disable_numparse=True)
 
 
@@ -106,9 +137,12 @@ def readme_block(profile: str, results: Path) -> str:
         f"{where['device']}, torch {where['torch']}. The paper's scores are on DFEW, which has to be requested: ours "
         "stays empty until someone with the data runs it."
     )
-    seeds = seeds_table(profile, results)
+    seeds = with_mean(seeds_table(profile, results))
     seeds.columns = [f"WAR, {protocol.replace('_', ' ')}, {name}" for protocol, name in seeds.columns]
-    parts = (as_markdown(results_table(profile, results)), note, "The same pair, seed by seed:", as_markdown(seeds))
+    parts = [as_markdown(results_table(profile, results)), note, "The same pair, seed by seed:", as_markdown(seeds)]
+    for name, title in TITLES.items():
+        table = grid_table(profile, name, results).map(lambda value: "" if pd.isna(value) else str(value))
+        parts += [title, table.to_markdown(disable_numparse=True)]
     return "\n\n".join(parts)
 
 
@@ -137,6 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
     (results / "tables").mkdir(exist_ok=True)
     results_table(options.profile, results).to_csv(results / "tables" / "table1.csv")
     seeds_table(options.profile, results).to_csv(results / "tables" / "seeds.csv")
+    for name in TITLES:
+        grid_table(options.profile, name, results).to_csv(results / "tables" / f"{name}_summary.csv")
     if options.readme:
         update_readme(PROJECT / "README.md", block)
     print(f"{block}\n\ntables:  {results / 'tables'}\nfigures: {results / 'figures'}")

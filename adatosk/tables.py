@@ -14,19 +14,26 @@ The rule for verdicts was written down before the runs of the embedded benchmark
 Only directions are judged: how many points a change brings differs between data sets.
 """
 
-from collections.abc import Iterable
+import io
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import pandas as pd
 from scipy import stats
 
 from adatosk import manifests
-from adatosk.grid import Row, repeated
+from adatosk.config import RunConfig
+from adatosk.efficiency import hand_count, table2_cost
+from adatosk.grid import Row, cell_name, repeated, table2
 from adatosk.train import manifest_path
-from adatosk.workspace import Run
+from adatosk.workspace import Run, Workspace
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
 PROTOCOL = "views_1"
@@ -34,27 +41,73 @@ NEGLIGIBLE = 1.0
 CONFIDENCE = 0.95
 
 
-def scores(rows: Iterable[Row], results: Path, at_most: int | None = None) -> pd.DataFrame:
-    """Scores of every finished run of some rows, or of the first ``at_most`` of each.
+def scores(rows: Iterable[Row], results: Path, at_most: int | None = None, partial: bool = False) -> pd.DataFrame:
+    """Scores of every run of some rows, or of the first ``at_most`` of each.
+
+    Args:
+        partial: leave out runs that are not finished, which are an error otherwise.
 
     Returns:
         one row a table row, repeat and protocol: ``row``, ``repeat`` (seed, or fold), ``protocol``, ``uar`` and ``war``
         in percent, ``train_seconds``, ``run_id``.
 
     Raises:
-        FileNotFoundError: when a run is not there.
+        FileNotFoundError: when a run is not there, unless ``partial``.
     """
     found = []
-    for row in rows:
-        for config in repeated(row, at_most):
-            run_id = config.run_id(manifests.load(manifest_path(config)).digest)
-            metrics = Run(results / "runs" / run_id).metrics
-            repeat = config.seed if config.data.fold is None else config.data.fold
-            for protocol, values in metrics["last"].items():
-                found.append(
-                    (row.name, repeat, protocol, values["uar"], values["war"], metrics["train_seconds"], run_id)
-                )
+    for row, config, run in _runs(rows, results, at_most):
+        if not run.finished:
+            if partial:
+                continue
+            where = f"the run '{row.name}', repeat {repeat_of(config)}, is not there"
+            raise FileNotFoundError(f"{run.folder / 'metrics.json'}: {where}")
+        metrics = run.metrics
+        for protocol, values in metrics["last"].items():
+            numbers = (values["uar"], values["war"], metrics["train_seconds"], run.folder.name)
+            found.append((row.name, repeat_of(config), protocol, *numbers))
     return pd.DataFrame(found, columns=["row", "repeat", "protocol", "uar", "war", "train_seconds", "run_id"])
+
+
+def repeat_of(config: RunConfig) -> int:
+    """What tells a run from its row's others: its fold, or, on data without folds, its seed."""
+    return config.seed if config.data.fold is None else config.data.fold
+
+
+def _runs(rows: Iterable[Row], results: Path, at_most: int | None) -> Iterator[tuple[Row, RunConfig, Run]]:
+    """The runs of some rows, finished or not; a manifest is read once, for it takes longer than all the rest."""
+    digests: dict[Path, str] = {}
+    for row in rows:
+        path = manifest_path(row.config)
+        if path not in digests:
+            digests[path] = manifests.load(path).digest
+        for config in repeated(row, at_most):
+            yield row, config, Run(results / "runs" / config.run_id(digests[path]))
+
+
+def run_rows(workspace: Workspace, rows: Iterable[Row], at_most: int | None = None) -> pd.DataFrame:
+    """Train what is missing of the first ``at_most`` runs of each row; gives back :func:`scores` of them."""
+    rows, trained = list(rows), 0
+    for _, config, run in _runs(rows, workspace.places.results, at_most):
+        if not run.finished:
+            with redirect_stdout(_Seldom(sys.stdout)):
+                workspace.train(config)
+            trained += 1
+    table = scores(rows, workspace.places.results, at_most)
+    print(f"{len(rows)} rows, {table['run_id'].nunique()} runs, {trained} of them trained now")
+    return table
+
+
+class _Seldom(io.TextIOBase):
+    """Passes on one line in half a minute: a grid's runs write one an epoch."""
+
+    def __init__(self, stream: TextIO, seconds: float = 30.0):
+        self.stream, self.seconds, self.last = stream, seconds, time.monotonic()
+
+    def write(self, text: str) -> int:
+        if text.strip() and time.monotonic() - self.last > self.seconds:
+            self.stream.write(text.rstrip("\n") + "\n")
+            self.last = time.monotonic()
+        return len(text)
 
 
 @dataclass(frozen=True)
@@ -100,7 +153,74 @@ def paired(table: pd.DataFrame, better: str, worse: str, score: str = "war", pro
 
 def p_value(differences: pd.Series) -> float:
     """Two-sided paired t-test against 0; NaN for fewer than two repeats."""
-    return float(stats.ttest_1samp(differences, 0).pvalue) if len(differences) > 1 else nan
+    if len(differences) < 2:
+        return nan
+    with warnings.catch_warnings():
+        # Equal differences, which a test set of a few clips makes likely, have no spread to test against.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def against(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Each row of :func:`scores`, and by how many points of WAR it is above the row ``reference``.
+
+    Returns:
+        one row a table row, as they came: ``uar`` and ``war`` with one view as text, mean ± half of the interval;
+        ``war`` under the other protocols likewise, as ``war_views_8``; ``repeats``; ``difference`` to the reference
+        with ``low``, ``high`` and ``p``, paired by repeat, NaN for the reference itself.
+
+    Raises:
+        KeyError: when the reference is not in the table.
+    """
+    war = summary(table)
+    others = war.drop(columns=PROTOCOL).add_prefix("war_")
+    found = pd.DataFrame({"uar": summary(table, "uar")[PROTOCOL], "war": war[PROTOCOL]}).join(others)
+    rows = {}
+    for row in found.index:
+        pairs = paired(table, row, reference)
+        one = interval(pairs) if row != reference else Interval(nan, nan, nan, len(pairs))
+        rows[row] = (one.count, one.mean, one.low, one.high, p_value(pairs) if row != reference else nan)
+    columns = ["repeats", "difference", "low", "high", "p"]
+    return found.join(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
+
+
+def ratio_and_exclusion(table: pd.DataFrame, base: RunConfig) -> pd.DataFrame:
+    """Table 2 in long form, ours beside the paper's.
+
+    Args:
+        table: scores of the rows of ``grid.table2(base)``.
+
+    Returns:
+        one row a cell of the paper: ``mask_ratio``, ``r``; ``feasible`` with the profile's sizes; ``war``, ``low`` and
+        ``high`` with one view, ``repeats``; ``gmacs`` of the profile's model; ``paper_model_gmacs``, our count of the
+        paper's; ``paper_war`` and ``paper_gflops``. NaN where a cell is empty.
+    """
+    models = {row.name: row.config.model for row in table2(base)}
+    one_view = table[table["protocol"] == PROTOCOL]
+    rows = []
+    for cell in table2_cost().itertuples():
+        name = cell_name(cell.mask_ratio, cell.r)
+        found = interval(one_view["war"][one_view["row"] == name]) if name in models else Interval(nan, nan, nan, 0)
+        gmacs = sum(hand_count(models[name]).values()) / 1e9 if name in models else nan
+        rows.append((cell.mask_ratio, cell.r, name in models, found.mean, found.low, found.high, found.count, gmacs,
+                     cell.gmacs, cell.paper_war, cell.paper_gflops))  # fmt: skip
+    columns = ["mask_ratio", "r", "feasible", "war", "low", "high", "repeats", "gmacs", "paper_model_gmacs"]
+    return pd.DataFrame(rows, columns=[*columns, "paper_war", "paper_gflops"])
+
+
+def selection(rows: Iterable[Row], results: Path, at_most: int | None = None) -> pd.DataFrame:
+    """What reporting the best epoch on the test split, not the last one, adds to WAR with one view.
+
+    Returns:
+        one row a table row and repeat: ``row``, ``repeat``, ``last`` and ``best_on_test`` in percent, ``epoch`` of the
+        latter.
+    """
+    found = []
+    for one in scores(rows, results, at_most).query("protocol == @PROTOCOL").itertuples():
+        metrics = Run(results / "runs" / one.run_id).metrics
+        best = metrics["best_on_test"]
+        found.append((one.row, one.repeat, one.war, best[PROTOCOL]["war"], best["epoch"]))
+    return pd.DataFrame(found, columns=["row", "repeat", "last", "best_on_test", "epoch"])
 
 
 def judge_better(difference: Interval) -> Verdict:

@@ -63,8 +63,9 @@ def fvcore_count(
     # The caller gets the uncounted operators as data, so fvcore need not print them.
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with torch.no_grad():
-        counts = {name.removeprefix("model."): int(count) for name, count in analysis.by_module().items() if name}
-    return counts, dict(analysis.unsupported_ops())
+        by_module = {name.removeprefix("model."): int(count) for name, count in analysis.by_module().items()}
+    # The root also has what runs in a method of the model that is no module's forward.
+    return by_module | {"model": by_module.pop("")}, dict(analysis.unsupported_ops())
 
 
 def _attention_macs(inputs: list, outputs: list) -> int:

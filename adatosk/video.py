@@ -7,6 +7,7 @@ cannot be read whole is an error; a clip is never silently shorter, and never re
 """
 
 import importlib.util
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,18 @@ import av
 import cv2
 import numpy as np
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+from adatosk.containers import stated_bytes
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 HAS_DECORD = importlib.util.find_spec("decord") is not None
 
-# Containers without a frame count (mkv, webm, flv) state a duration, not always to the frame. Missing more than both of
-# these means a cut file; less goes unnoticed unless the cut goes through a packet.
+# Containers without a frame count (mkv, webm, flv) mostly state how many bytes they have, and a duration, not always to
+# the frame. Missing more than both of these means a cut file.
 MISSING_SHARE, MISSING_SECONDS = 0.05, 0.25
+
+# From this ratio on, images shrink by area. Below it OpenCV's bilinear filter skips no pixel and is four times as fast.
+AREA_FROM = 1.5
 
 
 class VideoError(ValueError):
@@ -149,6 +155,10 @@ def _probe(path: Path) -> tuple[int, bool]:
             found = _read_packets(container)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a video that can be read ({_reason(error)}): {_ADVICE}") from error
+    if not found.stated:
+        there, whole = path.stat().st_size, stated_bytes(path)
+        if there < whole:
+            raise VideoError(f"{path}: cut short: {there} of {whole} bytes are there: {_ADVICE}")
     missing = found.seconds - found.end
     if not found.stated and missing > max(MISSING_SECONDS, MISSING_SHARE * found.seconds):
         raise VideoError(f"{path}: cut short: {found.end:.2f} of {found.seconds:.2f} seconds are there: {_ADVICE}")
@@ -216,13 +226,29 @@ def _read_pyav(path: Path, indices: np.ndarray) -> np.ndarray:
 
 def image_paths(folder: Path) -> list[Path]:
     """Images of a folder by the numbers in their names, so that 10.jpg follows 9.jpg; hidden files are left out."""
-    images = [
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    ]
+    images = [path for path in folder.iterdir() if _is_image(path.name)]
     if not images:
         kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
         raise VideoError(f"{folder}: a folder without frames ({kinds}): extract it again, or exclude the clip")
     return sorted(images, key=natural_key)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Bytes of a file and when it was changed, in ns.
+
+    Of a folder, the sums over its images, and over them and itself: so a frame that was overwritten shows, also by an
+    older one. It costs one look at every image, some 2 µs on a local disk, and opens none.
+    """
+    status = path.stat()
+    if not path.is_dir():
+        return status.st_size, status.st_mtime_ns
+    with os.scandir(path) as entries:
+        found = [entry.stat() for entry in entries if _is_image(entry.name)]
+    return sum(one.st_size for one in found), status.st_mtime_ns + sum(one.st_mtime_ns for one in found)
 
 
 def natural_key(path: Path) -> tuple:
@@ -233,21 +259,28 @@ def natural_key(path: Path) -> tuple:
 
 
 def _read_images(paths: Sequence[Path], size: int | None) -> np.ndarray:
-    first = _read_image(paths[0]).shape
-    shrink = (
-        1 if size is None else max(factor for factor in (8, 4, 2, 1) if factor * size <= min(first[:2]) or factor == 1)
-    )
-    images: dict[Path, np.ndarray] = {}
-    for path in paths:
-        if path not in images:
-            image = _read_image(path, first, shrink)
-            if size is None and image.shape != first:
-                raise VideoError(
-                    f"{path}: {image.shape[1]}×{image.shape[0]} pixels, but {paths[0].name} has {first[1]}×{first[0]}: "
-                    "frames of a clip must be of one size; extract them again, or read with a size"
-                )
-            images[path] = _fit(image[None], size)[0]
-    return np.stack([images[path] for path in paths])
+    """The images in this order; one that follows itself is decoded once."""
+    first = _read_image(paths[0])
+    height, width = first.shape[:2]
+    if size is None:
+        shape, shrink = (height, width), 1
+    else:
+        fits = [factor for factor in REDUCED if factor * size <= min(height, width)]
+        shape, shrink = (size, size), max(fits, default=1)
+    images = np.empty((len(paths), *shape, 3), np.uint8)
+    for place, path in enumerate(paths):
+        if place and path == paths[place - 1]:
+            images[place] = images[place - 1]
+            continue
+        image = first if place == 0 and shrink == 1 else _read_image(path, first.shape, shrink)
+        if size is None and image.shape != first.shape:
+            raise VideoError(
+                f"{path}: {image.shape[1]}×{image.shape[0]} pixels, but {paths[0].name} has {width}×{height}: "
+                "frames of a clip must be of one size; extract them again, or read with a size"
+            )
+        # Each goes to its place while the processor still holds it.
+        images[place] = _fit(image[None], size)[0]
+    return images
 
 
 def _read_image(path: Path, first: tuple[int, ...] = (), shrink: int = 1) -> np.ndarray:
@@ -278,7 +311,7 @@ def is_whole_image(data: bytes) -> bool:
 
 
 def _fit(images: np.ndarray, size: int | None) -> np.ndarray:
-    """Central squares of ``(N, H, W, 3)``, resized to ``size``: by area when shrinking , else bilinearly."""
+    """Central squares of ``(N, H, W, 3)``, resized to ``size``: by area from ``AREA_FROM`` on, else bilinearly."""
     if size is None:
         return images
     if size < 1:
@@ -289,7 +322,7 @@ def _fit(images: np.ndarray, size: int | None) -> np.ndarray:
     images = images[:, top : top + side, left : left + side]
     if side == size:
         return np.ascontiguousarray(images)
-    how = cv2.INTER_AREA if size < side else cv2.INTER_LINEAR
+    how = cv2.INTER_AREA if side >= AREA_FROM * size else cv2.INTER_LINEAR
     fitted = np.empty((len(images), size, size, 3), np.uint8)
     for image, target in zip(images, fitted, strict=True):
         cv2.resize(np.ascontiguousarray(image), (size, size), dst=target, interpolation=how)

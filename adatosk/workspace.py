@@ -39,6 +39,11 @@ class Run:
 
     folder: Path
 
+    @property
+    def finished(self) -> bool:
+        """Whether its scores are there."""
+        return (self.folder / "metrics.json").is_file()
+
     @cached_property
     def metrics(self) -> dict:
         """``metrics.json``: scores by protocol under ``last`` and ``best_on_test``, configuration and provenance."""

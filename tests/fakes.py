@@ -93,25 +93,26 @@ def make_mafw(root: Path, media: str = "faces", lists: str = "Train & Test Set")
 
 
 def make_crema_d(root: Path) -> Path:
-    """Five actors and one of the broken files."""
-    for actor in range(FOLDS):
+    """An actor in each fold and one of the broken files."""
+    for fold in range(FOLDS):
         for number, (code, name) in enumerate(cremad.LABELS.items()):
             sentence = SENTENCES[number % 3]
             level = "MD" if sentence == "IEO" and code != "NEU" else "XX"
-            path = root / "VideoFlash" / f"{1001 + actor}_{sentence}_{code}_{level}.flv"
-            write_video(path, faces(name, 50 + actor), codec="flv1")
+            path = root / "VideoFlash" / f"{1001 + 18 * fold}_{sentence}_{code}_{level}.flv"
+            write_video(path, faces(name, 50 + fold), codec="flv1")
     (root / "VideoFlash" / f"{cremad.BROKEN[0]}.flv").touch()
     return root
 
 
 def make_ravdess(root: Path) -> Path:
-    """Six actors, and a file with sound and a song that are not part of the task."""
-    for actor in range(1, 7):
+    """An actor in each of six folds, with a file with sound and a song that are not part of the task."""
+    for fold in range(6):
+        actor = 1 + 4 * fold
         for number, name in enumerate(ravdess.CLASSES, start=1):
             path = root / f"Actor_{actor:02d}" / f"02-01-{number:02d}-01-01-01-{actor:02d}.mp4"
-            write_video(path, faces(name, 60 + actor))
+            write_video(path, faces(name, 60 + fold))
         for other in ("01-01-03-01-01-01", "02-02-03-01-01-01"):
-            write_video(root / f"Actor_{actor:02d}" / f"{other}-{actor:02d}.mp4", faces("happy", 80 + actor))
+            write_video(root / f"Actor_{actor:02d}" / f"{other}-{actor:02d}.mp4", faces("happy", 80 + fold))
     return root
 
 

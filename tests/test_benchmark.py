@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from adatosk import benchmark as bench
-from adatosk.benchmark import CONTENDERS, RIVAL, WORKS, Setup, benchmark, count_work, matrix_peak, prepare, time_pair
+from adatosk import contenders
+from adatosk.benchmark import benchmark, grown, growth, matrix_peak, matrix_peaks, measure, table2_times, time_pair
+from adatosk.contenders import CONTENDERS, RIVAL, SAME_PRODUCTS, WORKS, Setup, count_work, prepare
 from adatosk.efficiency import hand_count
+from adatosk.linear import Linear
 from adatosk.presets import MODELS
 
 TINY = MODELS["adatosk_tiny"]
@@ -49,6 +52,13 @@ def test_matrix_peak_is_operations_over_the_best_time(monkeypatch):
     assert matrix_peak(sizes=(8, 4), repeats=2) == 2 * 8**3 / 0.5
 
 
+def test_the_better_product_is_the_peak(monkeypatch):
+    rates = {torch.matmul: 3e9, bench.linear: 5e9}
+    monkeypatch.setattr(bench, "matrix_peak", lambda device, dtype, product: rates[product])
+    found = matrix_peaks("cpu", torch.float32)
+    assert found == {"peak_gflops": 5, "peak_torch_gflops": 3, "peak_linear_gflops": 5}
+
+
 def test_matrix_peak_of_this_machine_is_plausible():
     assert 1e7 < matrix_peak(sizes=(256,), repeats=2) < 1e16
 
@@ -60,16 +70,39 @@ def test_every_contender_works(name, work, precision):
     prepare(name, TINY, Setup(work, 2, precision))()
 
 
+def dense(parameter):
+    return parameter.detach().to_dense() if parameter.is_mkldnn else parameter.detach()
+
+
+def test_the_rival_runs_as_its_library_makes_it_and_once_more_with_our_products(monkeypatch):
+    assert not any(type(module) is Linear for module in contenders.build(RIVAL, TINY).modules())
+    assert any(type(module) is Linear for module in contenders.build(SAME_PRODUCTS, TINY).modules())
+    prepared = []
+    monkeypatch.setattr(contenders, "for_inference", lambda model, dtype: prepared.append(dtype) or model.eval())
+    for name in CONTENDERS:
+        prepare(name, TINY, Setup())
+    assert prepared == [torch.float32] * 3
+
+
+def test_weights_are_converted_once_for_a_forward_pass_in_bf16(monkeypatch):
+    models, classifier = [], contenders._classifier
+    monkeypatch.setattr(contenders, "_classifier", lambda *args: models.append(args[0]) or classifier(*args))
+    for name in CONTENDERS:
+        prepare(name, TINY, Setup(precision="bf16"))()
+        assert {p.dtype for p in models[-1].parameters()} == {torch.bfloat16}
+
+
 def test_a_training_step_changes_weights_and_a_forward_pass_does_not(monkeypatch):
     models = []
-    build = bench.build
-    monkeypatch.setattr(bench, "build", lambda *args: models.append(build(*args)) or models[-1])
+    build = contenders.build
+    monkeypatch.setattr(contenders, "build", lambda *args: models.append(build(*args)) or models[-1])
     for name in CONTENDERS:
         for work in WORKS:
             run = prepare(name, TINY, Setup(work))
-            before = [p.detach().clone() for p in models[-1].parameters()]
+            before = [dense(p).clone() for p in models[-1].parameters()]
             run()
-            moved = sum(not torch.equal(a, b) for a, b in zip(before, models[-1].parameters(), strict=True))
+            after = map(dense, models[-1].parameters())
+            moved = sum(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
             assert moved == 0 if work == "forward" else moved > len(before) / 2
 
 
@@ -95,28 +128,99 @@ def test_compiled_contenders_go_through_the_compiler(monkeypatch):
             assert len(compiled) == before + 1
 
 
+def test_what_does_not_compile_has_a_reason_and_no_time(monkeypatch):
+    def broken(work):
+        def run(*args, **kwargs):
+            raise RuntimeError("no C++ compiler\nsecond line")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    table = measure(TINY, Setup(compiled=True), repeats=1)
+    assert SAME_PRODUCTS not in set(table["model"])  # compiled, it is the rival once more
+    assert table["seconds"].isna().all() and table["speed_up"].isna().all()
+    assert set(table["reason"]) == {"RuntimeError: no C++ compiler"}
+    assert (table["gmacs"] > 0).all()
+
+
+def test_a_failure_that_is_not_the_compilers_stops_the_run(monkeypatch):
+    monkeypatch.setattr(bench, "prepare", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        measure(TINY, Setup(), repeats=1)
+
+
 def test_peak_memory_holds_at_least_the_input():
     if not sys.platform.startswith("linux"):
         pytest.skip("the resident size is read from /proc")
     config, batch = TINY.change(image_size=64), 64
-    clip_mib = 3 * config.frames * config.image_size**2 * 4 / bench.MIB
-    found = bench.peak_memory("adatosk", config, Setup(batch=batch))
+    clip_mib = 3 * config.frames * config.image_size**2 * 4 / contenders.MIB
+    found = contenders.peak_memory("adatosk", config, Setup(batch=batch))
     assert batch * clip_mib < found < 20 * batch * clip_mib
 
 
 def test_table_has_every_setup_its_peak_share_and_provenance(tmp_path, capsys):
-    table = benchmark("cpu", TINY, batch_sizes=(1, 2), compiled=(False,), repeats=2, memory=False)
-    assert len(table) == 3 * 2 * 2 * 2
-    assert len(capsys.readouterr().out.splitlines()) == 8
+    setups = [Setup(work, batch) for work in WORKS for batch in (1, 2)] + [Setup(precision="bf16")]
+    table = benchmark("cpu", TINY, setups=setups, repeats=2, memory=False)
+    assert len(table) == 4 * 5
+    assert len(capsys.readouterr().out.splitlines()) == 5
     assert (table.query("model == @RIVAL")["speed_up"] == 1).all()
     rate = 2 * table["gmacs"] * table["batch"] / table["seconds"]
     assert table["peak_share"].tolist() == pytest.approx((rate / table["peak_gflops"]).tolist())
-    assert table["memory_mib"].isna().all()
+    assert table["memory_mib"].isna().all() and not table["reason"].any()
+    shares = table.dropna(subset="soft_mask_share")
+    assert set(shares["model"]) == {"adatosk"} and len(shares) == 2 and shares["soft_mask_share"].between(0, 1).all()
     for column in ("commit", "lock", "device", "torch", "python"):
         assert table[column].notna().all()
     path = bench.write_table(table, tmp_path / "benchmark")
     assert path.suffix == ".csv" and list(path.parent.iterdir()) == [path]
-    assert pd.read_csv(path).shape == table.shape
+    (read,) = bench.recorded(folder=path.parent).values()
+    assert read.shape == table.shape and read["sweep"].isna().all()
+
+
+def test_recorded_tables_are_told_apart_by_their_suffix(tmp_path):
+    for suffix in ("", "-loader", "-loader-trace"):
+        bench.write_table(pd.DataFrame({"device": ["A GPU"], "suffix": [suffix or "none"]}), tmp_path, suffix)
+    for suffix in ("", "-loader", "-loader-trace"):
+        (table,) = bench.recorded(suffix, tmp_path).values()
+        assert table["suffix"].tolist() == [suffix or "none"]
+    assert bench.recorded(folder=tmp_path / "none") == {}
+
+
+def test_one_size_grows_at_a_time(capsys):
+    sweeps = {"frames": (8, 32), "image_size": (16, 64), "batch": (1, 3)}
+    table = growth("cpu", TINY, ("adatosk",), sweeps, repeats=1)
+    assert table["sweep"].tolist() == ["frames"] * 2 + ["image_size"] * 2 + ["batch"] * 2
+    for sweep, values in sweeps.items():
+        rows = table[table["sweep"] == sweep]
+        assert tuple(rows[sweep]) == values
+        for other in set(sweeps) - {sweep}:
+            assert set(rows[other]) == {1 if other == "batch" else getattr(TINY, other)}
+    for row in table.itertuples():
+        config = grown(TINY, frames=row.frames, image_size=row.image_size)
+        assert row.gmacs == pytest.approx(sum(hand_count(config).values()) / 1e9)
+        assert row.excluded_per_step == config.soft_mask.excluded_per_step
+
+
+def test_what_cannot_be_excluded_at_another_size_is_not():
+    base = MODELS["adatosk_base"]
+    # 49, 100 and 196 patches leave 14, 30 and 58 visible; 8 steps take fewer than that.
+    excluded = [grown(base, image_size=side).soft_mask.excluded_per_step for side in (112, 160, 224, 288)]
+    assert excluded == [1, 3, 4, 4]
+    assert grown(base, frames=4).soft_mask.top_k == 1
+    assert grown(base.change(soft_mask=None), image_size=112).soft_mask is None
+
+
+def test_table_2_is_timed_cell_by_cell_beside_its_counts():
+    config = TINY.change(image_size=64, mask_ratio=0.7, soft_mask={"top_k": 2})
+    table = table2_times("cpu", config, repeats=1, report=lambda line: None).set_index("model")
+    assert table.loc["every patch", "gmacs"] == pytest.approx(
+        sum(hand_count(config.change(mask_ratio=0.0, soft_mask=None)).values()) / 1e9
+    )
+    assert {"70% hidden, no soft mask", "25% hidden, r = 0", "25% hidden, r = 2"} <= set(table.index)
+    assert "70% hidden, r = 6" not in table.index
+    assert (table["sweep"] == "table 2").all() and (table["seconds"] > 0).all()
+    for name, cells in table[table.index.str.contains(", r =")].groupby("mask_ratio"):
+        assert cells["gmacs"].is_monotonic_decreasing, name
 
 
 def test_command_line_prints_and_writes(tmp_path, capsys):
@@ -127,8 +231,10 @@ def test_command_line_prints_and_writes(tmp_path, capsys):
 
 
 def test_wrong_names_are_told():
-    with pytest.raises(ValueError, match="unknown contender 'resnet': choose videomae, adatosk without"):
-        bench.build("resnet", TINY)
+    with pytest.raises(
+        ValueError, match="unknown contender 'resnet': choose videomae, videomae through oneDNN, adatosk without"
+    ):
+        contenders.build("resnet", TINY)
     with pytest.raises(ValueError, match="unknown work 'backward'"):
         Setup("backward")
     with pytest.raises(ValueError, match="unknown precision 'int8'"):
@@ -140,4 +246,4 @@ def test_wrong_names_are_told():
 def test_missing_transformers_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install -e \.\[dev\]"):
-        bench.build(RIVAL, TINY)
+        contenders.build(RIVAL, TINY)

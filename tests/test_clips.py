@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 import pickle
 
 import numpy as np
@@ -134,6 +136,30 @@ def test_changed_sources_are_decoded_anew(source, tmp_path):
     (root / "3" / "25.png").unlink()
     cache = open_cache(manifest, root, 16, tmp_path / "cache", report=said.append)
     assert len(cache.clip("clip3")) == 24
+
+
+def test_a_frame_overwritten_inside_a_folder_is_decoded_anew(source, tmp_path):
+    root, manifest = copy_of(source, tmp_path / "copy")
+    before = open_cache(manifest, root, 16, tmp_path / "cache", report=quiet).clip("clip3").copy()
+    # Two frames change places: as many bytes as before, the folder untouched, and the times older.
+    frames = [root / "3" / f"{number}.png" for number in (7, 20)]
+    contents = [frame.read_bytes() for frame in frames]
+    for frame, content in zip(frames, reversed(contents), strict=True):
+        time = frame.stat().st_mtime_ns - 10**9
+        frame.write_bytes(content)
+        os.utime(frame, ns=(time, time))
+    said = []
+    after = open_cache(manifest, root, 16, tmp_path / "cache", report=said.append).clip("clip3")
+    assert "1 source files have changed" in said[0]
+    assert np.array_equal(after[[6, 19]], before[[19, 6]]) and not np.array_equal(before[6], before[19])
+
+
+def test_sources_of_files_are_size_time_and_digest(source):
+    path = source[0] / "0.mp4"
+    status = path.stat()
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    # Caches that exist stay valid as long as this holds.
+    assert caches._source(path) == [status.st_size, status.st_mtime_ns, digest]
 
 
 def test_settings_have_their_own_caches(source, tmp_path):

@@ -15,9 +15,9 @@ BASE, SMALL, TINY = (MODELS[f"adatosk_{size}"] for size in ("base", "small", "ti
 NO_MASK = {"soft_mask": None}
 # The operators that may stay uncounted: no products among them. rand and lt draw the hard mask.
 ELEMENTWISE = {
-    "abs", "add", "amax", "amin", "argsort", "batch_norm", "clamp_min", "copy", "div", "exp", "expand_as", "gather", "gelu", "gt",
-    "layer_norm", "linalg_vector_norm", "lt", "mul", "mul_", "rand", "reciprocal", "rsub", "scatter", "softmax", "sort",
-    "sqrt", "sub", "sum", "topk", "unflatten", "where",
+    "abs", "add", "amax", "amin", "argsort", "batch_norm", "clamp_min", "copy", "div", "exp", "expand_as", "gather",
+    "gelu", "gt", "layer_norm", "linalg_vector_norm", "lt", "mul", "mul_", "rand", "reciprocal", "rsub", "scatter",
+    "softmax", "sort", "sqrt", "sub", "sum", "topk", "unflatten", "where",
 }  # fmt: skip
 
 OPTIONS = {

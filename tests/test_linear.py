@@ -1,9 +1,13 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from adatosk.linear import Linear, linear, through_onednn, uses_onednn
+from adatosk import create_model
+from adatosk.linear import FLOPS, Linear, for_inference, linear, through_onednn, uses_onednn
 
 
 def products(shape, bias=True, dtype=torch.float32):
@@ -61,3 +65,48 @@ def test_a_library_s_layers_are_exchanged_with_their_weights():
     assert through_onednn(model) is model
     assert type(model[0]) is Linear and list(model.state_dict()) == names
     torch.testing.assert_close(model(x), before)
+
+
+@pytest.mark.parametrize("change", [{}, {"soft_mask": None}, {"head_norm": "batch"}])
+def test_a_model_for_inference_gives_the_same_logits(change):
+    torch.manual_seed(0)
+    model = create_model("adatosk_tiny", **change).train()
+    video = torch.randn(3, 3, 16, 32, 32)
+    with torch.no_grad():
+        before, count = counted(copy.deepcopy(model).eval(), video)
+        fast = for_inference(model)
+        after, same = counted(fast, video)
+    assert fast is model and not fast.training
+    assert fast.encoder.blocks[0].attn.qkv.weight.is_mkldnn and fast.encoder.blocks[0].mlp.fc1.weight.is_mkldnn
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
+    assert same == count > 0
+
+
+def counted(model, video):
+    with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
+        logits = model.classify(video)
+    return logits, counter.get_total_flops()
+
+
+def test_in_half_precision_it_is_close():
+    torch.manual_seed(0)
+    model = create_model("adatosk_tiny", soft_mask=None).eval()
+    video = torch.randn(3, 3, 16, 32, 32)
+    with torch.no_grad():
+        before = model.classify(video)
+        after = for_inference(model, torch.bfloat16).classify(video.bfloat16())
+    assert after.dtype == torch.bfloat16
+    assert 0 < (after.float() - before).abs().max() < 0.03 * before.abs().max()
+
+
+def test_the_mlps_bend_is_kept_when_it_is_not_gelu():
+    from timm.layers import Mlp
+
+    torch.manual_seed(0)
+    x = torch.randn(4, 8)
+    for act in (nn.GELU, nn.ReLU):
+        mlp = Mlp(8, 16, act_layer=act)
+        with torch.no_grad():
+            before = mlp(x)
+            torch.testing.assert_close(for_inference(mlp)(x), before, rtol=1e-5, atol=1e-5)
+        assert (type(mlp) is Mlp) == (act is nn.ReLU)

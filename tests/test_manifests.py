@@ -259,6 +259,30 @@ def test_check_goes_on_where_it_stopped(planted, tmp_path, monkeypatch):
     assert saved.set_index("id").loc["copy", "problem"].count("same content")
 
 
+def test_check_looks_again_at_a_folder_of_which_a_frame_was_overwritten(planted, tmp_path):
+    root, whole = planted
+    path = tmp_path / "check.csv"
+    first = whole.check(root, progress=False, report=path)
+    image = root / "folder" / "4.jpg"
+    image.write_bytes(image.read_bytes()[:-20] + bytes(20))  # damaged, and as large as before
+    again = whole.check(root, progress=False, report=path)
+    assert set(again.broken["id"]) - set(first.broken["id"]) == {"folder"}
+
+
+def test_kinds_of_problems_are_counted(planted):
+    root, whole = planted
+    assert whole.check(root, progress=False).kinds.to_dict() == {
+        "in train and test": 1,
+        "cut short": 1,
+        "other length": 1,
+        "outside the root": 1,
+        "unreadable frame": 1,
+        "no frames": 1,
+        "unreadable video": 1,
+        "missing": 1,
+    }
+
+
 def test_check_refuses_another_file_as_its_report(planted, tmp_path):
     root, whole = planted
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")

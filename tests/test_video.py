@@ -9,6 +9,7 @@ import pytest
 from media import moving_frames, truncate, write_frames, write_video
 
 from adatosk import video
+from adatosk.containers import stated_bytes
 from adatosk.video import VideoError, count_frames, decode_all, frame_indices, last_start, read_clip
 
 
@@ -141,6 +142,14 @@ def test_size_is_the_central_square(tmp_path):
         decode_all(folder, 0)
 
 
+@pytest.mark.parametrize(("size", "how"), [(40, cv2.INTER_AREA), (41, cv2.INTER_LINEAR), (70, cv2.INTER_LINEAR)])
+def test_frames_shrink_by_area_from_a_ratio_of_one_and_a_half(tmp_path, size, how):
+    frames = moving_frames(3, 60, 60)
+    folder = write_frames(tmp_path / "f", frames)
+    expected = [cv2.resize(frame, (size, size), interpolation=how) for frame in frames]
+    assert np.array_equal(decode_all(folder, size), expected)
+
+
 @pytest.mark.parametrize("degrees", [90, 180, -90])
 def test_rotated_video_stands_upright(tmp_path, degrees):
     path = tmp_path / "r.mp4"
@@ -202,9 +211,57 @@ def test_mp4_that_lacks_its_last_bytes_is_an_error(tmp_path):
     expect(path, "49 of 50 frames are whole")
 
 
-def test_truncated_matroska_is_found_by_its_duration(tmp_path):
-    path = truncate(write_video(tmp_path / "a.mkv", moving_frames(50, 48, 48)), 0.7)
-    expect(path, "cut short: .* of 2.00 seconds are there")
+# The containers that do not state how many frames they hold.
+UNCOUNTED = [("a.mkv", "libx264"), ("b.mkv", "mpeg4"), ("a.webm", "libvpx"), ("a.flv", "flv1"), ("b.flv", "libx264")]
+
+
+def last_packet(path: Path) -> int:
+    """Where the last frame's bytes begin."""
+    with av.open(str(path)) as container:
+        return max(packet.pos for packet in container.demux(video=0) if packet.size)
+
+
+@pytest.mark.parametrize(("name", "codec"), UNCOUNTED)
+def test_one_missing_frame_is_found_where_no_count_is_stated(tmp_path, name, codec):
+    path = write_video(tmp_path / name, moving_frames(50, 48, 48), codec=codec)
+    assert count_frames(path) == 50
+    data = path.read_bytes()
+    end = last_packet(path)
+    for cut in (data[:end], data[: end - 20], data[:-1]):
+        path.write_bytes(cut)
+        expect(path, f"cut short: {len(cut)} of {len(data)} bytes are there")
+    path.write_bytes(data + b"\0" * 100)  # padding harms nobody
+    assert count_frames(path) == 50
+
+
+def forget_bytes(path: Path) -> None:
+    """Write an unknown length, as a muxer does that cannot go back."""
+    data = path.read_bytes()
+    if data[:3] == b"FLV":
+        place = data.index(b"filesize\x00") + len(b"filesize\x00")
+        data = data[:place] + bytes(8) + data[place + 8 :]
+    else:
+        place = data.index(b"\x18S\x80g") + 4
+        data = data[:place] + b"\x01" + b"\xff" * 7 + data[place + 8 :]
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("name", "codec"), UNCOUNTED)
+def test_without_stated_bytes_the_duration_tells(tmp_path, name, codec):
+    path = write_video(tmp_path / name, moving_frames(50, 48, 48), codec=codec)
+    forget_bytes(path)
+    assert stated_bytes(path) == 0 and count_frames(path) == 50
+    truncate(path, 0.7)
+    expect(path, "cut short: .* of 2.00 seconds are there|frames are whole")
+
+
+FLASH = b"FLV\x00\x08filesize\x00"
+
+
+@pytest.mark.parametrize("head", [b"", b"\x1aE\xdf\xa3", b"FLV", FLASH + b"\x01", FLASH + b"\x7f\xf0" + bytes(6)])
+def test_a_torn_head_states_nothing(tmp_path, head):
+    (tmp_path / "a").write_bytes(head)
+    assert stated_bytes(tmp_path / "a") == 0
 
 
 def test_what_is_no_video_is_named(tmp_path):

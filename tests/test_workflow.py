@@ -1,4 +1,4 @@
-"""The Snakefile: what it would do in a fresh clone, and when everything is there."""
+"""The Snakefile: what it would do in a fresh clone, when everything is there, and when one run is not."""
 
 import os
 import shutil
@@ -7,14 +7,15 @@ import sys
 
 import pytest
 
-from adatosk.grid import headline_configs
+from adatosk.grid import configs, headline_configs, weighed
 from adatosk.provenance import PROJECT
 
 
-def planned(folder) -> str:
+def planned(folder, grid: str = "pair") -> str:
     """What a dry run says in a tree that lies at ``folder``."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(folder)]
-    command += ["--dry-run", "--nolock", "--cores", "1", "--rerun-triggers", "mtime", "--config", "profile=demo"]
+    command += ["--dry-run", "--nolock", "--cores", "1", "--rerun-triggers", "mtime"]
+    command += ["--config", "profile=demo", f"grid={grid}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -34,11 +35,43 @@ def test_a_fresh_clone_trains_the_pair_although_results_came_with_it(clone):
     assert "rule train" in planned(clone)
 
 
+def finish(clone, run_ids, weights: bool) -> None:
+    """Runs that are done, older than the notebooks that read them."""
+    for run_id in run_ids:
+        folder = clone / "results" / "demo" / "runs" / run_id
+        (folder / "checkpoints" / "last").mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").touch()
+        if weights:
+            (folder / "checkpoints" / "last" / "model.safetensors").touch()
+    for path in (clone / "notebooks").glob("*.ipynb"):
+        made = clone / "results" / "demo" / "notebooks" / path.name
+        made.touch()
+        os.utime(made)
+
+
 def test_nothing_is_left_to_do_when_weights_and_notebooks_are_there(clone):
-    for run_id in headline_configs("demo"):
-        weights = clone / "results" / "demo" / "runs" / run_id / "checkpoints" / "last" / "model.safetensors"
-        weights.parent.mkdir(parents=True)
-        weights.touch()
-    for path in (clone / "results").rglob("*.ipynb"):
-        os.utime(path)
+    finish(clone, headline_configs("demo"), weights=True)
     assert "Nothing to be done" in planned(clone)
+
+
+def test_a_grid_whose_scores_are_there_is_not_trained_again(clone):
+    finish(clone, configs("demo"), weights=False)
+    finish(clone, headline_configs("demo") | weighed("demo"), weights=True)
+    assert "Nothing to be done" in planned(clone, "all")
+
+
+def test_without_one_run_just_that_one_is_trained(clone):
+    finish(clone, configs("demo"), weights=False)
+    finish(clone, headline_configs("demo") | weighed("demo"), weights=True)
+    gone = next(run_id for run_id, run in configs("demo").items() if run.seed == 1 and run.initial is None)
+    shutil.rmtree(clone / "results" / "demo" / "runs" / gone)
+    plan = planned(clone, "all")
+    assert plan.count("rule train:") == 1 and f"wildcards: run_id={gone}" in plan
+
+
+def test_a_run_that_starts_from_another_asks_for_its_weights(clone):
+    finish(clone, configs("demo"), weights=False)
+    finish(clone, headline_configs("demo") | weighed("demo"), weights=True)
+    second = next(run_id for run_id, run in configs("demo").items() if run.initial is not None)
+    shutil.rmtree(clone / "results" / "demo" / "runs" / second)
+    assert planned(clone, "all").count("rule train:") == 2

@@ -1,6 +1,6 @@
 """What the builders share: finding a set's folders, reading its lists, and joining the two."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -46,6 +46,7 @@ class DataSet:
         lists: globs of the folder that holds the split lists; empty where file names hold the labels.
         members: table with ``id``, ``label``, ``fold`` or ``split``, and perhaps ``subject``, made from the folder of
             lists, or, without lists, from the ids found.
+        names: all ids of the set, where its file names follow a rule; a clip that a copy lacks then has a name.
     """
 
     name: str
@@ -56,6 +57,7 @@ class DataSet:
     clip_id: Callable[[PurePosixPath], str | None]
     members: Callable[..., pd.DataFrame]
     lists: tuple[str, ...] = ()
+    names: Callable[[], list[str]] | None = None
 
 
 def build_set(dataset: DataSet, root: str | Path, media: str | None, report: Callable[[str], None]) -> Manifest:
@@ -206,8 +208,21 @@ def _no_leak(train: Mapping[str, str], test: Mapping[str, str], where: str) -> N
         raise ManifestError(f"{where}: {len(both)} clips are in train and test at once: {listed}")
 
 
-def blocks(actors: list[str], folds: int) -> Iterator[tuple[int, list[str]]]:
-    """Actors in their order in ``folds`` blocks of equal size, the last one taking what is left over."""
-    size = max(1, len(actors) // folds)
-    for fold in range(1, folds + 1):
-        yield fold, actors[(fold - 1) * size : fold * size if fold < folds else None]
+def fold_by_actor(actors: Sequence[str], folds: int) -> dict[str, int]:
+    """Fold of each of a set's actors: ``folds`` blocks of equal size, the last one taking what is left over."""
+    size = len(actors) // folds
+    return {actor: min(place // size + 1, folds) for place, actor in enumerate(actors)}
+
+
+def from_names(names: Iterable[str], read: Callable[[str], tuple[str, str]], folds: Mapping[str, int]) -> pd.DataFrame:
+    """Members of a set whose file names tell: ``read(id)`` is label and actor, ``folds`` the fold of each actor.
+
+    An actor's fold is the one it has in the whole set, so that a copy that lacks actors has the others in their place.
+    """
+    rows = []
+    for name in names:
+        label, actor = read(name)
+        if actor not in folds:
+            raise ManifestError(f"clip '{name}': the set has no actor {actor}: rename the file, or move it away")
+        rows.append((name, label, folds[actor], actor))
+    return pd.DataFrame(rows, columns=["id", "label", "fold", "subject"])

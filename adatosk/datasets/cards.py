@@ -79,7 +79,8 @@ def expectations(manifest: Manifest) -> tuple[Expectation, ...]:
     found = []
     for fold in manifest.folds or (None,):
         for split in ("train", "test"):
-            clips = manifest.subset(split, fold)
+            # Not `subset`, which refuses a split without clips: a copy may hold a single fold.
+            clips = manifest.clips[manifest.members(split, fold)]
             counts = clips["label"].value_counts()
             classes = {name: int(counts.get(name, 0)) for name in manifest.classes}
             digest = manifest.label_digest(clips["id"])
@@ -92,7 +93,9 @@ def verify(manifest: Manifest, card: Card, root: str | Path | None = None) -> pd
 
     Returns:
         One row a difference with the columns ``what``, ``where``, ``expected`` and ``found``; empty when all is equal.
-        With a root it lists every clip that is missing and every one that lies there without being listed.
+        With a root it lists every clip that is missing and every one that lies there without being listed. Where the
+        set's file names follow a rule (CREMA-D, RAVDESS) it names, also without a root, each clip that is missing, one
+        too many, or in another class or fold; of the others the card has counts and digests only.
     """
     rows = []
     if manifest.classes != card.classes:
@@ -105,6 +108,8 @@ def verify(manifest: Manifest, card: Card, root: str | Path | None = None) -> pd
             rows.append(("list of clips", where, *("yes" if key in there else "no" for there in (expected, found))))
             continue
         rows += _differences(where, expected[key], found[key])
+    if rows:
+        rows += _by_name(manifest, card)
     held = set(manifest.clips["id"])
     rows += [("excluded clip", name, "left out", "listed") for name in sorted(held & set(card.excluded))]
     if root is not None:
@@ -121,6 +126,31 @@ def _differences(where: str, expected: Expectation, found: Expectation) -> list[
         if counts[0] != counts[1]:
             rows.append((f"clips of {name}", where, *counts))
     return rows or [("ids or labels", where, f"sha256 {expected.sha256[:12]}…", f"sha256 {found.sha256[:12]}…")]
+
+
+def _by_name(manifest: Manifest, card: Card) -> list[tuple]:
+    """What differs, clip by clip, from the set as its rule of names has it; nothing where the card has another set."""
+    from adatosk.datasets import DATASETS
+
+    entry = DATASETS.get(card.name)
+    if entry is None or entry.names is None:
+        return []
+    table = entry.members(entry.names())
+    rule = Manifest(card.name, card.version, card.classes, table.assign(path=table["id"]))
+    if expectations(rule) != card.expected:
+        return []
+    whole, held = (clips.set_index("id")[["label", "fold", "path"]] for clips in (rule.clips, manifest.clips))
+    rows = [
+        ("missing clip", name, f"{row.label}, fold {row.fold}", "nothing")
+        for name, row in whole[~whole.index.isin(held.index)].iterrows()
+    ]
+    extra = held["path"][~held.index.isin(whole.index)]
+    rows += [("extra clip", name, "nothing", path) for name, path in extra.items()]
+    common = held.index.intersection(whole.index)
+    for column in ("label", "fold"):
+        pairs = zip(common, whole.loc[common, column], held.loc[common, column], strict=True)
+        rows += [(column, name, expected, found) for name, expected, found in pairs if str(expected) != str(found)]
+    return rows
 
 
 def _on_disk(manifest: Manifest, card: Card, root: Path) -> list[tuple]:

@@ -5,11 +5,16 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from adatosk.datasets.base import DataSet, Media, blocks
+from adatosk.datasets.base import DataSet, Media, fold_by_actor, from_names
 
 LABELS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 # Left out: known to be broken in the published set.
 BROKEN = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
+ACTORS = tuple(map(str, range(1001, 1092)))
+SENTENCES = ("DFA", "IEO", "IOM", "ITH", "ITS", "IWL", "IWW", "MTI", "TAI", "TIE", "TSI", "WSI")
+# Never published: two single clips, and three sentences of which an actor has none.
+ABSENT = ("1002_TIE_NEU", "1008_WSI", "1009_MTI", "1019_ITH", "1076_ITS_NEU")
+FOLDS = fold_by_actor(ACTORS, 5)
 NAME = re.compile(rf"(\d{{4}})_([A-Z]{{3}})_({'|'.join(LABELS)})_(LO|MD|HI|XX?)")
 TREE = """\
   VideoFlash/1001_DFA_ANG_XX.flv …    actor_sentence_EMOTION_level, or
@@ -28,10 +33,19 @@ def clip_id(path: PurePosixPath) -> str | None:
 
 def members(ids: list[str]) -> pd.DataFrame:
     """Id, label, actor and fold: actors in order, 18 to each of the first four folds and the other 19 to the last."""
-    actors = sorted({name[:4] for name in ids})
-    folds = {actor: fold for fold, block in blocks(actors, 5) for actor in block}
-    rows = [(name, LABELS[name.split("_")[2]], folds[name[:4]], name[:4]) for name in ids]
-    return pd.DataFrame(rows, columns=["id", "label", "fold", "subject"])
+    return from_names(ids, lambda name: (LABELS[name.split("_")[2]], name[:4]), FOLDS)
+
+
+def names() -> list[str]:
+    """Ids of the 7,438 clips that are not broken: emotions are acted in one sentence at three levels."""
+    grid = [
+        f"{actor}_{sentence}_{emotion}_{level}"
+        for actor in ACTORS
+        for sentence in SENTENCES
+        for emotion in LABELS
+        for level in (("LO", "MD", "HI") if sentence == "IEO" and emotion != "NEU" else ("XX",))
+    ]
+    return [name for name in grid if name not in BROKEN and not name.startswith(ABSENT)]
 
 
 CREMA_D = DataSet(
@@ -45,4 +59,5 @@ CREMA_D = DataSet(
     ),
     clip_id=clip_id,
     members=members,
+    names=names,
 )

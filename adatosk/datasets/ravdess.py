@@ -5,9 +5,11 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from adatosk.datasets.base import DataSet, Media, blocks
+from adatosk.datasets.base import DataSet, Media, fold_by_actor, from_names
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+ACTORS = tuple(f"{actor:02d}" for actor in range(1, 25))
+FOLDS = fold_by_actor(ACTORS, 6)
 # Modality 02 is video without sound, channel 01 speech.
 NAME = re.compile(r"02-01-0([1-8])-0[12]-0[12]-0[12]-(\d\d)")
 TREE = """\
@@ -23,13 +25,24 @@ def clip_id(path: PurePosixPath) -> str | None:
 
 def members(ids: list[str]) -> pd.DataFrame:
     """Id, label, actor and fold: actors 1 to 4, 5 to 8, …"""
-    actors = sorted({NAME.fullmatch(name)[2] for name in ids})
-    folds = {actor: fold for fold, block in blocks(actors, 6) for actor in block}
-    rows = []
-    for name in ids:
+
+    def read(name: str) -> tuple[str, str]:
         emotion, actor = NAME.fullmatch(name).groups()
-        rows.append((name, CLASSES[int(emotion) - 1], folds[actor], actor))
-    return pd.DataFrame(rows, columns=["id", "label", "fold", "subject"])
+        return CLASSES[int(emotion) - 1], actor
+
+    return from_names(ids, read, FOLDS)
+
+
+def names() -> list[str]:
+    """Ids of the 1,440 clips: two statements, twice each, at two intensities but for neutral, which has one."""
+    return [
+        f"02-01-{emotion:02}-{intensity:02}-{statement:02}-{repetition:02}-{actor}"
+        for actor in ACTORS
+        for emotion in range(1, len(CLASSES) + 1)
+        for intensity in ((1,) if emotion == 1 else (1, 2))
+        for statement in (1, 2)
+        for repetition in (1, 2)
+    ]
 
 
 RAVDESS = DataSet(
@@ -40,4 +53,5 @@ RAVDESS = DataSet(
     media=(Media("videos", "Actor_*/*", False, "Actor_{id}.mp4"),),
     clip_id=clip_id,
     members=members,
+    names=names,
 )

@@ -1,0 +1,214 @@
+"""What is timed against what: AdaTosk and VideoMAE, ready to do one forward pass or one training step."""
+
+import gc
+import multiprocessing
+import re
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from adatosk.config import ModelConfig, TrainConfig
+from adatosk.linear import FLOPS, for_inference, through_onednn
+from adatosk.losses import total_loss
+from adatosk.model import AdaTosk
+from adatosk.optim import make_optimizer
+
+MIB = 2**20
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+WORKS = ("forward", "training step")
+# The first one is what the others' speed is given against.
+RIVAL = "videomae"
+SAME_PRODUCTS = "videomae through oneDNN"
+CONTENDERS = (RIVAL, SAME_PRODUCTS, "adatosk without soft mask", "adatosk")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is timed.
+
+    Attributes:
+        work: ``forward`` is classification, without gradient and, for AdaTosk, without decoder; ``training step`` is
+            forward, loss, backward and AdamW's update (AdaTosk: both branches, Eq. 2; VideoMAE: fine-tuning).
+        batch: clips at once.
+        precision: ``fp32`` or ``bf16``. A forward pass in bf16 has its weights converted once, beforehand; a training
+            step converts them each time, by autocast, since the optimiser needs them in float32.
+        compiled: through ``torch.compile``.
+    """
+
+    work: str = "forward"
+    batch: int = 1
+    precision: str = "fp32"
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.work not in WORKS:
+            raise ValueError(f"unknown work '{self.work}': choose {', '.join(WORKS)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision '{self.precision}': choose {', '.join(PRECISIONS)}")
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, got {self.batch}")
+
+    def separates(self, name: str, device: torch.device | str) -> bool:
+        """Whether a contender is another one here: only float32 products on a CPU, or packed ones, differ."""
+        if name != SAME_PRODUCTS:
+            return True
+        oneself = self.precision == "fp32" or self.work == "forward"
+        return oneself and not self.compiled and torch.device(device).type == "cpu"
+
+
+def build(name: str, config: ModelConfig) -> nn.Module:
+    """A contender with random weights.
+
+    Args:
+        name: ``adatosk``; ``adatosk without soft mask``; ``videomae``, transformers' video classifier of the same
+            sizes, which sees every patch, as a user gets it; or ``videomae through oneDNN``, the same with this
+            package's products, which tells what the masks bring apart from them.
+        config: sizes, and AdaTosk's masks.
+
+    Raises:
+        ModuleNotFoundError: for ``videomae`` when transformers is not installed.
+        ValueError: for another name.
+    """
+    if name == "adatosk":
+        return AdaTosk(config)
+    if name == "adatosk without soft mask":
+        return AdaTosk(config.change(soft_mask=None))
+    if name == RIVAL:
+        return _videomae(config)
+    if name == SAME_PRODUCTS:
+        return through_onednn(_videomae(config))
+    raise ValueError(f"unknown contender '{name}': choose {', '.join(CONTENDERS)}")
+
+
+def _videomae(config: ModelConfig) -> nn.Module:
+    try:
+        from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "the rival VideoMAE comes from transformers: pip install -e .[dev], or leave it out of the contenders"
+        ) from error
+    sizes = VideoMAEConfig(
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+        num_frames=config.frames,
+        tubelet_size=config.tubelet,
+        hidden_size=config.width,
+        num_hidden_layers=config.depth,
+        num_attention_heads=config.heads,
+        intermediate_size=int(config.width * config.mlp_ratio),
+        num_labels=len(config.classes),
+    )
+    return VideoMAEForVideoClassification(sizes)
+
+
+def prepare(name: str, config: ModelConfig, setup: Setup, device: torch.device | str = "cpu") -> Callable[[], None]:
+    """Build a contender with its input; each call of the result does the work once."""
+    device = torch.device(device)
+    model = build(name, config).to(device)
+    shape = (setup.batch, 3, config.frames, config.image_size, config.image_size)
+    video = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    if setup.work == "forward":
+        return _forward(name, model, video, setup)
+    labels = torch.arange(setup.batch, device=device) % len(config.classes)
+    return _training_step(model, video, labels, setup)
+
+
+def _forward(name: str, model: nn.Module, video: Tensor, setup: Setup) -> Callable[[], None]:
+    dtype = PRECISIONS[setup.precision]
+    # As a user gets them: the rival as its library makes it, AdaTosk as adatosk.predict runs many videos.
+    own = name != RIVAL and not setup.compiled
+    model, video = for_inference(model, dtype) if own else model.eval().to(dtype), video.to(dtype)
+    classify = _classifier(model, setup.compiled)
+
+    def forward() -> None:
+        with torch.no_grad():
+            classify(video)
+
+    return forward
+
+
+def _classifier(model: nn.Module, compiled: bool) -> Callable[[Tensor], Tensor]:
+    if isinstance(model, AdaTosk):
+        if compiled:  # the seeded draw of the hard mask stays outside
+            model.classify_visible = torch.compile(model.classify_visible)
+        return model.classify
+    run = torch.compile(model) if compiled else model
+    return lambda video: run(pixel_values=video.transpose(1, 2)).logits
+
+
+def _training_step(model: nn.Module, video: Tensor, labels: Tensor, setup: Setup) -> Callable[[], None]:
+    train = TrainConfig()
+    optimizer = make_optimizer(model.train(), train)
+    run = torch.compile(model) if setup.compiled else model
+    autocast = torch.autocast(video.device.type, dtype=torch.bfloat16, enabled=setup.precision == "bf16")
+
+    def step() -> None:
+        """One optimiser step on the same batch."""
+        with autocast:
+            if isinstance(model, AdaTosk):
+                loss = total_loss(run(video), video, labels, model.config, train).total
+            else:
+                loss = F.cross_entropy(run(pixel_values=video.transpose(1, 2)).logits.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def synchronise(device: torch.device | str) -> None:
+    """Wait until a GPU has done what it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def count_work(name: str, config: ModelConfig, work: str, device: torch.device | str = "cpu") -> int:
+    """Multiply-accumulates of one clip's work, the backward pass included, by torch's counter as it runs."""
+    # A loss needs values; for a forward pass shapes do, and they cost nothing.
+    run = prepare(name, config, Setup(work), "meta" if work == "forward" else device)
+    with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
+        run()
+    return counter.get_total_flops() // 2
+
+
+def peak_memory(name: str, config: ModelConfig, setup: Setup, device: torch.device | str = "cpu") -> float:
+    """Most memory in MiB that building a contender and doing its work twice takes; for weights, input and all.
+
+    On a GPU it is what torch's allocator handed out. On a CPU it is how far the resident size of a fresh process grows
+    over what it was once everything is imported; NaN where the system does not tell (anything but Linux).
+    """
+    if torch.device(device).type != "cuda":
+        # Spawned, since a fork would begin with this process's memory.
+        with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(_resident_growth, name, config, setup, torch.get_num_threads()).result()
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run = prepare(name, config, setup, device)
+    run(), run()
+    synchronise(device)
+    return (torch.cuda.max_memory_allocated(device) - before) / MIB
+
+
+def _resident_growth(name: str, config: ModelConfig, setup: Setup, threads: int) -> float:
+    torch.set_num_threads(threads)
+    with torch.device("meta"):
+        build(name, config)  # imports what building needs
+    before = _status_mib("VmRSS")
+    run = prepare(name, config, setup)
+    run(), run()
+    return max(_status_mib("VmHWM") - before, 0.0)
+
+
+def _status_mib(field: str) -> float:
+    status = Path("/proc/self/status")
+    found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(), re.MULTILINE) if status.is_file() else None
+    return int(found[1]) / 1024 if found else nan

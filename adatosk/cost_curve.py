@@ -1,0 +1,233 @@
+"""Accuracy against cost: scores over the number of views, the hard mask ratio and r, with the rivals, by GMACs a clip.
+
+What a run has scored itself stands in its ``metrics.json``; other protocols, and merged or dropped tokens, are scored
+here, which needs the trained weights. Costs are counts of one clip's classification, all its views together.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from adatosk import grid, manifests, paper, tables
+from adatosk.clips import ClipDataset, make_loader, open_cache
+from adatosk.config import EvalConfig, ModelConfig, RunConfig
+from adatosk.efficiency import count_parameters, hand_count
+from adatosk.evaluate import predict_split
+from adatosk.metrics import Scores
+from adatosk.model import AdaTosk, create_model
+from adatosk.token_merging import merged_count, most_merged, with_merging
+from adatosk.tokens import complementary_masks
+from adatosk.train import manifest_path
+from adatosk.workspace import Workspace
+
+VIEWS = (1, 2, 4, 8, 16)
+DROPPED = (0.25, 0.5, 0.7)  # Table 2's hard mask ratios
+WHOLE = "all tokens, same epochs"  # the rival whose tokens are merged or dropped
+MERGED, RANDOM = "all tokens, merged", "all tokens, dropped at random"
+PARTITION, ALL_PATCHES = "complementary", "all patches"
+COLUMNS = ["curve", "setting", "repeat", "gmacs", "uar", "war"]
+
+# Curve, setting, GMACs and scores.
+Point = tuple[str, str, float, Scores]
+
+
+def reported_points(base: RunConfig, results: Path, at_most: int | None = None) -> pd.DataFrame:
+    """What runs have scored themselves with one view: Table 2's cells and the rivals; needs no weights.
+
+    Returns:
+        one row a cell or rival and repeat, with ``COLUMNS``: ``curve`` is the hard mask ratio with r as its
+        ``setting``, or the rival; ``gmacs`` a clip; ``uar`` and ``war`` in percent.
+
+    Raises:
+        FileNotFoundError: when a run is not there.
+    """
+    cells = {grid.cell_name(cell.mask_ratio, cell.r): cell for cell in paper.table2().itertuples()}
+    rows = grid.table2(base) + grid.rivals(base)
+    gmacs = {row.name: view_gmacs(row.config.model) for row in rows}
+    found = tables.scores(rows, results, at_most).query("protocol == @tables.PROTOCOL").reset_index(drop=True)
+    places = [
+        (f"{cells[name].mask_ratio:.0%} hidden", f"r={cells[name].r}") if name in cells else (name, "1 view")
+        for name in found["row"]
+    ]
+    named = pd.DataFrame(places, columns=["curve", "setting"])
+    return found.join(named).assign(gmacs=found["row"].map(gmacs))[COLUMNS]
+
+
+def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.DataFrame:
+    """What takes weights, trained now where they are missing: views, all patches, tokens merged or dropped.
+
+    Returns:
+        as :func:`reported_points`: the curves are the pair of Table 1 and the supervised ViT on all tokens, merged and
+        dropped.
+    """
+    pair = {row.name: row for row in grid.table1(workspace.config)}
+    whole = next(row for row in grid.rivals(workspace.config) if row.name == WHOLE)
+    rows = [
+        (curve, setting, _repeat(config), gmacs, scores.uar, scores.war)
+        for points, row in [*((_view_points, row) for row in pair.values()), (_fewer_tokens, whole)]
+        for config in grid.repeated(row, at_most)
+        for curve, setting, gmacs, scores in points(row.name, *_loaded(workspace, config), config.evaluation)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _repeat(config: RunConfig) -> int:
+    return config.seed if config.data.fold is None else config.data.fold
+
+
+def _loaded(workspace: Workspace, config: RunConfig) -> tuple[AdaTosk, DataLoader]:
+    model = workspace.train(config, weights=True).model()
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), load_test_split(workspace, config)
+
+
+def load_test_split(workspace: Workspace, config: RunConfig) -> DataLoader:
+    """The clips that a run is tested on, as it is tested on them."""
+    places, data, shape = workspace.places, config.data, config.model
+    manifest = manifests.load(manifest_path(config))
+    cache = open_cache(manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers)
+    clips, sizes = manifest.subset("test", data.fold, data.exclusions), (shape.frames, shape.image_size)
+    dataset = ClipDataset(clips, places.root, manifest.classes, *sizes, data, False, config.seed, cache)
+    return make_loader(dataset, config.evaluation.batch_size, places.workers)
+
+
+def _view_points(name: str, model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig) -> Iterator[Point]:
+    """One model under every number of views, the partition, and one view of all patches."""
+    config, classes = model.config, model.config.classes
+    views = evaluation.model_copy(update={"views": VIEWS, "complementary": True})
+    found = predict_split(model, batches, views).scores(classes)
+    for count in VIEWS:
+        yield name, f"{count} view{'s' * (count > 1)}", view_gmacs(config, count), found[f"views_{count}"]
+    yield name, PARTITION, view_gmacs(config, complementary=True), found[PARTITION]
+    everything = _at_ratio(model, 0.0)
+    yield name, ALL_PATCHES, view_gmacs(everything.config), _one_view(everything, batches, evaluation)
+
+
+def _fewer_tokens(name: str, model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig) -> Iterator[Point]:
+    """A ViT trained on all tokens, with fewer of them: similar ones merged, or random patches dropped."""
+    most = most_merged(model.config)
+    for r in (round(part * most / 4) for part in (1, 2, 3, 4)):
+        gmacs = sum(merged_count(model.config, r).values()) / 1e9
+        yield MERGED, f"r={r}", gmacs, _one_view(with_merging(model, r), batches, evaluation)
+    for ratio in DROPPED:
+        fewer = _at_ratio(model, ratio)
+        yield RANDOM, f"{ratio:.0%}", view_gmacs(fewer.config), _one_view(fewer, batches, evaluation)
+
+
+def _at_ratio(model: AdaTosk, ratio: float) -> AdaTosk:
+    """The model, tested from now on with another hard mask ratio than it was trained with."""
+    model.config = model.config.change(mask_ratio=ratio)
+    return model
+
+
+def _one_view(model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig) -> Scores:
+    once = evaluation.model_copy(update={"views": (1,), "complementary": False})
+    return predict_split(model, batches, once).scores(model.config.classes)[tables.PROTOCOL]
+
+
+def view_gmacs(config: ModelConfig, views: int = 1, complementary: bool = False) -> float:
+    """GMACs of classifying one clip with so many views, or with one partition into complementary ones."""
+    sizes = [config.visible_patches] * views
+    if complementary:
+        sizes = [int(mask.sum()) for mask in complementary_masks(1, config.patches, config.mask_ratio)]
+    return sum(sum(hand_count(config, visible=size).values()) for size in sizes) / 1e9
+
+
+def training_tmacs(config: RunConfig) -> float:
+    """10¹² multiply-accumulates of training a run and those it starts from; a backward pass takes two forward ones."""
+    total = 0
+    for stage in grid.stages(config):
+        clips = len(manifests.load(manifest_path(stage)).subset("train", stage.data.fold, stage.data.exclusions))
+        seen = clips - clips % stage.train.batch_size  # the last, smaller batch is dropped
+        forward = sum(hand_count(stage.model, training=stage.train.rec_weight > 0).values())
+        total += 3 * forward * seen * stage.train.epochs
+    return total / 1e12
+
+
+def averaged(points: pd.DataFrame, score: str = "war") -> pd.DataFrame:
+    """Means over repeats, in the order of ``points``.
+
+    Returns:
+        one row a curve and setting: ``gmacs``, ``repeats``, ``mean`` of the score, and ``low`` and ``high``, its 95 %
+        interval (NaN for one repeat).
+    """
+    rows = []
+    for (curve, setting), group in points.groupby(["curve", "setting"], sort=False):
+        found = tables.interval(group[score])
+        rows.append((curve, setting, group["gmacs"].iloc[0], found.count, found.mean, found.low, found.high))
+    return pd.DataFrame(rows, columns=["curve", "setting", "gmacs", "repeats", "mean", "low", "high"])
+
+
+def frontier(table: pd.DataFrame) -> pd.DataFrame:
+    """Of :func:`averaged`, what nothing cheaper or as cheap is better than, from the cheapest to the best."""
+    ordered = table.sort_values(["gmacs", "mean"], ascending=[True, False], ignore_index=True)
+    return ordered[ordered["mean"] > ordered["mean"].cummax().shift(fill_value=-1)].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of Table 1 of the embedded benchmark.
+
+    Attributes:
+        config: its run with the first seed or fold.
+        curve, setting: where its points stand.
+        complementary: scored with a partition of the patches instead of one hard mask.
+        merged: r tokens merged in each block.
+    """
+
+    config: RunConfig
+    curve: str
+    setting: str = "1 view"
+    complementary: bool = False
+    merged: int = 0
+
+    def classifier(self) -> Callable[[Tensor], Tensor]:
+        """A model of random weights as the row classifies: clips ``(B, C, T, H, W)`` to logits; for timing."""
+        model = create_model(self.config.model).eval()
+        model = with_merging(model, self.merged) if self.merged else model
+        return partial(model.classify, complementary=self.complementary)
+
+
+def methods(base: RunConfig) -> dict[str, Method]:
+    """The rows of Table 1 of the embedded benchmark by name; the first one is what the others are held against."""
+    pair = {row.name: row.config for row in grid.table1(base)}
+    found = {name: Method(config, name) for name, config in pair.items()}
+    found |= {f"{name}, {PARTITION}": Method(config, name, PARTITION, True) for name, config in pair.items()}
+    others = {row.name: row.config for row in grid.rivals(base) if row.config not in pair.values()}
+    half = round(most_merged(others[WHOLE].model) / 2)
+    found |= {name: Method(config, name) for name, config in others.items()}
+    return found | {f"{MERGED}, r={half}": Method(others[WHOLE], MERGED, f"r={half}", merged=half)}
+
+
+def rival_table(base: RunConfig, points: pd.DataFrame) -> pd.DataFrame:
+    """Table 1 of the embedded benchmark.
+
+    Args:
+        points: of :func:`reported_points` and :func:`measured_points`.
+
+    Returns:
+        one row a method of :func:`methods`: ``parameters_m`` for classification in millions, ``gmacs`` a clip,
+        ``repeats``, ``uar`` and ``war``, mean ± half of the 95 % interval, and ``lead``, by how many points of WAR the
+        first method is above this one, paired by repeat; ``epochs`` and ``training_tmacs`` of all stages.
+    """
+    rows = {}
+    by_place = {place: group.set_index("repeat") for place, group in points.groupby(["curve", "setting"])}
+    for name, method in methods(base).items():
+        here, config = by_place[method.curve, method.setting], method.config
+        first = here if not rows else by_place[next(iter(rows)), "1 view"]
+        rows[name] = {
+            "parameters_m": count_parameters(config.model).classification / 1e6,
+            "gmacs": here["gmacs"].iloc[0],
+            "repeats": len(here),
+            "uar": str(tables.interval(here["uar"])),
+            "war": str(tables.interval(here["war"])),
+            "lead": "" if not rows else str(tables.interval((first["war"] - here["war"]).dropna())),
+            "epochs": sum(stage.train.epochs for stage in grid.stages(config)),
+            "training_tmacs": training_tmacs(config),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")

@@ -1,0 +1,144 @@
+"""A trained model as one program for other runtimes: ``python -m adatosk.export FOLDER --onnx FILE``.
+
+The program takes normalised clips and gives logits. It looks at the same patches of every clip: the hard mask, which
+is a random draw here, is part of the program. What it gives is the model's own answer under those masks.
+"""
+
+import argparse
+import copy
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from adatosk.model import AdaTosk
+from adatosk.predict import load_model
+from adatosk.tokens import check_mask, patchify, positions_of, tube_mask
+
+# The first with Gelu as one operator.
+OPSET = 20
+
+
+class Classifier(nn.Module):
+    """Normalised clips ``(B, C, T, H, W)`` to logits ``(B, classes)``, averaged over hard masks that never change.
+
+    Args:
+        model: is copied, in evaluation mode, without its decoder.
+        visible: the masks, bool ``(views, N_s)``, True = visible, each showing as many patches.
+
+    Raises:
+        ValueError: for masks of another shape, or with uneven rows.
+    """
+
+    def __init__(self, model: AdaTosk, visible: Tensor):
+        super().__init__()
+        count = check_mask(visible, len(visible), model.config.patches)
+        self.model = copy.deepcopy(model).eval()
+        del self.model.decoder, self.model.encoder_to_decoder
+        self.register_buffer("positions", positions_of(visible, count).to(model.mask_token.device))
+
+    def forward(self, video: Tensor) -> Tensor:
+        config = self.model.config
+        patches = patchify(video, config.tubelet, config.patch_size)
+        views = [where.expand(len(video), -1) for where in self.positions[:, None]]
+        return torch.stack([self.model.classify_visible(patches, where) for where in views]).mean(dim=0)
+
+
+def fixed_masks(model: AdaTosk, views: int = 1, seed: int = 0) -> Tensor:
+    """Hard masks drawn once for all clips: bool ``(views, N_s)``."""
+    if views < 1:
+        raise ValueError(f"views must be at least 1, got {views}")
+    generator = torch.Generator().manual_seed(seed)
+    return tube_mask(views, model.config.patches, model.config.mask_ratio, generator)
+
+
+def _example(model: AdaTosk) -> Tensor:
+    """Two clips: of one, the exporter would make a constant of the batch."""
+    config = model.config
+    return torch.zeros(2, 3, config.frames, config.image_size, config.image_size, device=model.mask_token.device)
+
+
+def export_program(model: AdaTosk, visible: Tensor | None = None) -> torch.export.ExportedProgram:
+    """The model as a ``torch.export`` program from normalised clips to logits, for any batch; no decoder.
+
+    Args:
+        visible: the hard masks, as :class:`Classifier` takes them; those of :func:`fixed_masks` by default.
+
+    Raises:
+        ValueError: see :class:`Classifier`.
+    """
+    classifier = Classifier(model, fixed_masks(model) if visible is None else visible)
+    batch = {0: torch.export.Dim("batch")}
+    with torch.no_grad():  # not strict, a len() in the model would make a constant of the batch
+        return torch.export.export(classifier, (_example(model),), dynamic_shapes=(batch,), strict=True)
+
+
+def _stable_sort(values, *, stable=None, dim: int = -1, descending: bool = False):
+    """ONNX's TopK of all of them, which torch does not make of a stable sort: equal values keep their order there, too.
+
+    M ranks tokens by it (Eq. 9).
+    """
+    from onnxscript import opset20
+
+    axis = dim % len(values.shape)
+    count = opset20.Shape(values, start=axis, end=axis + 1)
+    return opset20.TopK(values, count, axis=axis, largest=int(descending), sorted=1)
+
+
+def to_onnx(model: AdaTosk, path: str | Path, visible: Tensor | None = None) -> Path:
+    """Write :func:`export_program`'s program as one ONNX file, with input ``video`` and output ``logits``.
+
+    Raises:
+        ModuleNotFoundError: when onnx or onnxscript is not installed.
+        ValueError: see :class:`Classifier`.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(f"writing ONNX needs {' and '.join(missing)}: pip install -e .[dev]")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():  # torch's exporter warns of its own calls
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            export_program(model, visible),
+            f=str(path),
+            input_names=["video"],
+            output_names=["logits"],
+            opset_version=OPSET,
+            external_data=False,
+            dynamo=True,
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
+            verbose=False,
+        )
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m adatosk.export", description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="folder of a model, such as runs/<id>/checkpoints/last")
+    parser.add_argument("--onnx", type=Path, help="file to write for ONNX runtimes")
+    parser.add_argument("--program", type=Path, help="file to write for torch.export.load (.pt2)")
+    parser.add_argument("--views", type=int, default=1, help="hard masks that are averaged")
+    options = parser.parse_args(arguments)
+    if options.onnx is None and options.program is None:
+        parser.error("nothing to write: name a file with --onnx or --program")
+    try:
+        model = load_model(options.model)
+        visible = fixed_masks(model, options.views)
+        if options.program is not None:
+            torch.export.save(export_program(model, visible), options.program)
+            print(options.program)
+        if options.onnx is not None:
+            print(to_onnx(model, options.onnx, visible))
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

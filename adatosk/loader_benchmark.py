@@ -1,0 +1,239 @@
+"""Whether the loader keeps up: clips per second from disk to model input, beside what a training step eats.
+
+``python -m adatosk.loader_benchmark`` writes ``results/benchmark/<device>-loader.csv`` and, for the figure of what
+happens when, ``<device>-loader-trace.csv``. The clips are rendered on the spot, so it needs no data.
+"""
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from adatosk.benchmark import RESULTS, write_table
+from adatosk.clips import ClipCache, ClipDataset, make_loader, normalise, open_cache
+from adatosk.config import RunConfig
+from adatosk.contenders import Setup, count_work, prepare, synchronise
+from adatosk.manifests import Manifest
+from adatosk.presets import PROFILES
+from adatosk.provenance import provenance
+from adatosk.synthetic import BENCHMARKS, encode, write_benchmark
+from adatosk.video import decode_all
+
+VIDEO_FILES, FRAME_FOLDERS, CACHE = "video files", "frame folders", "cache"
+WORKERS = (0, 1, 2)
+# What one GPU is taken to sustain in training, in TFLOP/s: 45 % of the 989 of an H100's dense bfloat16 products.
+GPU_TFLOPS = 445.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """The same clips in one form.
+
+    Attributes:
+        name: ``video files``, ``frame folders`` or ``cache``.
+        manifest: of clips whose paths are relative to ``root``.
+        cache: decoded clips, which are read instead of the paths; ``None`` decodes.
+    """
+
+    name: str
+    manifest: Manifest
+    root: Path
+    cache: ClipCache | None = None
+
+
+@contextmanager
+def rendered(config: RunConfig, side: int, benchmark: str = "embedded-smoke") -> Iterator[list[Source]]:
+    """A rendered benchmark's clips as H.264 files and as folders of JPEG images, ``side`` pixels a side, and cached.
+
+    Args:
+        config: whose ``data.cache_size`` the cache has; without one there is no cache.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        whole = write_benchmark(BENCHMARKS[benchmark], root / "rendered", workers=1, progress=False)
+        clips = whole.clips
+        for clip in clips.itertuples():
+            _write_both(root / "rendered" / clip.path, root, clip.id, side)
+        forms = {VIDEO_FILES: "videos/" + clips["id"] + ".mp4", FRAME_FOLDERS: "frames/" + clips["id"]}
+        found = [Source(name, replace(whole, clips=clips.assign(path=paths)), root) for name, paths in forms.items()]
+        if config.data.cache_size is not None:
+            videos = found[0].manifest
+            cache = open_cache(videos, root, config.data.cache_size, root / "cache", report=lambda line: None)
+            found.append(Source(CACHE, videos, root, cache))
+        yield found
+
+
+def _write_both(source: Path, root: Path, name: str, side: int) -> None:
+    frames = decode_all(source, side)
+    (root / "videos").mkdir(exist_ok=True)
+    encode(frames, root / "videos" / f"{name}.mp4")
+    folder = root / "frames" / name
+    folder.mkdir(parents=True)
+    for number, frame in enumerate(frames, start=1):
+        cv2.imwrite(str(folder / f"{number:04d}.jpg"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+
+class _TimedClips(ClipDataset):
+    """Says for each clip by which process and when it was loaded, on the clock that all processes share."""
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
+        began = time.perf_counter()
+        item = super().__getitem__(key)
+        worker = torch.utils.data.get_worker_info()
+        times = torch.tensor([began, time.perf_counter()], dtype=torch.float64)
+        return item | {"worker": torch.tensor(-1 if worker is None else worker.id), "loaded": times}
+
+
+def open_loader(source: Source, config: RunConfig, batch: int, workers: int, rounds: int = 1) -> DataLoader:
+    """The training loader over a source's clips, each ``rounds`` times an epoch."""
+    clips = pd.concat([source.manifest.clips] * rounds, ignore_index=True)
+    sizes = config.model.frames, config.model.image_size
+    classes = source.manifest.classes
+    dataset = _TimedClips(clips, source.root, classes, *sizes, config.data, True, config.seed, source.cache)
+    return make_loader(dataset, batch, workers, shuffle=True, seed=config.seed)
+
+
+def loading_rate(source: Source, config: RunConfig, batch: int, workers: int, rounds: int = 4) -> float:
+    """Clips per second from disk to normalised model input, after an epoch in which processes and caches warm up."""
+    loader = open_loader(source, config, batch, workers, rounds)
+    for _ in loader:
+        pass
+    start, clips = time.perf_counter(), 0
+    for loaded in loader:
+        clips += len(normalise(loaded["video"]))
+    return clips / (time.perf_counter() - start)
+
+
+def appetite(config: RunConfig, batch: int, device: torch.device | str = "cpu", repeats: int = 5) -> float:
+    """Clips per second that training steps eat, their data being there already."""
+    step = prepare("adatosk", config.model, Setup("training step", batch), device)
+    times = []
+    for _ in range(repeats + 1):
+        synchronise(device)
+        start = time.perf_counter()
+        step()
+        synchronise(device)
+        times.append(time.perf_counter() - start)
+    return batch / statistics.median(times[1:])
+
+
+def loader_table(
+    profile: str = "demo", side: int = 96, workers: Sequence[int] = WORKERS, report: Callable[[str], None] = print
+) -> pd.DataFrame:
+    """Loading rates of a profile's clips beside its training step's appetite on this CPU.
+
+    Args:
+        profile: whose model and batch size are taken; the batch is smaller where there are fewer clips.
+        side: of the source's frames, in pixels.
+        workers: loader processes to try.
+        report: gets a line a row.
+
+    Returns:
+        one row a source and number of workers: ``profile``, ``source``, ``workers``, ``clips_per_second``,
+        ``step_clips_per_second`` and ``feeds``, their ratio; and the provenance.
+    """
+    config, rows = PROFILES[profile], []
+    with rendered(config, side) as found:
+        batch = min(config.train.batch_size, len(found[0].manifest.clips) // 2)
+        eaten = appetite(config, batch)
+        for source in found:
+            for count in workers:
+                rate = loading_rate(source, config, batch, count)
+                rows.append((profile, source.name, count, rate, eaten, rate / eaten))
+                report(f"{source.name}, {count} workers: {rate:.0f} clips/s, a step eats {eaten:.0f}")
+    columns = ["profile", "source", "workers", "clips_per_second", "step_clips_per_second", "feeds"]
+    return pd.DataFrame(rows, columns=columns).assign(**provenance())
+
+
+def node_needs(side: int = 224, gpu_tflops: float = GPU_TFLOPS, report: Callable[[str], None] = print) -> pd.DataFrame:
+    """What a node needs to feed one GPU that trains profile ``paper``, from what one core here loads.
+
+    Args:
+        side: of the source's frames, in pixels; the field's clips have 224.
+        gpu_tflops: what the GPU sustains; with the counted operations of a step this gives the clips it eats.
+
+    Returns:
+        one row a source: as :func:`loader_table` with one process and no workers, ``step_clips_per_second`` being the
+        GPU's, and ``cores_per_gpu``.
+    """
+    config, rows = PROFILES["paper"], []
+    eaten = gpu_tflops * 1e12 / (2 * count_work("adatosk", config.model, "training step"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with rendered(config, side) as found:
+            for source in found:
+                rate = loading_rate(source, config, batch=8, workers=0, rounds=1)
+                rows.append(("paper", source.name, 0, rate, eaten, rate / eaten, math.ceil(eaten / rate)))
+                report(f"{source.name}: {rate:.0f} clips/s a core, {rows[-1][-1]} cores for a GPU at {eaten:.0f}")
+    finally:
+        torch.set_num_threads(threads)
+    columns = ["profile", "source", "workers", "clips_per_second", "step_clips_per_second", "feeds", "cores_per_gpu"]
+    return pd.DataFrame(rows, columns=columns).assign(**provenance())
+
+
+def trace(
+    source: Source, config: RunConfig, batch: int, workers: Sequence[int] = (0, 2), steps: int = 4
+) -> pd.DataFrame:
+    """When clips are loaded, when the training waits for them, and when it computes: a few steps after two others.
+
+    Returns:
+        one row a span: ``workers``, ``lane`` (``training`` or ``loader 1`` …), ``what`` (``wait``, ``step``, ``load``),
+        ``start`` and ``end`` in seconds after the first one's wait began.
+    """
+    rows = []
+    for count in workers:
+        step = prepare("adatosk", config.model, Setup("training step", batch))
+        loader = open_loader(source, config, batch, count, rounds=math.ceil((steps + 3) * batch / _length(source)))
+        batches, spans, origin = iter(loader), [], 0.0
+        for number in range(steps + 2):
+            began = time.perf_counter()
+            origin = began if number == 2 else origin
+            loaded = next(batches)
+            normalise(loaded["video"])
+            ready = time.perf_counter()
+            step()
+            spans += [("training", "wait", began, ready), ("training", "step", ready, time.perf_counter())]
+            lanes = [f"loader {max(worker, 0) + 1}" for worker in loaded["worker"].tolist()]
+            spans += [(lane, "load", *times) for lane, times in zip(lanes, loaded["loaded"].tolist(), strict=True)]
+        # Stop the processes before the next ones start.
+        del batches, loader
+        rows += [(count, lane, what, a - origin, b - origin) for lane, what, a, b in spans if b > origin]
+    return pd.DataFrame(rows, columns=["workers", "lane", "what", "start", "end"])
+
+
+def _length(source: Source) -> int:
+    return len(source.manifest.clips)
+
+
+def demo_trace(batch: int = 16, side: int = 96) -> pd.DataFrame:
+    """:func:`trace` of profile ``demo`` reading video files, where there is something to overlap; with provenance."""
+    config = PROFILES["demo"].change(data={"cache_size": None})
+    with rendered(config, side) as found:
+        return trace(found[0], config, batch).assign(**provenance())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gpu-tflops", type=float, default=GPU_TFLOPS, help="what a GPU sustains in training")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the tables")
+    chosen = parser.parse_args(arguments)
+    table = pd.concat([loader_table(), node_needs(gpu_tflops=chosen.gpu_tflops)], ignore_index=True)
+    print(write_table(table, chosen.out, "-loader"))
+    print(write_table(demo_trace(), chosen.out, "-loader-trace"))
+
+
+if __name__ == "__main__":
+    main()

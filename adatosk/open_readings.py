@@ -1,0 +1,243 @@
+"""What the paper leaves open, how it is read here, and each reading held against another.
+
+Readings of the model and of the training are trained the other way (``grid.READINGS``), readings of the test protocol
+are scored on the same weights, readings of the cost are counted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from adatosk import grid, paper, tables
+from adatosk.config import ModelConfig, RunConfig
+from adatosk.efficiency import count_parameters, hand_count, table2_cost
+from adatosk.grid import Row
+from adatosk.presets import MODELS
+
+# Number, quantity, option, whether it is the reading taken, ours, the paper's.
+Option = tuple[int, str, str, bool, float, float]
+DEFAULT = "default"
+# What a reading's row is held against when its name says that it is no change of the default: a row of Table 3.
+_REFERENCES = {"no soft mask": "none", "CS (A+M) alone": "CS (A+M)", "CS (A) alone": "CS (A)"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One place that the paper leaves open.
+
+    Attributes:
+        number: its place in this list.
+        what: which part of the method.
+        paper: what the paper says.
+        taken: how it is read here.
+        held: how that is tested: by training it the other way, by other test protocols, by counting, or not at all,
+            because the paper's own equations or practice leave no alternative worth a run.
+    """
+
+    number: int
+    what: str
+    paper: str
+    taken: str
+    held: Literal["trained", "scored", "counted", "not tested"]
+
+
+READINGS: tuple[Reading, ...] = (
+    Reading(1, "encoder", "ViT-B/16 (512-dim)", "encoder 768 wide, 12 blocks; decoder 512 wide", "counted"),
+    Reading(2, "FLOPs (G)", "no definition", "multiply-accumulates of one pass, batch 1, one view", "counted"),
+    Reading(3, "visible patches", "n_s = N_s (1 - ρ)", "rounded down", "counted"),
+    Reading(4, "hard mask", "random, spatial, broadcast over time", "one set of positions per clip", "not tested"),
+    Reading(5, "reconstruction target", "MSE in pixel space", "each patch normalised", "trained"),
+    Reading(6, "tokens of the soft mask", "visible tokens", "the encoder's output", "not tested"),
+    Reading(7, "active frame", "top K differences", "the second frame of each pair", "not tested"),
+    Reading(8, "gate (Eq. 6)", "softmax over D", "its weights scaled to a mean of 1", "trained"),
+    Reading(9, "softmax of Eq. 7", "softmax, no axis", "over all visible tokens of the clip", "trained"),
+    Reading(10, "inactive frames in Eq. 7", "not said", "their plain mean", "not tested"),
+    Reading(11, "transition (Eq. 9)", "softmax of a product", "L2-normalised features, temperature 0.1", "trained"),
+    Reading(12, "start of M", "not said", "uniform in the first frame", "not tested"),
+    Reading(13, "exclusion of r tokens", "top r tokens per frame", "for the rest of the clip, in tubes", "trained"),
+    Reading(14, "where exclusion saves", "fewer GFLOPs with r", "tokens leave inside the encoder", "trained"),
+    Reading(15, "A in Eq. 11", "from visible tokens", "after the last norm; min-max over the kept tokens", "trained"),
+    Reading(16, "head (Eq. 13)", "two-layer MLP", "with the norm that the profile sets before it", "trained"),
+    Reading(17, "loss weights (Eq. 2)", "λ_rec = 1, λ_cls = 0.1", "as the profile sets them", "trained"),
+    Reading(18, "optimiser", "AdamW; VideoMAE's settings", "cosine to 0, no decay on biases and norms", "not tested"),
+    Reading(19, "augmentation", "not said", "multi-scale crop and flip, one draw per clip", "not tested"),
+    Reading(20, "hard mask at test time", "not said", "one draw", "scored"),
+    Reading(21, "initial weights", "not said", "random", "not tested"),
+    Reading(22, "reported epoch", "not said", "the last one", "scored"),
+)
+
+
+def readings() -> pd.DataFrame:
+    """All open readings: ``number`` as index, ``what``, ``paper``, ``taken``, ``held``."""
+    return pd.DataFrame(READINGS).set_index("number")
+
+
+def rows(base: RunConfig) -> list[Row]:
+    """The default, the rows of Table 3, and the grid's open readings; without those that the profile itself takes."""
+    known = {DEFAULT: base} | {row.name: row.config for row in grid.table3(base) if row.config != base}
+    rows = [Row(name, config, grid.READING_SEEDS) for name, config in known.items()]
+    return rows + [row for row in grid.open_readings(base)[1:] if row.config != known[reference(row.name)]]
+
+
+def reference(row: str) -> str:
+    """The row that an open reading is held against: the default, or the row of Table 3 that its name ends in."""
+    return next((name for ending, name in _REFERENCES.items() if f", {ending} (" in row), DEFAULT)
+
+
+def differences(table: pd.DataFrame) -> pd.DataFrame:
+    """How many points of WAR each reading is above what it is held against, by protocol and repeat.
+
+    Args:
+        table: scores of :func:`rows`.
+
+    Returns:
+        ``reading``, ``protocol``, ``repeat``, ``difference``.
+    """
+    parts = [
+        tables.paired(table, name, reference(name), protocol=protocol)
+        .rename("difference")
+        .reset_index()
+        .assign(reading=name, protocol=protocol)
+        for name in table["row"].unique()
+        if name in grid.READINGS
+        for protocol in table["protocol"].unique()
+    ]
+    return pd.concat(parts, ignore_index=True)[["reading", "protocol", "repeat", "difference"]]
+
+
+def measured(table: pd.DataFrame) -> pd.DataFrame:
+    """Each trained reading with one view, against what it is held against.
+
+    Args:
+        table: scores of :func:`rows`.
+
+    Returns:
+        one row a reading: ``against``, ``difference`` in points of WAR with ``low``, ``high`` and ``p``, ``repeats``,
+        and ``better``: ``other``, ``default``, or ``undecided`` while the interval holds 0.
+    """
+    found = {}
+    for name, part in differences(table).query("protocol == @tables.PROTOCOL").groupby("reading", sort=False):
+        one = tables.interval(part["difference"])
+        better = {"reproduced": "other", "not reproduced": "default"}.get(tables.judge_better(one), "undecided")
+        p = tables.p_value(part["difference"])
+        found[name] = (reference(name), one.mean, one.low, one.high, p, one.count, better)
+    columns = ["against", "difference", "low", "high", "p", "repeats", "better"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)
+
+
+def claims(table: pd.DataFrame) -> pd.DataFrame:
+    """The paper's claims on the soft mask under other readings, as far as the rows are there.
+
+    Args:
+        table: scores of :func:`rows`.
+
+    Returns:
+        one row a claim and reading, the default first: ``id``, ``what`` reading, ``kind``, ``ours`` in points of WAR
+        with one view, ``low``, ``high``, ``repeats``, ``p``, ``verdict`` of the rule if the reading were the default.
+    """
+    there, found = set(table["row"]), []
+    for claim, tried in _CLAIMS.items():
+        for what, first, second in tried:
+            if {first, second} <= there:
+                values = tables.paired(table, first, second)
+                one = tables.interval(values)
+                numbers = (one.mean, one.low, one.high, one.count, tables.p_value(values))
+                found.append((claim, what, "better", *numbers, tables.judge_better(one)))
+    columns = ["id", "what", "kind", "ours", "low", "high", "repeats", "p", "verdict"]
+    return pd.DataFrame(found, columns=columns)
+
+
+_RAW, _RAW_BOTH, _RAW_A = (f"A before the last norm{part} (15)" for part in ("", ", CS (A+M) alone", ", CS (A) alone"))
+_WARM, _WARM_BOTH = (f"temperature 1{part} (11)" for part in ("", ", CS (A+M) alone"))
+_LAYER, _LAYER_NONE = (f"LayerNorm before the head{part} (16)" for part in ("", ", no soft mask"))
+# By claim: the reading, and the two rows under it; Table 3's own row where the reading changes nothing in it.
+_CLAIMS: dict[str, list[tuple[str, str, str]]] = {
+    "gain of the mask": [
+        (DEFAULT, DEFAULT, "none"),
+        *((name, name, "none") for name in grid.READINGS if name.endswith(("(8)", "(9)", "(13)", "(14)"))),
+        (_WARM, _WARM, "none"),
+        (_RAW, _RAW, "none"),
+        (_LAYER, _LAYER, _LAYER_NONE),
+    ],
+    "both masks against CA": [(DEFAULT, DEFAULT, "CA"), (_WARM, _WARM, "CA"), (_RAW, _RAW, "CA")],
+    "both masks against CS": [
+        (DEFAULT, DEFAULT, "CS (A+M)"),
+        (_WARM, _WARM, _WARM_BOTH),
+        (_RAW, _RAW, _RAW_BOTH),
+    ],
+    "one score in CS": [
+        (f"{DEFAULT}, over M", "CS (A+M)", "CS (M)"),
+        (f"{_RAW}, over M", _RAW_BOTH, "CS (M)"),
+        (f"{DEFAULT}, over A", "CS (A+M)", "CS (A)"),
+        (f"{_WARM}, over A", _WARM_BOTH, "CS (A)"),
+        (f"{_RAW}, over A", _RAW_BOTH, _RAW_A),
+    ],
+}
+
+
+def cost_readings(base: ModelConfig = MODELS["adatosk_base"]) -> pd.DataFrame:
+    """Readings 1, 2, 3, 13 and 14 by counting: what each option gives for a number that the paper reports.
+
+    Returns:
+        one row an option: ``number`` of the reading, ``quantity``, ``option``, ``default`` (whether it is the reading
+        taken), ``ours``, ``paper``.
+    """
+    found = [*_encoders(base), *_videomae(base), *_score_blocks(base), *_excluded(base)]
+    return pd.DataFrame(found, columns=["number", "quantity", "option", "default", "ours", "paper"])
+
+
+def _gmacs(config: ModelConfig, visible: int | None = None) -> float:
+    return sum(hand_count(config, visible).values()) / 1e9
+
+
+def _encoders(base: ModelConfig) -> Iterator[Option]:
+    plain = base.change(soft_mask=None)
+    narrow = plain.change(width=512, heads=8)
+    encoders = {
+        "768 wide, 12 blocks": plain,
+        "512 wide, 12 blocks": narrow,
+        "512 wide, 23 blocks": narrow.change(depth=23),
+    }
+    reported = paper.table1().set_index("method").loc[paper.WITHOUT_SOFT_MASK]
+    for name, config in encoders.items():
+        millions = count_parameters(config).classification / 1e6
+        yield 1, "parameters without soft mask (M)", name, config == plain, millions, reported["parameters_m"]
+    quantity, cost = "GMACs without soft mask", reported["flops_g"]
+    for name, config in encoders.items():
+        yield 1, quantity, name, config == plain, _gmacs(config), cost
+    yield 2, quantity, "each counted as two operations", False, 2 * _gmacs(plain), cost
+    yield 3, quantity, "visible patches rounded up", False, _gmacs(plain, plain.visible_patches + 1), cost
+
+
+def _videomae(base: ModelConfig) -> Iterator[Option]:
+    whole = base.change(soft_mask=None, mask_ratio=0.0)
+    small = _gmacs(whole.change(image_size=10 * base.patch_size))
+    options = {"at 160 pixels": small, "at 160 pixels, twice": 2 * small, "at 224 pixels": _gmacs(whole)}
+    reported = paper.table1().set_index("method").at["VideoMAE", "flops_g"]
+    for name, gmacs in options.items():
+        yield 2, "GMACs of VideoMAE", name, gmacs == small, gmacs, reported
+
+
+def _score_blocks(base: ModelConfig) -> Iterator[Option]:
+    reported = paper.table1().set_index("method").at[paper.WITH_SOFT_MASK, "flops_g"]
+    for block in (4, 7, 10, None):
+        name = "at the output" if block is None else f"after block {block} of {base.depth}"
+        gmacs = _gmacs(base.change(soft_mask={"score_block": block}))
+        yield 14, "GMACs with soft mask, scored", name, block == base.soft_mask.score_block, gmacs, reported
+
+
+def _excluded(base: ModelConfig) -> Iterator[Option]:
+    """The share of tokens that are excluded, beside the share of GFLOPs that Table 2 says it saves."""
+    for cell in table2_cost(base).query("mask_ratio == 0.5 and r > 0").itertuples():
+        config, e = base.change(mask_ratio=0.5, soft_mask={"excluded_per_step": 0}), cell.excluded_per_step
+        steps, tokens = config.steps, config.steps * config.visible_patches
+        shares = {
+            "t·r a step, for good": e * steps * (steps - 1) / 2 / tokens,
+            "r a step, for good": cell.r * steps * (steps - 1) / 2 / tokens,
+            "t·r a step, for that step": e * (steps - 1) / tokens,
+        }
+        quantity = f"tokens excluded at 50 % hidden, r = {cell.r} (%)"
+        for name, share in shares.items():
+            yield 13, quantity, name, name == "t·r a step, for good", 100 * share, 100 * cell.paper_saving

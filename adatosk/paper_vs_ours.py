@@ -1,0 +1,162 @@
+"""Every number of the paper beside ours: settings, counted costs, scores, and the differences between a table's rows.
+
+Scores on a licensed data set can only be told on that set; on other data ours stay empty. What can be held beside the
+paper's there are differences between the rows of one table: theirs in points on their set, ours in points on the
+profile's data.
+"""
+
+from math import nan
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+
+from adatosk import grid, paper, tables
+from adatosk.config import RunConfig
+from adatosk.efficiency import table1_cost, table2_cost
+from adatosk.presets import PROFILES
+from adatosk.provenance import PROJECT
+from adatosk.tables import Interval
+from adatosk.verdicts import _ROWS, Study
+
+Direction = Literal["same", "opposite", "undecided", "impossible here"]
+
+# The row that the others of a table are held against.
+REFERENCE = {"table1": grid.WITHOUT, "table2": grid.cell_name(0.7, 2), "table3": "CA + CS (A+M)", "table4": "l1"}
+COLUMNS = ["table", "row", "quantity", "paper", "ours", "low", "high", "repeats"]
+_NOTHING = Interval(nan, nan, nan, 0)
+
+
+def reported(table: str) -> pd.DataFrame:
+    """The paper's ``uar`` and ``war`` on DFEW in percent, by the names of the rows of a table of ``grid``."""
+    if table == "table1":
+        rows = paper.table1().set_index("method").loc[list(_ROWS.values()), ["dfew_uar", "dfew_war"]]
+        return rows.set_axis(list(_ROWS)).set_axis(["uar", "war"], axis=1)
+    if table == "table2":
+        cells = paper.table2()
+        names = [grid.cell_name(cell.mask_ratio, cell.r) for cell in cells.itertuples()]
+        return cells.assign(uar=nan).set_index(pd.Index(names))[["uar", "war"]]
+    rows = {"table3": paper.table3, "table4": paper.table4}[table]()
+    return rows.set_index(rows.columns[0])[["uar", "war"]]
+
+
+def settings(base: RunConfig) -> pd.DataFrame:
+    """What the paper states of its set-up, one row a setting.
+
+    Returns:
+        ``paper``; ``profile paper`` and ``this profile``, what the two are run with, or, of data sets, what their cards
+        list; missing where the paper's setting is no choice of a run; ``unit`` and ``place``.
+    """
+    rows = []
+    for name, said in paper.SETTINGS.items():
+        both = [{**_chosen(config), **_described()}.get(name) for config in (PROFILES["paper"], base)]
+        rows.append((name, said.value, *both, said.unit, f"{paper.SOURCE}, {said.place}"))
+    columns = ["setting", "paper", "profile paper", "this profile", "unit", "place"]
+    return pd.DataFrame(rows, columns=columns).set_index("setting")
+
+
+def _chosen(config: RunConfig) -> dict[str, Any]:
+    parts = (config.model.soft_mask, config.model, config.data, config.train)
+    chosen = {key: value for part in parts for key, value in part.model_dump().items()}
+    return chosen | {"top_r": config.model.soft_mask.excluded_per_step / config.model.tubelet}
+
+
+def _described() -> dict[str, int]:
+    """Clips and classes of the licensed sets, from their cards; test folds part a set."""
+    found = {}
+    for name in paper.SETS:
+        card = yaml.safe_load((PROJECT / "data_manifests" / f"{name}.yaml").read_text())
+        parts = [part for part in card["expected"] if part["split"] == "test" or "fold" not in part]
+        found |= {f"{name}_clips": sum(part["clips"] for part in parts), f"{name}_classes": len(card["classes"])}
+    return found
+
+
+def costs() -> pd.DataFrame:
+    """The costs of Tables 1 and 2 beside counts of the paper's own model; rivals that are not built here are empty.
+
+    Returns:
+        ``COLUMNS``; VideoMAE is counted at 160 pixels, the size that its reported cost fits.
+    """
+    counted = table1_cost().sort_values("image_size").drop_duplicates("paper_row").set_index("paper_row")
+    rows = []
+    for method in paper.table1().itertuples():
+        there = counted.loc[method.method] if method.method in counted.index else {}
+        rows.append(
+            ("table1", method.method, "parameters (M)", method.parameters_m, there.get("classification_m", nan))
+        )
+        rows.append(("table1", method.method, "FLOPs (G)", method.flops_g, there.get("gmacs", nan)))
+    for cell in table2_cost().itertuples():
+        name = grid.cell_name(cell.mask_ratio, cell.r)
+        rows.append(("table2", name, "FLOPs (G)", cell.paper_gflops, cell.gmacs))
+    return pd.DataFrame(rows, columns=COLUMNS[:5])
+
+
+def scores(study: Study) -> pd.DataFrame:
+    """The scores of Tables 1 to 4; ours, with their interval, where the profile runs on the set in question.
+
+    Returns:
+        ``COLUMNS``, one row a score that the paper has.
+    """
+    rows = []
+    ours = {theirs: name for name, theirs in _ROWS.items()}
+    for method in paper.table1().to_dict("records"):
+        for dataset in paper.SETS:
+            for score in ("uar", "war"):
+                found = _score(study, "table1", ours.get(method["method"]), dataset, score)
+                quantity = f"{score.upper()} on {dataset}"
+                rows.append(("table1", method["method"], quantity, method[f"{dataset}_{score}"], *_numbers(found)))
+    for table in ("table2", "table3", "table4"):
+        for name, row in reported(table).iterrows():
+            for score in ("uar", "war"):
+                found = _score(study, table, name, "dfew", score)
+                rows.append((table, name, f"{score.upper()} on dfew", row[score], *_numbers(found)))
+    return pd.DataFrame(rows, columns=COLUMNS).dropna(subset="paper", ignore_index=True)
+
+
+def _score(study: Study, table: str, row: str | None, dataset: str, score: str) -> Interval:
+    if study.data != dataset:
+        return _NOTHING
+    found = study.scores(table).query("row == @row and protocol == @study.protocol")[score]
+    return tables.interval(found) if len(found) else _NOTHING
+
+
+def _numbers(found: Interval) -> tuple[float, float, float, int]:
+    return found.mean, found.low, found.high, found.count
+
+
+def differences(study: Study) -> pd.DataFrame:
+    """The paper's differences between each row of a table and its reference, on DFEW, beside ours paired by repeat.
+
+    Returns:
+        ``COLUMNS``, in points, ``row`` being "row less reference"; ``p`` of the paired t-test against 0; and
+        ``direction``: whether our 95 % interval lies on the same side of 0 as the paper's difference, on the other one,
+        or on both; ``impossible here`` where a row does not fit the profile's sizes.
+    """
+    rows = []
+    for table, reference in REFERENCE.items():
+        theirs, ours = reported(table), study.scores(table)
+        for name in theirs.index.drop(reference):
+            for score in ("uar", "war"):
+                said = theirs.at[name, score] - theirs.at[reference, score]
+                there = {name, reference} <= set(ours["row"])
+                found = tables.paired(ours, name, reference, score, study.protocol) if there else None
+                between = tables.interval(found) if there else _NOTHING
+                p = tables.p_value(found) if there else nan
+                what = (table, f"{name} less {reference}", f"{score.upper()}, points")
+                rows.append((*what, said, *_numbers(between), p, direction(said, between)))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "p", "direction"])
+    return table.dropna(subset="paper", ignore_index=True)
+
+
+def direction(said: float, ours: Interval) -> Direction:
+    """Whether our interval agrees with the sign of a difference that the paper reports."""
+    if ours.count == 0:
+        return "impossible here"
+    turned = ours if said > 0 else Interval(-ours.mean, -ours.high, -ours.low, ours.count)
+    names = {"reproduced": "same", "not reproduced": "opposite", "undecided": "undecided"}
+    return names[tables.judge_better(turned)]
+
+
+def every_number(study: Study) -> pd.DataFrame:
+    """Costs, scores and differences in one table of ``COLUMNS``, ours empty where nothing was counted or measured."""
+    return pd.concat([costs(), scores(study), differences(study)[COLUMNS]], ignore_index=True).dropna(subset="paper")

@@ -1,0 +1,85 @@
+"""The figure of a check: what a data set holds, and what is wrong with it."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from adatosk.checks import Report
+from adatosk.manifests import Manifest
+from adatosk.plots import BLUE, GREY, ORANGE, _panels
+
+MOST_SIZES = 8
+
+
+def check_report(report: Report, manifest: Manifest) -> Figure:
+    """Four panels: clips of each class by split or fold, lengths, sizes of the frames, and problems by their kind.
+
+    Args:
+        report: what :meth:`adatosk.manifests.Manifest.check` found.
+        manifest: what was checked. Lengths and sizes are of the clips without a problem.
+    """
+    figure, axes = _panels(2, 2, 9, 5.6)
+    fine = report.table[report.table["problem"] == ""]
+    _classes(axes[0, 0], manifest)
+    _lengths(axes[0, 1], fine["frames"])
+    _sizes(axes[1, 0], fine)
+    _problems(axes[1, 1], report)
+    return figure
+
+
+def _classes(ax: Axes, manifest: Manifest) -> None:
+    by = "fold" if manifest.folds else "split"
+    sns.histplot(
+        manifest.clips.assign(label=pd.Categorical(manifest.clips["label"], manifest.classes)),
+        y="label",
+        hue=manifest.clips[by].astype(str).rename("test fold" if by == "fold" else by),
+        multiple="stack",
+        shrink=0.8,
+        alpha=1,
+        ax=ax,
+    )
+    ax.set(xlabel="", ylabel="", title=f"clips of each class: {len(manifest.clips):,}")
+    sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), frameon=False)
+
+
+def _lengths(ax: Axes, frames: pd.Series) -> None:
+    ax.set_title("frames of a clip")
+    if _nothing(ax, frames.empty, "no clip is fine"):
+        return
+    sns.histplot(frames.astype(int), bins=min(30, 1 + int(frames.max() - frames.min())), color=BLUE, ax=ax)
+    ax.axvline(frames.median(), color=ORANGE, label=f"median {frames.median():.0f}")
+    ax.set(xlabel="", ylabel="clips")
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.legend(frameon=False)
+
+
+def _sizes(ax: Axes, fine: pd.DataFrame) -> None:
+    sizes = (fine["width"].astype(str) + " × " + fine["height"].astype(str)).value_counts()
+    more = f", the {MOST_SIZES} most frequent of {len(sizes)}" if len(sizes) > MOST_SIZES else ""
+    ax.set_title(f"width × height in pixels{more}")
+    if not _nothing(ax, sizes.empty, "no clip is fine"):
+        _bars(ax, sizes.head(MOST_SIZES), BLUE)
+
+
+def _problems(ax: Axes, report: Report) -> None:
+    ax.set_title(f"problems: {len(report.broken):,} of {len(report.table):,} clips")
+    if not _nothing(ax, report.broken.empty, "none"):
+        _bars(ax, report.kinds, ORANGE)
+
+
+def _bars(ax: Axes, counts: pd.Series, colour: tuple[float, float, float]) -> None:
+    sns.barplot(x=counts.to_numpy(), y=counts.index.to_list(), color=colour, saturation=1, width=0.6, ax=ax)
+    ax.bar_label(ax.containers[0], fmt="{:,.0f}", padding=2)
+    ax.set(xlabel="", ylabel="", ylim=(max(len(counts), 3) - 0.4, -0.6))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.margins(x=0.12)
+
+
+def _nothing(ax: Axes, empty: bool, text: str) -> bool:
+    """Write ``text`` in place of an ``empty`` panel's contents."""
+    if empty:
+        ax.axis("off")
+        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)
+    return empty

@@ -1,0 +1,83 @@
+"""Figures of seconds: from the tables of :mod:`adatosk.benchmark` and :mod:`adatosk.loader_benchmark`."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, _panels
+
+_SPANS = {"load": GREEN, "wait": ORANGE, "step": BLUE}
+_MODELS = {"videomae": GREY, "adatosk without soft mask": BLUE, "adatosk": ORANGE}
+_SWEEPS = {"frames": "frames", "image_size": "pixels a side", "batch": "clips at once"}
+
+
+def seconds_by_macs(table: pd.DataFrame) -> Figure:
+    """Does a saved multiply-accumulate save a second? Counts against the clock, one point a model.
+
+    Args:
+        table: rows of :func:`adatosk.benchmark.table2_times`; the line is what they would take at the device's peak.
+    """
+    figure, ((ax,),) = _panels(1, 1, 6.2, 3.6)
+    masked = table[table["model"].str.contains(", r = ")]
+    for (ratio, cells), colour in zip(masked.groupby("mask_ratio"), (BLUE, ORANGE, GREEN), strict=False):
+        ax.plot(cells["gmacs"], cells["seconds"], "o-", color=colour, label=f"soft mask, {ratio:.0%} hidden, r = 0 …")
+    others = table.drop(masked.index)
+    for row, marker in zip(others.itertuples(), "sDv", strict=False):
+        ax.plot(row.gmacs, row.seconds, marker, color=PURPLE, label=row.model)
+    most = 1.08 * table["gmacs"].max()
+    peak = table["peak_gflops"].iloc[0]
+    ax.plot([0, most], [0, 2 * most / peak], color=GREY, label=f"at the peak, {peak:.0f} GFLOP/s")
+    ax.plot([0, most], [0, 2 * most / (0.8 * peak)], ":", color=GREY, label="at 80 % of it")
+    ax.set(xlabel="GMACs a clip", ylabel="seconds a clip", xlim=(0, most), ylim=(0, None))
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def growth(table: pd.DataFrame) -> Figure:
+    """Seconds a batch as frames, resolution and batch grow, both axes doubling; rows of ``growth``."""
+    sweeps = [name for name in _SWEEPS if name in set(table["sweep"])]
+    figure, axes = _panels(1, len(sweeps), 2.9 * len(sweeps) + 1.7, 2.8, sharey=True)
+    names = [name for name in _MODELS if name in set(table["model"])]
+    for ax, sweep in zip(axes[0], sweeps, strict=True):
+        rows = table[table["sweep"] == sweep]
+        for name, marker in zip(names, "sov", strict=False):
+            line = rows[rows["model"] == name]
+            ax.plot(line[sweep], line["seconds"], f"{marker}-", color=_MODELS[name], label=name)
+        ax.set(xscale="log", yscale="log", xlabel=_SWEEPS[sweep], xticks=sorted(rows[sweep].unique()))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_locator(NullLocator())
+        ax.grid(axis="y", color="0.92")
+    axes[0, 0].set_ylabel("seconds, forward pass")
+    axes[0, -1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def loader_trace(table: pd.DataFrame) -> Figure:
+    """What happens when, with and without loader processes: rows of :func:`adatosk.loader_benchmark.trace`."""
+    counts = sorted(table["workers"].unique())
+    lanes: Mapping[int, list[str]] = {count: _lanes(table[table["workers"] == count]) for count in counts}
+    heights = [len(names) for names in lanes.values()]
+    figure, axes = _panels(len(counts), 1, 7, 0.9 + 0.42 * sum(heights), sharex=True, height_ratios=heights)
+    for ax, (count, names) in zip(axes[:, 0], lanes.items(), strict=True):
+        for span in table[table["workers"] == count].itertuples():
+            place, start = names.index(span.lane), max(span.start, 0)
+            edge = {"edgecolor": "white", "linewidth": 0.4}
+            ax.barh(place, span.end - start, left=start, height=0.7, color=_SPANS[span.what], **edge)
+        ax.set_yticks(range(len(names)), names)
+        ax.invert_yaxis()
+        ax.set_title("in the training's own process" if count == 0 else f"{count} processes", loc="left", fontsize=9)
+    axes[-1, 0].set(xlabel="seconds", xlim=(0, None))
+    names = {"load": "loads a clip", "wait": "waits for a batch", "step": "training step"}
+    handles = [Patch(color=colour, label=names[what]) for what, colour in _SPANS.items()]
+    axes[0, 0].legend(handles=handles, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _lanes(spans: pd.DataFrame) -> list[str]:
+    """Training first, then the loaders."""
+    return ["training", *sorted(set(spans["lane"]) - {"training"})]

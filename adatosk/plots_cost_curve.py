@@ -1,0 +1,135 @@
+"""The figures over repeats: accuracy against cost, the paper's differences beside ours, recalls with intervals.
+
+As in :mod:`adatosk.plots`, each function gives back a closed figure, to show or to save.
+"""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from adatosk.cost_curve import ALL_PATCHES, MERGED, PARTITION, RANDOM
+from adatosk.grid import WITH, WITHOUT
+from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, _panels, recalls
+
+_COLOURS = {WITH: ORANGE, WITHOUT: BLUE, MERGED: PURPLE, RANDOM: GREY}
+_SHADES = ("#7a3b00", "#c25e00", "#f0a04b")  # of the hard mask ratios, from the densest to the sparsest view
+_MARKERS = "Dsv^P"
+# Where a point's label stands, in points from it: out of the way of the curves beside it.
+_ABOVE, _BELOW, _LEFT = (3, 4), (3, -10), (-4, 4)
+_DIRECTIONS = {"same": BLUE, "opposite": ORANGE, "undecided": GREY}
+
+
+def accuracy_against_cost(table: pd.DataFrame, score: str = "WAR") -> Figure:
+    """Mean scores against GMACs a clip: left over views, right over hard mask ratio and r; the rivals in both.
+
+    Args:
+        table: as of :func:`adatosk.cost_curve.averaged`. Bars are the intervals of three repeats and more.
+        score: its name.
+    """
+    figure, axes = _panels(1, 2, 9.6, 5.2, sharey=True)
+    curves = dict(list(table.groupby("curve", sort=False)))
+    rivals = [name for name in curves if name not in _COLOURS and "hidden" not in name and name != "joint"]
+    for ax in axes[0]:
+        for name in (MERGED, RANDOM):
+            place = {MERGED: _ABOVE, RANDOM: _LEFT}[name] if ax is axes[0, 1] else None
+            _line(ax, name, curves[name], _COLOURS[name], style="--", labels=place, ends=name == MERGED)
+        for name, marker in zip(rivals, _MARKERS, strict=False):
+            _line(ax, name, curves[name], GREEN, marker)
+    for name in (WITHOUT, WITH):
+        _views(axes[0, 0], name, curves[name], _COLOURS[name])
+    ratios = [name for name in curves if "hidden" in name]
+    for name, colour in zip(ratios, _SHADES, strict=False):
+        _line(axes[0, 1], f"{WITH}, {name}", curves[name], colour, labels=_BELOW, ends=True)
+    for ax, title in zip(axes[0], ("views at test time", "hard mask ratio and $r$, 1 view"), strict=True):
+        ax.set(title=title, xlabel="GMACs of a clip", ylabel=f"{score} (%)" if ax is axes[0, 0] else "")
+        _plain_log(ax)
+    named = {name: handle for ax in axes[0] for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named, frameon=False, fontsize=8, loc="outside lower center", ncols=3)
+    low, high = table["mean"].min(), table["mean"].max()
+    axes[0, 0].set_ylim(max(low - 0.1 * (high - low) - 1, -2), min(high + 0.1 * (high - low) + 1, 102))
+    return figure
+
+
+def _plain_log(ax: Axes) -> None:
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _line(
+    ax: Axes,
+    name: str,
+    points: pd.DataFrame,
+    colour,
+    marker: str = "o",
+    style: str = "-",
+    labels: tuple[int, int] | None = None,
+    ends: bool = False,
+) -> None:
+    """One curve; the settings of all its points, or of its ``ends``, stand ``labels`` from them."""
+    points = points.sort_values("gmacs")
+    bars = ((points["high"] - points["low"]) / 2).where(points["repeats"] > 2, 0).fillna(0)
+    look = {"fmt": marker + style, "color": colour, "markersize": 9 if marker in "*X" else 5, "elinewidth": 0.8}
+    ax.errorbar(points["gmacs"], points["mean"], bars, label=name, **look)
+    if labels is not None:
+        side = {"xytext": labels, "textcoords": "offset points", "ha": "right" if labels[0] < 0 else "left"}
+        for point in (points.iloc[[0, -1]] if ends and len(points) > 1 else points).itertuples():
+            ax.annotate(point.setting, (point.gmacs, point.mean), fontsize=7, **side)
+
+
+def _views(ax: Axes, name: str, points: pd.DataFrame, colour) -> None:
+    """The curve over random views, and apart from it the partition and the view of all patches."""
+    settings = points["setting"]
+    special = settings.isin([PARTITION, ALL_PATCHES])
+    random = points[~special].assign(setting=settings[~special].str.split(" ").str[0])
+    _line(ax, f"{name}, by views", random, colour, labels=_ABOVE if name == WITH else _BELOW)
+    for setting, marker in ((PARTITION, "*"), (ALL_PATCHES, "X")):
+        _line(ax, f"{name}, {setting}", points[settings == setting], colour, marker, style="")
+
+
+def differences(table: pd.DataFrame) -> Figure:
+    """The paper's differences between the rows of its tables beside ours with their intervals, in points of one score.
+
+    Args:
+        table: of one score, as of :func:`adatosk.paper_vs_ours.differences`. Intervals that leave the axes go on there.
+    """
+    groups = {name: group.iloc[::-1] for name, group in table.groupby("table", sort=False)}
+    heights = [len(group) + 0.8 for group in groups.values()]
+    figure, axes = _panels(len(groups), 1, 7.2, 0.9 + 0.26 * sum(heights), sharex=True, height_ratios=heights)
+    for ax, (name, group) in zip(axes[:, 0], groups.items(), strict=True):
+        rows, references = zip(*group["row"].str.split(" less "), strict=True)
+        for place, row in enumerate(group.itertuples()):
+            _beside(ax, place, row)
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_ylim(-0.6, len(rows) - 0.4)
+        ax.set_title(f"{name.replace('table', 'Table ')}, less {references[0]}", loc="left", fontsize=9)
+    reach = 1.5 * table[["paper", "ours"]].abs().max().max() + 1
+    axes[-1, 0].set(xlabel="points", xlim=(-reach, reach))
+    handles = [Line2D([], [], color="black", marker="|", linestyle="none", markersize=9, label="paper, DFEW")]
+    for name, colour in _DIRECTIONS.items():
+        label = f"ours, {name}" + ("" if name == "undecided" else " direction")
+        handles.append(Line2D([], [], color=colour, marker="o", label=label))
+    figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _beside(ax: Axes, place: int, row) -> None:
+    ax.plot(row.paper, place, "|", color="black", markersize=11, markeredgewidth=1.8, zorder=3)
+    if row.direction in _DIRECTIONS:
+        colour = _DIRECTIONS[row.direction]
+        ax.plot(row.ours, place, "o", color=colour, markersize=5)
+        ax.plot([row.low, row.high], [place, place], color=colour, linewidth=1.5)  # nothing where the bounds are NaN
+
+
+def recalls_with_intervals(means: pd.DataFrame, reach: pd.DataFrame) -> Figure:
+    """Mean recall of each class in percent, with bars of ``reach`` to both sides; columns are classes, rows models."""
+    figure = recalls(means)
+    (ax,) = figure.axes
+    for bars, name in zip(list(ax.containers), means.index, strict=True):
+        middles = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+        ax.errorbar(middles, means.loc[name], reach.loc[name].fillna(0), fmt="none", color="0.25", elinewidth=1)
+    return figure

@@ -1,0 +1,240 @@
+"""The figures about the masks: Figures 1 and 3 of the paper, activation by class, and the masks' scores.
+
+As in :mod:`adatosk.plots`, each function gives back a closed figure, to show or to save.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import ConnectionPatch, Patch, Rectangle
+from torch import Tensor
+
+from adatosk.plots import (
+    ACTIVATION,
+    HIDDEN,
+    ORANGE,
+    SOFT_MASK,
+    _blow_up,
+    _on_frames,
+    _panels,
+    pictures,
+    show_visible,
+)
+from adatosk.soft_mask import SoftMask
+
+YELLOW = (1.0, 0.84, 0.0)
+RED = (0.85, 0.1, 0.1)
+# Shares of the kept tokens, by weight, from which on Figure 3 is orange and red.
+_ORANGE_FROM, _RED_FROM = 0.8, 0.9
+_FINE = 200
+_LINE = "0.25"
+
+
+def _essential_colours() -> ListedColormap:
+    """Figure 3's colours over the rank of a weight: grey, purple, blue, then orange and red; excluded is black."""
+    # Up to a full blue only: the lightest shades would not tell from a bright face.
+    colours = SOFT_MASK(np.linspace(0, 0.8, round(_ORANGE_FROM * _FINE)))[:, :3]
+    steps = [(ORANGE, _RED_FROM - _ORANGE_FROM), (RED, 1 - _RED_FROM)]
+    strong = [colour for colour, share in steps for _ in range(round(share * _FINE))]
+    return ListedColormap([*colours, *strong], "essential").with_extremes(bad="black")
+
+
+ESSENTIAL = _essential_colours()
+
+
+def distinct_tokens(patches: Tensor, threshold: float) -> Tensor:
+    """Which visible tokens show something new, and which repeat what has been seen at their place.
+
+    A token is compared with the last distinct one at its place, so that a slow change is found, too, once it has added
+    up. In the first frame nothing has been seen, and all are distinct.
+
+    Args:
+        patches: pixels of visible tubelets, ``(n_t, n_s, pixels)``.
+        threshold: mean absolute difference of a pixel from which on a token is new, in the unit of ``patches``.
+
+    Returns:
+        bool ``(n_t, n_s)``.
+    """
+    seen = patches[0]
+    distinct = [torch.ones(len(seen), dtype=torch.bool)]
+    for now in patches[1:]:
+        new = (now - seen).abs().mean(dim=-1) > threshold
+        seen = torch.where(new[:, None], now, seen)
+        distinct.append(new)
+    return torch.stack(distinct)
+
+
+def redundancy(frames: np.ndarray, visible: Tensor, distinct: Tensor) -> Figure:
+    """Figure 1: frames, what the hard mask leaves of them, and which of these tokens repeat earlier ones (grey).
+
+    A yellow line joins each distinct token with the next distinct one at its place; beneath each column stands the
+    number of distinct tokens.
+
+    Args:
+        frames: uint8 ``(T, H, W, 3)``; the last frame of each tubelet is shown.
+        visible: the hard mask, bool ``(N_s,)``.
+        distinct: bool ``(n_t, n_s)``, from :func:`distinct_tokens`.
+    """
+    steps = len(distinct)
+    shown = frames[len(frames) // steps - 1 :: len(frames) // steps]
+    left = show_visible(shown, visible)
+    repeats = np.zeros((steps, len(visible)), dtype=bool)
+    repeats[:, visible.numpy()] = ~distinct.numpy()
+    faded = 90 + 0.25 * shown.mean(axis=-1, keepdims=True)
+    third = np.where(_blow_up(repeats, frames.shape[1])[..., None], faded.repeat(3, -1), left).astype(np.uint8)
+    rows = {"frames": shown, "visible": left, "redundancy": third}
+    figure = pictures(rows, [str(len(frames) // steps * (step + 1)) for step in range(steps)])
+    axes = np.array(figure.axes).reshape(3, steps)[2]
+    for ax, new in zip(axes, distinct, strict=True):
+        ax.set_xlabel(f"{int(new.sum())} new", fontsize=8, labelpad=2)
+    _join(figure, axes, distinct, visible, frames.shape[1])
+    return figure
+
+
+def _join(figure: Figure, axes: Sequence[Axes], distinct: Tensor, visible: Tensor, side: int) -> None:
+    """Lines between the distinct tokens at a place, and their frames."""
+    grid = round(len(visible) ** 0.5)
+    size = side // grid
+    for token, place in enumerate(visible.nonzero().flatten().tolist()):
+        row, column = divmod(place, grid)
+        # Places of one row get lines at different heights, or they would lie on each other.
+        x, y = (column + 0.5) * size - 0.5, (row + 0.15 + 0.7 * column / max(1, grid - 1)) * size - 0.5
+        steps = distinct[:, token].nonzero().flatten().tolist()
+        for step in steps:
+            corner = (column * size - 0.5, row * size - 0.5)
+            axes[step].add_patch(Rectangle(corner, size, size, fill=False, edgecolor=YELLOW, linewidth=1.2))
+        for first, second in pairwise(steps):
+            ends = {"xyA": (x, y), "xyB": (x, y), "coordsA": "data", "coordsB": "data"}
+            line = ConnectionPatch(**ends, axesA=axes[first], axesB=axes[second], color=YELLOW, linewidth=1.0)
+            figure.add_artist(line)
+
+
+def both_masks(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: Tensor) -> Figure:
+    """Figure 3 with its five rows: frames, class-semantic activation, visible patches, CS mask, CA mask.
+
+    In the last two rows a token's colour is the rank of its weight among the kept tokens of the clip: grey, purple and
+    blue from a heavy to a light mask, the highest fifth orange and its upper half red; excluded ones are black. Active
+    frames (Eq. 5) have an orange border.
+
+    Args:
+        frames: uint8 ``(T, H, W, 3)``; the last frame of each tubelet is shown.
+        visible: the hard mask of this clip, bool ``(N_s,)``.
+        mask: of a batch of one clip, with both of its parts.
+        activation: A (Eq. 10) of every patch, ``(n_t, N_s)``.
+    """
+    steps = mask.kept.shape[1]
+    tubelet = len(frames) // steps
+    shown, hidden = frames[tubelet - 1 :: tubelet], ~visible.numpy()
+    rows = {
+        "frames": shown,
+        "class-semantic\nactivation": _on_frames(shown, activation.detach().numpy(), ACTIVATION),
+        "visible\npatches": show_visible(shown, visible),
+    }
+    for name, weights in (("CS mask", mask.semantic), ("CA mask", mask.agnostic.mean(dim=-1))):
+        grid = np.full((steps, len(hidden)), np.nan)
+        grid[:, ~hidden] = _ranks(weights[0], mask.kept[0])
+        rows[name] = _on_frames(shown, grid, ESSENTIAL, hidden)
+    figure = pictures(rows, [str(tubelet * (step + 1)) for step in range(steps)])
+    last = np.array(figure.axes).reshape(len(rows), steps)[-1]
+    for step in mask.active[0].nonzero().flatten().tolist():
+        last[step].spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
+    _legend(figure)
+    return figure
+
+
+def _ranks(weights: Tensor, kept: Tensor) -> np.ndarray:
+    """Ranks of the kept weights ``(n_t, n_s)``, spread over [0, 1]; NaN for excluded tokens."""
+    values = weights.detach().masked_fill(~kept, torch.nan).numpy()
+    ranks = pd.Series(values.ravel()).rank(method="average").to_numpy().reshape(values.shape)
+    return (ranks - 1) / max(1, int(kept.sum()) - 1)
+
+
+def _legend(figure: Figure) -> None:
+    names = {
+        "excluded": "black",
+        "heavy mask": ESSENTIAL(0.05),
+        "": ESSENTIAL(0.4),
+        "light mask": ESSENTIAL(0.75),
+        "highest fifth": ORANGE,
+        "highest tenth": RED,
+        "hidden": HIDDEN,
+    }
+    handles = [Patch(facecolor=colour, label=name) for name, colour in names.items()]
+    options = {"ncols": len(names), "frameon": False, "fontsize": 8, "handlelength": 1.2, "columnspacing": 1.2}
+    figure.legend(handles=handles, loc="outside lower center", **options)
+
+
+def activation_by_class(examples: Mapping[str, np.ndarray], maps: Mapping[str, Mapping[str, Tensor]]) -> Figure:
+    """A face of each class, and below it rows of maps over its patches, each picture on its own scale, dark to light.
+
+    Args:
+        examples: a frame of each class, uint8 ``(H, W, 3)``.
+        maps: by the row's name, values of the patches ``(N_s,)`` by class.
+    """
+    rows = {"example": np.stack(list(examples.values()))}
+    for name, values in maps.items():
+        tinted = (_on_frames(examples[label][None], values[label][None].numpy(), ACTIVATION) for label in examples)
+        rows[name] = np.concatenate(list(tinted))
+    return pictures(rows, list(examples))
+
+
+def temporal_scores(scores: pd.DataFrame) -> Figure:
+    """Precision and recall of the frames that each rule chooses, with 95 % intervals over the clips.
+
+    Dashed is what as many frames drawn at random would score, dotted the best that the clips allow.
+
+    Args:
+        scores: rows of :func:`adatosk.mask_scores.score_masks`, and a column ``frames`` that names the rule.
+    """
+    rows = scores[scores["target"] == "expression"]
+    names = list(dict.fromkeys(rows["frames"]))
+    figure, axes = _panels(1, 2, 8.4, 0.9 + 0.34 * len(names), sharey=True)
+    options = {"x": "value", "y": "frames", "order": names, "errorbar": ("se", 1.96), "err_kws": {"linewidth": 1.2}}
+    for ax, score in zip(axes[0], ("precision", "recall"), strict=True):
+        part = rows[rows["score"] == score]
+        sns.barplot(part, hue="frames", hue_order=names, ax=ax, **options)
+        ax.axvline(part["chance"].mean(), color=_LINE, linestyle="--", label="chance")
+        ax.axvline(part["best"].mean(), color=_LINE, linestyle=":", label="best possible")
+        ax.set(xlabel=score, ylabel="", xlim=(0, 1.02))
+    axes[0, 1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def spatial_scores(scores: pd.DataFrame, sources: Mapping[str, str], classes: Sequence[str]) -> Figure:
+    """How the weight of masks lies on the moving regions, class by class, with 95 % intervals over the clips.
+
+    Left the mass ratio, right the pointing game; dashed is what a mask scores that does not look.
+
+    Args:
+        scores: rows of :func:`adatosk.mask_scores.score_masks`, and a column ``model``.
+        sources: titles by source, a row each.
+        classes: those to show.
+    """
+    scores = scores[(scores["target"] == "moving regions") & (scores["steps"] == "all")]
+    scores = scores.assign(ratio=scores["value"] / scores["chance"])
+    figure, axes = _panels(len(sources), 2, 8.4, 0.7 + 1.6 * len(sources), sharex=True, sharey="col")
+    options = {"x": "label", "hue": "model", "order": classes, "errorbar": ("se", 1.96), "err_kws": {"linewidth": 1.2}}
+    for row, (source, title) in zip(axes, sources.items(), strict=True):
+        part = scores[scores["source"] == source].groupby("score")
+        points = part.get_group("pointing")
+        sns.barplot(part.get_group("mass"), y="ratio", ax=row[0], **options)
+        sns.barplot(points, y="value", ax=row[1], legend=False, **options)
+        chance = points.groupby("label")["chance"].mean().reindex(classes)
+        row[0].axhline(1, color=_LINE, linestyle="--")
+        row[1].hlines(chance, np.arange(len(chance)) - 0.45, np.arange(len(chance)) + 0.45, _LINE, "--")
+        row[0].set(xlabel="", ylabel=title)
+        row[1].set(xlabel="", ylabel="", ylim=(0, 1))
+    for ax, title in zip(axes[0], ("mass ratio", "pointing game"), strict=True):
+        ax.set_title(title)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    for ax in axes[:, 0]:
+        ax.get_legend().remove()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
+    return figure

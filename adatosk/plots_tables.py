@@ -1,0 +1,264 @@
+"""Figures of the paper's tables over repeats; as in :mod:`adatosk.plots`, each gives back a closed figure.
+
+Means are dots with their 95 % interval, single repeats are small dots. The axes span the repeats: an interval of two
+repeats is so wide that it may run out of the picture.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from adatosk import tables
+from adatosk.plots import BLUE, GREY, ORANGE, PURPLE, _panels
+
+# Colour of a difference by where its interval lies.
+ABOVE, BELOW, OPEN = BLUE, ORANGE, GREY
+VERDICTS = {"reproduced": ABOVE, "not reproduced": BELOW, "undecided": OPEN}
+HEAT = plt.get_cmap("YlGnBu")
+
+
+def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Series | None = None) -> Figure:
+    """A table's rows: WAR on the left, points above the row ``reference`` on the right, beside the paper's.
+
+    Args:
+        table: as of :func:`adatosk.tables.scores`; WAR with one view is drawn.
+        reference: the row that the others are held against.
+        reported: the paper's WAR by row; its differences are diamonds.
+    """
+    rows = list(table["row"].unique())
+    one_view = table[table["protocol"] == tables.PROTOCOL]
+    figure, axes = _panels(1, 2, 8.6, 0.9 + 0.34 * len(rows), sharey=True)
+    left, right = axes[0]
+    for place, row in enumerate(rows):
+        colour = PURPLE if row == reference else BLUE
+        _dot(left, place, one_view["war"][one_view["row"] == row], colour)
+        if row != reference:
+            differences = tables.paired(table, row, reference)
+            _dot(right, place, differences, _side(tables.interval(differences)))
+    left.axvline(one_view["war"][one_view["row"] == reference].mean(), color=PURPLE, linestyle=":", zorder=0)
+    right.axvline(0, color=PURPLE, linestyle=":", zorder=0)
+    _span(left)
+    if reported is not None:
+        there = reported.drop(index=reference).reindex(rows).dropna() - reported[reference]
+        places = [rows.index(row) for row in there.index]
+        right.plot(
+            there, places, "D", color="black", markersize=5, markerfacecolor="none", label="the paper's, on DFEW"
+        )
+        right.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+    _span(right, around=0)
+    left.set(xlabel="WAR, 1 view (%)", yticks=range(len(rows)), yticklabels=rows)
+    right.set_xlabel(f"points of WAR above {reference}")
+    left.invert_yaxis()
+    return figure
+
+
+def _dot(ax: Axes, place: float, values: pd.Series, colour: object) -> None:
+    """Single repeats, mean and interval in one line of a plot."""
+    found = tables.interval(values)
+    ax.hlines(place, found.low, found.high, color=colour, linewidth=1.6, alpha=0.5)
+    single = {"color": colour, "alpha": 0.6, "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+    ax.plot(values, np.full(len(values), place), "o", zorder=3, **single)
+    ax.plot(found.mean, place, "o", color=colour, markersize=6.5)
+
+
+def _side(found: tables.Interval) -> object:
+    return {"reproduced": ABOVE, "not reproduced": BELOW, "undecided": OPEN}[tables.judge_better(found)]
+
+
+def _span(ax: Axes, around: float | None = None) -> None:
+    """Limits that hold all dots of an axis, and the value ``around`` which they lie; intervals do not count."""
+    values = np.concatenate([line.get_xdata() for line in ax.lines if line.get_linestyle() == "None"])
+    low, high = np.nanmin(values), np.nanmax(values)
+    if around is not None:
+        low, high = min(low, around), max(high, around)
+    pad = 0.12 * (high - low) + 0.2
+    ax.set_xlim(low - pad, high + pad)
+
+
+def comparisons(found: pd.DataFrame, margin: float = tables.NEGLIGIBLE) -> Figure:
+    """The comparisons behind verdicts, by claim; an improvement has to lie right of 0, a tie inside the band.
+
+    Args:
+        found: rows of :func:`adatosk.verdicts.comparisons` of the kinds ``better`` and ``negligible``.
+        margin: half of the band's width in points.
+    """
+    found = found[found["kind"].isin(["better", "negligible"])].reset_index(drop=True)
+    figure, ((ax,),) = _panels(1, 1, 7.6, 0.9 + 0.4 * len(found))
+    for place, one in found.iterrows():
+        if one["kind"] == "negligible":
+            ax.add_patch(Rectangle((-margin, place - 0.5), 2 * margin, 1, color="0.92", linewidth=0, zorder=0))
+        if one["repeats"]:
+            colour = VERDICTS[one["verdict"]]
+            ax.hlines(place, one["low"], one["high"], color=colour, linewidth=1.6)
+            ax.plot(one["ours"], place, "o", color=colour, markersize=6.5)
+        else:
+            ax.annotate("impossible with these sizes", (0, place), (6, 0), textcoords="offset points", va="center")
+    ax.axvline(0, color="black", linewidth=0.8, zorder=0.5)
+    reach = np.nanmax(np.abs([*found["ours"].fillna(0), margin, *_near(found)]))
+    labels = [f"{one.what}\n({one.id})" for one in found.itertuples()]
+    ax.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(len(found) - 0.5, -0.5), xlabel="points of WAR")
+    ax.set_yticks(range(len(found)), labels, fontsize=8)
+    _key(ax, VERDICTS)
+    return figure
+
+
+def _near(found: pd.DataFrame, times: float = 4.0) -> list[float]:
+    """Bounds of intervals that are not far beyond the means, so that they fit in the picture."""
+    limit = times * max(found["ours"].abs().max(), 1.0)
+    return [bound for bound in (*found["low"], *found["high"]) if abs(bound) <= limit]
+
+
+def _key(ax: Axes, colours: dict[str, object]) -> None:
+    for name, colour in colours.items():
+        ax.plot([], [], "o-", color=colour, label=name)
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(colours))
+
+
+def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
+    """Table 2 as two maps, ours and the paper's: WAR by colour and number, operations beneath; empty cells hatched.
+
+    Args:
+        cells: as of :func:`adatosk.tables.ratio_and_exclusion`.
+    """
+    figure, axes = _panels(1, 2, 9.4, 3.1, sharey=True)
+    panels = (
+        ("ours, the profile's model", "war", "gmacs"),
+        ("the paper, on DFEW", "paper_war", "paper_gflops"),
+    )
+    for ax, (title, war, cost) in zip(axes[0], panels, strict=True):
+        known = cells[war].dropna()
+        scale = Normalize(known.min() - 0.1, known.max() + 0.1)
+        for cell in cells.itertuples():
+            mean = tables.Interval(cell.war, cell.low, cell.high, cell.repeats) if war == "war" else cell.paper_war
+            _cell(ax, cell, getattr(cell, war), f"{mean}\n{_operations(getattr(cell, cost))}", scale)
+        rs, ratios = sorted(cells["r"].unique()), sorted(cells["mask_ratio"].unique())
+        ax.set(xlim=(-0.5, len(rs) - 0.5), ylim=(len(ratios) - 0.5, -0.5), xlabel="excluded tokens per frame $r$")
+        ax.set_xticks(range(len(rs)), rs)
+        ax.set_yticks(range(len(ratios)), [f"{ratio:.0%}" for ratio in ratios])
+        ax.set_title(title, loc="left")
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        figure.colorbar(ScalarMappable(scale, HEAT), ax=ax, label="WAR (%)", pad=0.02)
+    axes[0, 0].set_ylabel("hidden")
+    return figure
+
+
+def _operations(giga: float) -> str:
+    return f"{giga:.3g} G" if giga >= 1 else f"{1000 * giga:.3g} M"
+
+
+def _cell(ax: Axes, cell: tuple, war: float, text: str, scale: Normalize) -> None:
+    column, row = cell.r // 2, {0.25: 0, 0.5: 1, 0.7: 2}[cell.mask_ratio]
+    box = {"xy": (column - 0.48, row - 0.48), "width": 0.96, "height": 0.96}
+    if np.isnan(war):
+        ax.add_patch(Rectangle(**box, facecolor="white", edgecolor="0.7", hatch="////", linewidth=0))
+        return
+    colour = HEAT(scale(war))
+    ax.add_patch(Rectangle(**box, facecolor=colour, linewidth=0))
+    ink = "white" if np.dot(colour[:3], (0.3, 0.59, 0.11)) < 0.55 else "black"
+    ax.text(column, row, text, ha="center", va="center", color=ink, linespacing=1.6)
+
+
+def readings(differences: pd.DataFrame) -> Figure:
+    """Each open reading the other way round against the default: points of WAR, one panel a protocol.
+
+    Args:
+        differences: one row a reading, protocol and repeat: ``reading``, ``protocol`` and ``difference``, above 0 where
+            the other reading scores higher.
+    """
+    names, protocols = list(differences["reading"].unique()), list(differences["protocol"].unique())
+    figure, axes = _panels(1, len(protocols), 3.4 + 2.9 * len(protocols), 0.9 + 0.36 * len(names), sharey=True)
+    for ax, protocol in zip(axes[0], protocols, strict=True):
+        for place, name in enumerate(names):
+            chosen = (differences["reading"] == name) & (differences["protocol"] == protocol)
+            values = differences["difference"][chosen]
+            if len(values):
+                _dot(ax, place, values, _side(tables.interval(values)))
+        ax.axvline(0, color="black", linewidth=0.8, zorder=0)
+        _span(ax, around=0)
+        ax.set(title=protocol.replace("_", " "), xlabel="points above the default", yticks=range(len(names)))
+    axes[0, 0].set_yticklabels(names)
+    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+    colours = {"the other reading is better": ABOVE, "the default is better": BELOW, "the interval holds 0": OPEN}
+    handles = [plt.Line2D([], [], color=colour, marker="o", label=name) for name, colour in colours.items()]
+    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=3)
+    return figure
+
+
+def protocols(table: pd.DataFrame, chosen: Sequence[str]) -> Figure:
+    """WAR of the same weights under each test protocol; repeats as thin lines, each row's mean as a thick one.
+
+    Args:
+        table: as of :func:`adatosk.tables.scores`.
+        chosen: rows to draw.
+    """
+    names = list(table["protocol"].unique())
+    figure, ((ax,),) = _panels(1, 1, 5.8, 3.0)
+    for row, colour in zip(chosen, (BLUE, ORANGE, PURPLE, GREY), strict=False):
+        wide = table[table["row"] == row].pivot(index="repeat", columns="protocol", values="war")[names]
+        ax.plot(names, wide.T, color=colour, alpha=0.3, linewidth=0.9)
+        ax.plot(names, wide.mean(), "o-", color=colour, linewidth=2, label=row)
+    ax.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
+    ax.set_ylabel("WAR (%)")
+    ax.margins(x=0.1)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def claims_by_protocol(found: pd.DataFrame) -> Figure:
+    """The same comparisons under several test protocols: mean difference in points, coloured by the verdict.
+
+    Args:
+        found: as of :func:`adatosk.verdicts.comparisons`, several of them, with a column ``protocol``.
+    """
+    whats, names = list(found["what"].unique()), list(found["protocol"].unique())
+    figure, ((ax,),) = _panels(1, 1, 2.6 + 1.3 * len(names), 0.9 + 0.32 * len(whats))
+    for one in found.itertuples():
+        place = names.index(one.protocol), whats.index(one.what)
+        box = Rectangle((place[0] - 0.47, place[1] - 0.45), 0.94, 0.9, color=VERDICTS[one.verdict], alpha=0.6)
+        ax.add_patch(box)
+        ax.text(*place, "–" if np.isnan(one.ours) else f"{one.ours:+.1f}", ha="center", va="center")
+    ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(whats) - 0.5, -0.5))
+    ax.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
+    ax.set_yticks(range(len(whats)), whats)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    handles = [Rectangle((0, 0), 1, 1, color=colour, alpha=0.6, label=name) for name, colour in VERDICTS.items()]
+    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=3)
+    return figure
+
+
+def costs(table: pd.DataFrame) -> Figure:
+    """Counted cost readings beside what the paper reports: one panel a quantity, bars ours, a line the paper's.
+
+    Args:
+        table: as of :func:`adatosk.open_readings.cost_readings`.
+    """
+    parts = dict(list(table.groupby("quantity", sort=False)))
+    lengths = [len(part) for part in parts.values()]
+    heights = [max(lengths[place : place + 2]) for place in range(0, len(lengths), 2)]
+    size = 0.4 + 0.24 * sum(heights) + 0.42 * len(heights)
+    figure, axes = _panels(len(heights), 2, 8.6, size, height_ratios=heights)
+    for ax in axes.flat[len(parts) :]:
+        ax.remove()
+    for ax, (quantity, part) in zip(axes.flat, parts.items(), strict=False):
+        places = np.arange(len(part))
+        ax.barh(places, part["ours"], color=[PURPLE if default else BLUE for default in part["default"]], height=0.7)
+        ax.vlines(part["paper"], places - 0.45, places + 0.45, color=ORANGE, linewidth=2.5)
+        for place, ours in zip(places, part["ours"], strict=True):
+            ax.text(0, place, f" {ours:.1f}", va="center_baseline", color="white", fontsize=7.5)
+        ax.set_yticks(places, part["option"], fontsize=8)
+        ax.invert_yaxis()
+        ax.set_xlabel(quantity, fontsize=8)
+    handles = [Rectangle((0, 0), 1, 1, color=PURPLE, label="the reading taken"),
+               Rectangle((0, 0), 1, 1, color=BLUE, label="others"),
+               plt.Line2D([], [], color=ORANGE, linewidth=2.5, label="the paper's number")]  # fmt: skip
+    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=3)
+    return figure

@@ -1,0 +1,178 @@
+"""Name the expression in many videos: ``python -m adatosk.predict_many FOLDER --model FOLDER --out FILE.csv``."""
+
+import argparse
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from adatosk.clips import normalise
+from adatosk.config import ModelConfig
+from adatosk.contenders import PRECISIONS
+from adatosk.datasets.base import VIDEO_SUFFIXES
+from adatosk.export import Classifier, fixed_masks
+from adatosk.linear import for_inference
+from adatosk.model import AdaTosk
+from adatosk.parallel import available_cores, in_chunks
+from adatosk.predict import as_seen, face_in, load_model
+from adatosk.video import natural_key, read_clip
+
+
+def find_videos(folder: str | Path) -> list[Path]:
+    """Video files in a folder and, where it holds none, its folders of frames; sorted as people count.
+
+    Raises:
+        FileNotFoundError: when there are none.
+    """
+    entries = [path for path in Path(folder).iterdir() if not path.name.startswith(".")]
+    files = [path for path in entries if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+    found = files or [path for path in entries if path.is_dir()]
+    if not found:
+        raise FileNotFoundError(f"{folder}: holds neither video files nor folders of frames")
+    return sorted(found, key=natural_key)
+
+
+def predict_many(
+    paths: Sequence[str | Path] | str | Path,
+    model: AdaTosk | str | Path,
+    batch_size: int = 8,
+    precision: str = "fp32",
+    compile: bool = False,
+    views: int = 1,
+    locate_face: bool = True,
+    stride: int = 4,
+    workers: int | None = None,
+) -> pd.DataFrame:
+    """Classify one clip of each video, in batches; the decoder does not run, and the next videos are read meanwhile.
+
+    Every clip is seen under the same hard masks, those of :func:`adatosk.predict.predict`, so its scores do not depend
+    on its batch.
+
+    Args:
+        paths: videos, or a folder of them, see :func:`find_videos`.
+        model, locate_face, stride: as for :func:`adatosk.predict.predict`.
+        batch_size: clips at once.
+        precision: ``fp32`` or ``bf16``; weights are converted once.
+        compile: through ``torch.compile``, which takes a minute and pays off for thousands of videos, or on a GPU.
+        views: hard masks that are averaged.
+        workers: threads that read; ``None`` takes one a core.
+
+    Returns:
+        one row a video, in the order given: ``path``, ``label``, a column of probabilities for each class, and
+        ``error``: empty, or why this video has no label, be it unreadable or without a face.
+
+    Raises:
+        FileNotFoundError, ValueError: for the model, the folder, a precision or size that there is not.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    paths = find_videos(paths) if isinstance(paths, str | Path) else list(map(Path, paths))
+    model = model if isinstance(model, AdaTosk) else load_model(model)
+    config, classify = model.config, _classifier(model, views, PRECISIONS[precision], compile)
+    read, rows = partial(_read, config=config, locate_face=locate_face, stride=stride), []
+    clips = _ahead(paths, read, available_cores() if workers is None else workers, 2 * batch_size)
+    for chunk in in_chunks(paths, batch_size):
+        found = [next(clips) for _ in chunk]
+        rows += _rows(chunk, found, classify, batch_size if compile else None, config)
+    return pd.DataFrame(rows, columns=["path", "label", *config.classes, "error"])
+
+
+def _classifier(model: AdaTosk, views: int, dtype: torch.dtype, compile: bool) -> Callable[[Tensor], Tensor]:
+    """From uint8 ``(B, T, C, size, size)`` to probabilities ``(B, classes)`` on the CPU; the model stays as it is."""
+    classifier, device = Classifier(model, fixed_masks(model, views)), model.mask_token.device
+    run = torch.compile(classifier.to(dtype)) if compile else for_inference(classifier, dtype)
+
+    def classify(video: Tensor) -> Tensor:
+        video = normalise(video.to(device).transpose(1, 2)).to(dtype)  # (B, C, T, H, W)
+        with torch.inference_mode():
+            return run(video).float().softmax(dim=1).cpu()
+
+    return classify
+
+
+def _read(path: Path, config: ModelConfig, locate_face: bool, stride: int) -> Tensor | str:
+    """The clip as the model sees it, uint8 ``(T, C, size, size)``, or what is wrong with it."""
+    try:
+        frames = read_clip(path, config.frames, stride)
+        return as_seen(frames, face_in(path, frames) if locate_face else None, config.image_size)
+    except (ValueError, OSError) as error:
+        return str(error)
+
+
+def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[Tensor | str]:
+    """``read`` of each path in order, by threads that are at most ``ahead`` videos before what was taken."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        waiting: deque = deque()
+        for path in paths:
+            waiting.append(pool.submit(read, path))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _rows(
+    paths: Sequence[Path], found: Sequence[Tensor | str], classify: Callable, pad: int | None, config: ModelConfig
+) -> list[dict]:
+    """Rows of one batch; ``pad`` fills it up to one size, since a compiled model is compiled anew for another."""
+    videos = [video for video in found if isinstance(video, Tensor)]
+    filled = videos + videos[-1:] * (pad - len(videos) if pad else 0)
+    scores = iter(classify(torch.stack(filled)).numpy() if videos else ())
+    rows = []
+    for path, video in zip(paths, found, strict=True):
+        row = {"path": str(path), "error": "" if isinstance(video, Tensor) else video}
+        if isinstance(video, Tensor):
+            probabilities: np.ndarray = next(scores)
+            row |= {"label": config.classes[probabilities.argmax()]}
+            row |= dict(zip(config.classes, probabilities.tolist(), strict=True))
+        rows.append(row)
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns 1 when nothing could be done or a video has no label."""
+    parser = argparse.ArgumentParser(prog="python -m adatosk.predict_many", description=__doc__)
+    parser.add_argument("videos", type=Path, nargs="+", help="one folder of videos, or videos")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="folder of a model, such as runs/<id>/checkpoints/last"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="table to write, CSV")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--compile", action="store_true", help="pays off for thousands of videos, or on a GPU")
+    parser.add_argument("--views", type=int, default=1, help="hard masks that are averaged")
+    parser.add_argument("--whole-frame", action="store_true", help="do not look for faces: the clips are cropped")
+    chosen = parser.parse_args(arguments)
+    paths = chosen.videos[0] if len(chosen.videos) == 1 and chosen.videos[0].is_dir() else chosen.videos
+    try:
+        table = predict_many(
+            paths,
+            chosen.model,
+            chosen.batch_size,
+            chosen.precision,
+            chosen.compile,
+            chosen.views,
+            not chosen.whole_frame,
+        )
+        table.to_csv(chosen.out, index=False, float_format="%.4f")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    failed = table[table["error"] != ""]
+    for row in failed.itertuples():
+        print(f"no label: {row.error}", file=sys.stderr)
+    print(f"{chosen.out}: {len(table) - len(failed)} of {len(table)} videos")
+    return int(len(failed) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

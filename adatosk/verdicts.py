@@ -1,0 +1,272 @@
+"""What is measured for each claim of the paper (``paper.CLAIMS``), and the verdict by the rule of ``adatosk.tables``.
+
+Claims about rows of Tables 1 to 4 are judged on the runs of a profile, claims about cost on counts of the paper's own
+model ``adatosk_base``, whatever the profile, and claims over rivals' scores on the licensed sets only where a profile
+runs on one of them. Some claims take several comparisons, for example one for each hard mask ratio. Such a claim is
+*reproduced* when each comparison is, *not reproduced* when at least one is not, and *undecided* otherwise. Intervals
+and p values are those of one comparison each; nothing corrects them for their number.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from math import nan
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from adatosk import grid, paper, tables
+from adatosk.config import RunConfig
+from adatosk.efficiency import table1_cost, table2_cost
+from adatosk.tables import Interval, Verdict
+
+_RATIOS = ("25%", "50%", "70%")
+_BOTH, _CS = "CA + CS (A+M)", "CS (A+M)"
+_NAMES = {"dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison behind a verdict.
+
+    Attributes:
+        what: the comparison in words.
+        ours: our number in the claim's unit; NaN where there is none, bounds NaN where there is no interval.
+        p: of the two-sided paired t-test against 0; NaN for fewer than two repeats.
+        verdict: of this comparison alone.
+        why: the reason in words, with the numbers.
+    """
+
+    what: str
+    ours: Interval
+    p: float
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs that claims are judged on: of a profile's configuration, the first ``at_most`` of each row.
+
+    The rule's ``protocol`` is one view; others are there to see how much hangs on it.
+    """
+
+    base: RunConfig
+    results: Path
+    at_most: int | None = None
+    protocol: str = tables.PROTOCOL
+    _found: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def scores(self, table: str) -> pd.DataFrame:
+        """Scores of all rows of a table of :mod:`adatosk.grid`, as of :func:`adatosk.tables.scores`."""
+        if table not in self._found:
+            self._found[table] = tables.scores(grid.TABLES[table](self.base), self.results, self.at_most)
+        return self._found[table]
+
+    @property
+    def data(self) -> str:
+        """The name of the data set the runs are on."""
+        return Path(self.base.data.manifest).stem
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Pairs of rows of one table, the better or the dearer one first; each pair has to hold."""
+
+    table: str
+    pairs: tuple[tuple[str, str], ...]
+    kind: Literal["better", "negligible"] = "better"
+
+    def findings(self, claim: paper.Claim, study: Study) -> list[Finding]:
+        """A finding a pair; undecided where a row is impossible with the profile's sizes."""
+        return [self._finding(study, *pair) for pair in self.pairs]
+
+    def _finding(self, study: Study, first: str, second: str) -> Finding:
+        scores, what = study.scores(self.table), f"{first} less {second}"
+        absent = sorted({first, second} - set(scores["row"]))
+        if absent:
+            why = f"{', '.join(absent)}: impossible with this profile's sizes"
+            return Finding(what, Interval(nan, nan, nan, 0), nan, "undecided", why)
+        differences = tables.paired(scores, first, second, "war", study.protocol)
+        ours, uar = map(tables.interval, (differences, tables.paired(scores, first, second, "uar", study.protocol)))
+        judge = tables.judge_better if self.kind == "better" else tables.judge_negligible
+        why = f"{what}: WAR {ours}, UAR {uar} points, paired repeats: {ours.count}"
+        return Finding(what, ours, tables.p_value(differences), judge(ours), why)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Numbers that follow from counts of the paper's own model, by name; each has to round into the claimed range."""
+
+    numbers: Callable[[], dict[str, float]]
+    kind: Literal["count"] = "count"
+
+    def findings(self, claim: paper.Claim, study: Study) -> list[Finding]:
+        """A finding a number."""
+        found = []
+        for name, number in self.numbers().items():
+            verdict = tables.judge_count(number, claim.low, claim.high, claim.rounding)
+            found.append(Finding(name, Interval(number, nan, nan, 1), nan, verdict, f"{name}: {number:.1f}"))
+        return found
+
+
+@dataclass(frozen=True)
+class Published:
+    """The best of some methods' scores in Table 1, by column such as ``dfew_war``; known on licensed sets only."""
+
+    methods: tuple[str, ...]
+    columns: tuple[str, ...]
+    kind: Literal["data set"] = "data set"
+
+    def findings(self, claim: paper.Claim, study: Study) -> list[Finding]:
+        """A finding a column; undecided where the runs are on other data, or Table 1 has no such score."""
+        reported = paper.table1().set_index("method").loc[list(self.methods)]
+        return [self._finding(study, column, reported[column].max()) for column in self.columns]
+
+    def _finding(self, study: Study, column: str, rival: float) -> Finding:
+        name, score = column.rsplit("_", 1)
+        what = f"{score.upper()} on {_NAMES[name]} over {self._named()}"
+        nothing = Interval(nan, nan, nan, 0)
+        if pd.isna(rival):
+            return Finding(what, nothing, nan, "undecided", f"Table 1 has no {what.partition(' over ')[0]} of it")
+        if study.data != name:
+            return Finding(what, nothing, nan, "undecided", f"needs {_NAMES[name]}")
+        scores = study.scores("table1")
+        ours = scores[(scores["row"] == grid.WITH) & (scores["protocol"] == study.protocol)][score] - rival
+        found = tables.interval(ours)
+        why = f"{what}: {found} points over its {rival}, repeats: {found.count}"
+        return Finding(what, found, tables.p_value(ours), tables.judge_better(found), why)
+
+    def _named(self) -> str:
+        return self.methods[0] if len(self.methods) == 1 else f"{len(self.methods)} methods"
+
+
+def _methods(*groups: str) -> tuple[str, ...]:
+    table = paper.table1()
+    return tuple(table["method"][table["group"].isin(groups)])
+
+
+def _columns(*sets: str) -> tuple[str, ...]:
+    return tuple(f"{name}_{score}" for name in sets for score in ("uar", "war"))
+
+
+@cache
+def _counts() -> pd.DataFrame:
+    """Our costs by the row of Table 1; building the paper's model takes a while, and several claims ask."""
+    return table1_cost().set_index("paper_row")
+
+
+def _below(column: str, methods: Iterable[str], ours: Iterable[str]) -> dict[str, float]:
+    """How far our count of each row of ``ours`` is below what Table 1 reports of each method."""
+    counted = _counts()[_COUNTED[column]]
+    reported = paper.table1().set_index("method").loc[list(methods), column].dropna()
+    return {
+        f"{method} (reported) less ours {name}": theirs - counted.at[_ROWS[name]]
+        for name in ours
+        for method, theirs in reported.items()
+    }
+
+
+def _mask_takes(column: str) -> dict[str, float]:
+    counted = _counts()[_COUNTED[column]]
+    return {f"{grid.WITHOUT} less {grid.WITH}": counted.at[_ROWS[grid.WITHOUT]] - counted.at[_ROWS[grid.WITH]]}
+
+
+def _saved(along: str, before: float, after: float) -> dict[str, float]:
+    """Percent of the multiply-accumulates that a step along r or the ratio of Table 2 saves, where it is possible."""
+    across = {"r": "mask_ratio", "mask_ratio": "r"}[along]
+    cells = table2_cost().pivot(index=across, columns=along, values="gmacs").dropna(subset=[before, after])
+    return {f"{across} {key:g}": 100 * (1 - cell[after] / cell[before]) for key, cell in cells.iterrows()}
+
+
+_COUNTED = {"parameters_m": "classification_m", "flops_g": "gmacs"}  # without the decoder, which classifies nothing
+_ROWS = {grid.WITH: paper.WITH_SOFT_MASK, grid.WITHOUT: paper.WITHOUT_SOFT_MASK}
+_PAIR = (grid.WITHOUT, grid.WITH)
+_ALL_SETS = _columns(*paper.SETS)
+
+# How each claim is judged, by its id.
+JUDGED: dict[str, Compared | Counted | Published] = {
+    "gain over the best": Published(_methods("supervised", "language", "videomae"), _ALL_SETS),
+    "smaller model": Counted(lambda: _below("parameters_m", ["HICMAE"], [grid.WITH])),
+    "lower cost": Counted(lambda: _below("flops_g", ["HICMAE"], [grid.WITH])),
+    "gain over supervised": Published(_methods("supervised"), _ALL_SETS),
+    **{f"gain over A³lign-DFER, {column}": Published(("A³lign-DFER",), (column,)) for column in _ALL_SETS},
+    "gain over MAE-DFER": Published(("MAE-DFER",), _ALL_SETS),
+    "gain over MMA-DFER": Published(("MMA-DFER",), _columns("ferv39k")),
+    "parameters without mask": Counted(lambda: _below("parameters_m", ["VideoMAE"], [grid.WITHOUT])),
+    "cost without mask": Counted(lambda: _below("flops_g", ["VideoMAE"], [grid.WITHOUT])),
+    "parameters of the mask": Counted(lambda: _mask_takes("parameters_m")),
+    "cost of the mask": Counted(lambda: _mask_takes("flops_g")),
+    "gain of the mask": Compared("table1", ((grid.WITH, grid.WITHOUT),)),
+    "parameters against ViT-B": Counted(lambda: _below("parameters_m", _methods("videomae"), _PAIR)),
+    "cost against ViT-B": Counted(lambda: _below("flops_g", _methods("videomae"), _PAIR)),
+    "both masks against CA": Compared("table3", ((_BOTH, "CA"),)),
+    "both masks against CS": Compared("table3", ((_BOTH, _CS),)),
+    "one score in CS": Compared("table3", ((_CS, "CS (M)"), (_CS, "CS (A)"))),
+    "cost of r = 2": Counted(lambda: _saved("r", 0, 2)),
+    "loss of r = 2": Compared("table2", tuple((f"{r}, r=0", f"{r}, r=2") for r in _RATIOS), "negligible"),
+    "ratio and WAR": Compared("table2", tuple((f"70%, r={r}", f"25%, r={r}") for r in (0, 2))),
+    "ratio and cost": Counted(lambda: _saved("mask_ratio", 0.25, 0.7)),
+    "best distance": Compared("table4", (("l1", "l2"), ("l2", "cosine"), ("l1", "classification"))),
+}
+
+
+def combined(found: Iterable[Verdict]) -> Verdict:
+    """The verdict on a claim from those of its comparisons."""
+    found = set(found)
+    if "not reproduced" in found:
+        return "not reproduced"
+    return "reproduced" if found == {"reproduced"} else "undecided"
+
+
+def comparisons(study: Study, table: str | None = None) -> pd.DataFrame:
+    """Every comparison behind the verdicts, or those on rows of one ``table`` of :mod:`adatosk.grid`.
+
+    Returns:
+        one row a comparison: ``id`` of the claim, ``kind`` (better, negligible, count, data set), ``what``, ``ours``,
+        ``low`` and ``high`` (NaN without an interval), ``repeats``, ``p``, ``verdict`` and ``why``.
+
+    Raises:
+        FileNotFoundError: naming the row and the repeat of a run that is not there.
+    """
+    rows = []
+    for claim in paper.CLAIMS:
+        judged = JUDGED[claim.id]
+        if table is None or getattr(judged, "table", None) == table:
+            for one in judged.findings(claim, study):
+                ours = one.ours
+                rows.append((claim.id, judged.kind, one.what, ours.mean, ours.low, ours.high, ours.count, one.p,
+                             one.verdict, one.why))  # fmt: skip
+    columns = ["id", "kind", "what", "ours", "low", "high", "repeats", "p", "verdict", "why"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def verdicts(base: RunConfig, results: Path, at_most: int | None = None, table: str | None = None) -> pd.DataFrame:
+    """A verdict for every claim of the paper, or for those on rows of one ``table`` of :mod:`adatosk.grid`.
+
+    Args:
+        base: the profile's configuration, as ``Workspace.config``.
+        results: its results, as ``Workspace.places.results``.
+        at_most: only the first so many repeats of each row.
+
+    Returns:
+        one row a claim: the columns of :func:`adatosk.paper.claims`; ``kind``; ``ours_low`` and ``ours_high``, the
+        least and the greatest of our numbers; ``low`` and ``high``, the outermost bounds of their intervals; ``p``,
+        the largest; ``verdict``; ``why``, each comparison in words.
+
+    Raises:
+        FileNotFoundError: as :func:`comparisons`.
+    """
+    found = comparisons(Study(base, results, at_most), table).groupby("id", sort=False)
+    ours = found.agg(
+        kind=("kind", "first"),
+        ours_low=("ours", "min"),
+        ours_high=("ours", "max"),
+        low=("low", "min"),
+        high=("high", "max"),
+        p=("p", "max"),
+        verdict=("verdict", combined),
+        why=("why", lambda reasons: "; ".join(dict.fromkeys(reasons))),
+    )
+    return paper.claims().merge(ours, left_on="id", right_index=True)

@@ -1,0 +1,77 @@
+import sys
+import warnings
+
+import pytest
+import torch
+
+from adatosk import create_model
+from adatosk.export import export_program, fixed_masks, main, to_onnx
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return create_model("adatosk_tiny").train()
+
+
+def answers(model, visible, batch):
+    """Clips, and the model's own logits for them under the same masks."""
+    video = torch.randn(batch, 3, 16, 32, 32, generator=torch.Generator().manual_seed(batch))
+    with torch.no_grad():
+        return video, model.eval().classify_masks(video, [mask.expand(batch, -1) for mask in visible])
+
+
+def test_the_program_gives_the_models_logits_for_any_batch(model, tmp_path):
+    visible = fixed_masks(model, views=2)
+    torch.export.save(export_program(model.train(), visible), tmp_path / "model.pt2")
+    assert model.training and hasattr(model, "decoder")
+    program = torch.export.load(tmp_path / "model.pt2")
+    assert not [name for name in program.state_dict if "decoder" in name]
+    for batch in (1, 3, 5):
+        video, logits = answers(model, visible, batch)
+        torch.testing.assert_close(program.module()(video), logits, rtol=0, atol=1e-4)
+
+
+def test_onnxruntime_gives_them_too(model, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    visible = fixed_masks(model, seed=3)
+    path = to_onnx(model, tmp_path / "new" / "model.onnx", visible)
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for batch in (1, 3):
+        video, logits = answers(model, visible, batch)
+        (found,) = session.run(["logits"], {"video": video.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), logits, rtol=0, atol=1e-4)
+        _, others = answers(model, fixed_masks(model, seed=4), batch)
+        assert (logits - others).abs().max() > 1e-3  # another mask would not pass
+
+
+def test_masks_are_checked():
+    model = create_model("adatosk_tiny")
+    with pytest.raises(ValueError, match="visible must be bool"):
+        export_program(model, torch.ones(2, 5, dtype=torch.bool))
+    with pytest.raises(ValueError, match="views must be at least 1, got 0"):
+        fixed_masks(model, views=0)
+
+
+def test_what_is_missing_is_named(monkeypatch, tmp_path):
+    find = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "onnx" else find(name, *rest))
+    with pytest.raises(ModuleNotFoundError, match=r"needs onnx: pip install -e \.\[dev\]"):
+        to_onnx(create_model("adatosk_tiny"), tmp_path / "model.onnx")
+
+
+def test_the_command_line_writes_a_program_or_says_why_not(model, tmp_path, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save_pretrained(tmp_path / "model")
+    target = tmp_path / "model.pt2"
+    assert main([str(tmp_path / "model"), "--program", str(target)]) == 0
+    assert capsys.readouterr().out.strip() == str(target) and target.is_file()
+    assert main([str(tmp_path), "--program", str(target)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "model")])
+    assert "nothing to write" in capsys.readouterr().err
+    assert "onnx" not in sys.argv

@@ -1,0 +1,101 @@
+from functools import cache
+
+import pandas as pd
+import pytest
+
+from adatosk import grid, manifests, open_readings
+from adatosk.presets import MODELS, PROFILES
+
+DEMO = PROFILES["demo"]
+
+
+@pytest.fixture(autouse=True)
+def read_manifests_once(monkeypatch):
+    monkeypatch.setattr(manifests, "load", cache(manifests.load))
+
+
+def scored(wars: dict[str, list[float]]) -> pd.DataFrame:
+    parts = [
+        (row, seed, protocol, war) for row, values in wars.items() for seed, war in enumerate(values)
+        for protocol in ("views_1", "views_8")
+    ]  # fmt: skip
+    table = pd.DataFrame(parts, columns=["row", "repeat", "protocol", "war"])
+    return table.assign(uar=table["war"])
+
+
+def test_the_list_is_whole_and_every_trained_reading_is_in_the_grid():
+    table = open_readings.readings()
+    assert list(table.index) == list(range(1, 23))
+    trained = {int(name.rpartition("(")[2].rstrip(")")) for name in grid.READINGS}
+    # 14 is trained too; what it saves is also counted.
+    assert trained == set(table.index[table["held"] == "trained"])
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo"])
+def test_rows_hold_what_each_reading_is_held_against(profile):
+    rows = {row.name: row.config for row in open_readings.rows(PROFILES[profile])}
+    readings = [name for name in rows if name in grid.READINGS]
+    assert readings and {open_readings.reference(name) for name in readings} <= set(rows)
+    for name in readings:
+        assert rows[name] != rows[open_readings.reference(name)]
+    assert rows["default"] == PROFILES[profile]
+
+
+def test_the_demo_tries_every_reading_and_smoke_not_what_it_takes_itself():
+    names = {profile: {row.name for row in open_readings.rows(PROFILES[profile])} for profile in ("demo", "smoke")}
+    assert set(grid.READINGS) <= names["demo"]
+    assert not any(name.startswith("LayerNorm") for name in names["smoke"])
+
+
+def test_readings_are_held_against_the_same_seeds_of_their_reference():
+    table = scored(
+        {
+            "default": [70, 72, 71], "none": [60, 61, 62], "gate as written (8)": [68, 70.1, 68.9],
+            "LayerNorm before the head, no soft mask (16)": [61, 62.1, 62.9], "temperature 1 (11)": [71, 69],
+        }
+    )  # fmt: skip
+    found = open_readings.measured(table)
+    assert found["better"].to_dict() == {
+        "gate as written (8)": "default",
+        "LayerNorm before the head, no soft mask (16)": "other",
+        "temperature 1 (11)": "undecided",
+    }
+    assert found["against"].tolist() == ["default", "none", "default"]
+    assert found["repeats"].tolist() == [3, 3, 2]
+    assert found.at["temperature 1 (11)", "difference"] == pytest.approx(-1)
+    assert set(open_readings.differences(table)["protocol"]) == {"views_1", "views_8"}
+
+
+def test_claims_are_tried_on_rows_of_one_reading():
+    every = {name for tried in open_readings._CLAIMS.values() for _, *pair in tried for name in pair}
+    assert every <= {row.name for row in open_readings.rows(DEMO)}
+    table = scored({"default": [70, 72], "none": [60, 61], "CA": [71, 72], "temperature 1 (11)": [73, 74]})
+    found = open_readings.claims(table)
+    assert found[["id", "what", "ours"]].values.tolist() == [
+        ["gain of the mask", "default", 10.5],
+        ["gain of the mask", "temperature 1 (11)", 13.0],
+        ["both masks against CA", "default", -0.5],
+        ["both masks against CA", "temperature 1 (11)", 2.0],
+    ]
+
+
+def test_costs_name_one_reading_for_each_number_and_it_fits_the_operations():
+    table = open_readings.cost_readings()
+    assert (table.groupby("quantity")["default"].sum() == 1).all()
+    taken = table[table["default"]].set_index("quantity")
+    for quantity in ("GMACs without soft mask", "GMACs with soft mask, scored"):
+        assert round(taken.at[quantity, "ours"]) == taken.at[quantity, "paper"]
+    assert abs(taken.at["tokens excluded at 50 % hidden, r = 2 (%)", "ours"] - 100 * (1 - 72.24 / 84.32)) < 0.1
+    assert taken.at["parameters without soft mask (M)", "ours"] > 80  # which the paper's 74 M is not
+    deep = table.set_index(["quantity", "option"])["ours"]
+    assert deep["parameters without soft mask (M)", "512 wide, 23 blocks"] == pytest.approx(74, abs=0.6)
+
+
+def test_costs_count_the_exclusion_as_the_model_does():
+    """The share of tokens that leave, from the model's own masks rather than the formula."""
+    base = MODELS["adatosk_base"].change(mask_ratio=0.5)
+    left = [base.visible_patches - base.soft_mask.excluded_per_step * step for step in range(base.steps)]
+    share = 100 * (1 - sum(left) / (base.steps * base.visible_patches))
+    table = open_readings.cost_readings()
+    taken = table[table["default"]].set_index("quantity")["ours"]
+    assert taken["tokens excluded at 50 % hidden, r = 2 (%)"] == pytest.approx(share)

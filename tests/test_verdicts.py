@@ -1,0 +1,160 @@
+import json
+from functools import cache
+from math import isnan
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from adatosk import grid, manifests, paper, verdicts
+from adatosk.config import RunConfig
+from adatosk.presets import PROFILES
+from adatosk.verdicts import Compared, Counted, Published
+
+DEMO = PROFILES["demo"]
+# Points of WAR above the whole model, by row; rows that are left out are equal to it.
+AS_CLAIMED = {
+    grid.WITHOUT: -2.0, "25%, r=0": -1.0, "25%, r=2": -1.1, "50%, r=0": -0.4, "50%, r=2": -0.5, "70%, r=0": 0.1,
+    "CA": -2.0, "CS (A+M)": -1.0, "CS (M)": -1.3, "CS (A)": -1.2, "l2": -1.0, "cosine": -2.0, "classification": -3.0,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def read_manifests_once(monkeypatch):
+    monkeypatch.setattr(manifests, "load", cache(manifests.load))
+
+
+def write_runs(results: Path, base: RunConfig, effects: dict[str, float]) -> None:
+    """Runs of Tables 1 to 4 whose WAR is 80, the row's effect, a common part of the seed, and a little of their own."""
+    digest = manifests.load(grid.manifest_path(base)).digest
+    for table in ("table1", "table2", "table3", "table4"):
+        for row in grid.TABLES[table](base):
+            for place, config in enumerate(grid.repeated(row)):
+                folder = results / "runs" / config.run_id(digest)
+                if not folder.exists():
+                    folder.mkdir(parents=True)
+                    own = 0.05 * (place * (1 + len(row.name)) % 4)
+                    war = 80 + 2 * place + effects.get(row.name, 0.0) + own
+                    scores = {"views_1": {"uar": war - 1, "war": war}}
+                    (folder / "metrics.json").write_text(json.dumps({"last": scores, "train_seconds": 1.0}))
+
+
+def judged(results: Path, **options) -> pd.DataFrame:
+    return verdicts.verdicts(DEMO, results, **options).set_index("id")
+
+
+def test_every_claim_is_judged_in_the_papers_order():
+    assert list(verdicts.JUDGED) == [claim.id for claim in paper.CLAIMS]
+
+
+def test_every_row_that_is_compared_is_in_the_grid():
+    for judge in verdicts.JUDGED.values():
+        if isinstance(judge, Compared):
+            rows = {row.name for row in grid.TABLES[judge.table](DEMO)}
+            assert {name for pair in judge.pairs for name in pair} <= rows
+
+
+def test_results_as_claimed_reproduce_every_comparison(tmp_path):
+    write_runs(tmp_path, DEMO, AS_CLAIMED)
+    table = judged(tmp_path)
+    assert list(table.index) == list(verdicts.JUDGED)
+    compared = [name for name, judge in verdicts.JUDGED.items() if isinstance(judge, Compared)]
+    assert set(table.loc[compared, "verdict"]) == {"reproduced"}
+    gain = table.loc["gain of the mask"]
+    assert gain["ours_low"] == gain["ours_high"] == pytest.approx(2, abs=0.2)
+    assert gain["low"] < gain["ours_low"] < gain["high"] and gain["p"] < 1e-3
+    assert "with soft mask less without soft mask: WAR 2.0 ±" in gain["why"] and "repeats: 5" in gain["why"]
+    assert gain["claimed_low"] == 2 and gain["agrees"] is not None
+
+
+def test_results_the_other_way_round_reproduce_none(tmp_path):
+    write_runs(tmp_path, DEMO, {row: -3 * effect for row, effect in AS_CLAIMED.items()} | {"70%, r=0": 3.0})
+    table = judged(tmp_path)
+    better = [name for name, judge in verdicts.JUDGED.items() if judge.kind == "better"]
+    assert set(table.loc[better, "verdict"]) == {"not reproduced"}
+    assert table.at["loss of r = 2", "verdict"] == "not reproduced"  # 3 points are not next to nothing
+
+
+def test_a_claim_of_two_comparisons_needs_both(tmp_path):
+    write_runs(tmp_path, DEMO, AS_CLAIMED | {"l2": -2.0, "cosine": -1.0})
+    table = judged(tmp_path, table="table4")
+    assert list(table.index) == ["best distance"]
+    assert table.at["best distance", "verdict"] == "not reproduced"
+    assert table.at["best distance", "ours_low"] == pytest.approx(-1, abs=0.2)
+    parts = verdicts.comparisons(verdicts.Study(DEMO, tmp_path), "table4")
+    assert parts["verdict"].tolist() == ["reproduced", "not reproduced", "reproduced"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        (["reproduced", "reproduced"], "reproduced"),
+        (["reproduced", "undecided"], "undecided"),
+        (["undecided", "not reproduced", "reproduced"], "not reproduced"),
+    ],
+)
+def test_parts_combine(parts, whole):
+    assert verdicts.combined(parts) == whole
+
+
+def test_a_single_seed_decides_nothing(tmp_path):
+    write_runs(tmp_path, DEMO, AS_CLAIMED)
+    table = judged(tmp_path, at_most=1)
+    compared = [name for name, judge in verdicts.JUDGED.items() if isinstance(judge, Compared)]
+    assert set(table.loc[compared, "verdict"]) == {"undecided"}
+    assert table.loc[compared, "ours_low"].notna().all() and table.loc[compared, ["low", "p"]].isna().all(axis=None)
+
+
+def test_counts_are_the_papers_models_whatever_the_runs(tmp_path):
+    study = verdicts.Study(DEMO, tmp_path)
+    found = {}
+    for claim in paper.CLAIMS:
+        if isinstance(verdicts.JUDGED[claim.id], Counted):
+            findings = verdicts.JUDGED[claim.id].findings(claim, study)
+            found[claim.id] = verdicts.combined(one.verdict for one in findings)
+            assert all(f"{one.ours.mean:.1f}" in one.why for one in findings)
+    assert [name for name, verdict in found.items() if verdict == "reproduced"] == [
+        "lower cost", "cost without mask", "cost of the mask",
+    ]  # fmt: skip
+    assert found["parameters of the mask"] == "not reproduced"  # a soft mask that learns has more parameters than none
+
+
+def test_other_sets_scores_stay_undecided_and_say_what_they_need(tmp_path):
+    write_runs(tmp_path, DEMO, AS_CLAIMED)
+    table = judged(tmp_path)
+    sets = [name for name, judge in verdicts.JUDGED.items() if isinstance(judge, Published)]
+    assert set(table.loc[sets, "verdict"]) == {"undecided"} and table.loc[sets, "ours_low"].isna().all()
+    assert table.at["gain over MAE-DFER", "why"] == "needs DFEW; needs FERV39k; needs MAFW"
+    assert "Table 1 has no" in table.at["gain over MMA-DFER", "why"]
+
+
+def test_on_a_licensed_set_its_own_scores_are_judged(tmp_path):
+    manifest = manifests.load(grid.manifest_path(PROFILES["smoke"]))
+    path = manifest.save(tmp_path / "dfew.csv")
+    base = PROFILES["smoke"].change(data={"manifest": str(path)})
+    write_runs(tmp_path, base, {})
+    table = verdicts.verdicts(base, tmp_path).set_index("id")
+    assert table.at["gain over A³lign-DFER, dfew_war", "verdict"] == "reproduced"  # 84 ± 4 over 74.2
+    assert table.at["gain over A³lign-DFER, mafw_war", "verdict"] == "undecided"
+    assert table.at["gain over MAE-DFER", "verdict"] == "undecided"  # two sets are missing
+    assert "over MAE-DFER: 9." in table.at["gain over MAE-DFER", "why"]
+
+
+def test_a_row_that_is_impossible_in_the_profile_leaves_its_claim_open(tmp_path):
+    base = PROFILES["smoke"]
+    write_runs(tmp_path, base, AS_CLAIMED)
+    table = verdicts.verdicts(base, tmp_path, table="table2").set_index("id")
+    assert table.at["loss of r = 2", "verdict"] == "undecided"
+    assert "70%, r=2: impossible with this profile's sizes" in table.at["loss of r = 2", "why"]
+
+
+def test_a_missing_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run 'with soft mask', repeat 0, is not there"):
+        verdicts.verdicts(DEMO, tmp_path)
+    write_runs(tmp_path, DEMO, AS_CLAIMED)
+    cosine = next(row for row in grid.table4(DEMO) if row.name == "cosine")
+    lost = grid.repeated(cosine)[2].run_id(manifests.load(grid.manifest_path(DEMO)).digest)
+    (tmp_path / "runs" / lost / "metrics.json").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{lost}.*'cosine', repeat 2"):
+        verdicts.verdicts(DEMO, tmp_path)
+    assert isnan(judged(tmp_path, at_most=2).at["gain over supervised", "p"])
