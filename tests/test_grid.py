@@ -128,3 +128,8 @@ def test_a_row_of_two_tables_is_one_run():
 def test_an_unknown_table_is_an_error():
     with pytest.raises(ValueError, match=r"unknown table table9: choose table1, .*rivals"):
         grid.configs("smoke", ("table1", "table9"))
+
+
+def test_the_command_names_a_run_that_is_not_of_the_grid(capsys):
+    assert grid.main(["smoke", "0123456789ab"]) == 1
+    assert "0123456789ab: no run of the grid of profile 'smoke'" in capsys.readouterr().err
