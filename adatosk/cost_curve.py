@@ -28,7 +28,6 @@ from adatosk.workspace import Workspace
 
 VIEWS = (1, 2, 4, 8, 16)
 DROPPED = (0.25, 0.5, 0.7)  # Table 2's hard mask ratios
-WHOLE = "all tokens, same epochs"  # the rival whose tokens are merged or dropped
 MERGED, RANDOM = "all tokens, merged", "all tokens, dropped at random"
 PARTITION, ALL_PATCHES = "complementary", "all patches"
 COLUMNS = ["curve", "setting", "repeat", "gmacs", "uar", "war"]
@@ -67,18 +66,14 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
         dropped.
     """
     pair = {row.name: row for row in grid.table1(workspace.config)}
-    whole = next(row for row in grid.rivals(workspace.config) if row.name == WHOLE)
+    whole = next(row for row in grid.rivals(workspace.config) if row.name == grid.ALL_TOKENS)
     rows = [
-        (curve, setting, _repeat(config), gmacs, scores.uar, scores.war)
+        (curve, setting, tables.repeat_of(config), gmacs, scores.uar, scores.war)
         for points, row in [*((_view_points, row) for row in pair.values()), (_fewer_tokens, whole)]
         for config in grid.repeated(row, at_most)
         for curve, setting, gmacs, scores in points(row.name, *_loaded(workspace, config), config.evaluation)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _repeat(config: RunConfig) -> int:
-    return config.seed if config.data.fold is None else config.data.fold
 
 
 def _loaded(workspace: Workspace, config: RunConfig) -> tuple[AdaTosk, DataLoader]:
@@ -199,9 +194,9 @@ def methods(base: RunConfig) -> dict[str, Method]:
     found = {name: Method(config, name) for name, config in pair.items()}
     found |= {f"{name}, {PARTITION}": Method(config, name, PARTITION, True) for name, config in pair.items()}
     others = {row.name: row.config for row in grid.rivals(base) if row.config not in pair.values()}
-    half = round(most_merged(others[WHOLE].model) / 2)
+    half = round(most_merged(others[grid.ALL_TOKENS].model) / 2)
     found |= {name: Method(config, name) for name, config in others.items()}
-    return found | {f"{MERGED}, r={half}": Method(others[WHOLE], MERGED, f"r={half}", merged=half)}
+    return found | {f"{MERGED}, r={half}": Method(others[grid.ALL_TOKENS], MERGED, f"r={half}", merged=half)}
 
 
 def rival_table(base: RunConfig, points: pd.DataFrame) -> pd.DataFrame:

@@ -8,12 +8,17 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from adatosk import manifests, paper
 from adatosk.config import ModelConfig, RunConfig
+from adatosk.efficiency import hand_count
+from adatosk.manifests import Manifest
 from adatosk.presets import PROFILES
 from adatosk.train import manifest_path
+from adatosk.workspace import open_workspace
 
 WITH, WITHOUT = "with soft mask", "without soft mask"
 # The pair that Table 1 compares.
@@ -144,8 +149,6 @@ def _shorter(config: RunConfig, epochs: int) -> RunConfig:
 
 def _step_ratio(model: ModelConfig) -> float:
     """How many times a training step of the joint model a supervised step on all tokens costs, in MACs."""
-    from adatosk.efficiency import hand_count  # counting needs more than a grid does
-
     whole = model.change(soft_mask=None, mask_ratio=0.0)
     joint = model.change(soft_mask=None)
     return sum(hand_count(whole).values()) / sum(hand_count(joint, training=True).values())
@@ -161,9 +164,21 @@ TABLES = {
 }
 
 
+def manifest_of(config: RunConfig) -> Manifest:
+    """The manifest of a run; a file that did not change is read once, for a grid asks for it row by row."""
+    path = manifest_path(config)
+    status = path.stat() if path.is_file() else None
+    return _read(path, status and (status.st_size, status.st_mtime_ns))
+
+
+@cache
+def _read(path: Path, stamp: tuple[int, int] | None) -> Manifest:
+    return manifests.load(path)
+
+
 def repeated(row: Row, at_most: int | None = None) -> list[RunConfig]:
     """A row's runs: one a seed, or, where its manifest has folds, one a fold; the first ``at_most`` of them."""
-    folds = manifests.load(manifest_path(row.config)).folds
+    folds = manifest_of(row.config).folds
     changes = [{"data": {"fold": fold}} for fold in folds] or [{"seed": seed} for seed in range(row.repeats)]
     return [_everywhere(row.config, **change) for change in changes[:at_most]]
 
@@ -191,7 +206,7 @@ def configs(profile: str, tables: tuple[str, ...] = tuple(TABLES)) -> dict[str, 
     if unknown:
         raise ValueError(f"unknown table {', '.join(sorted(unknown))}: choose {', '.join(TABLES)}")
     base = PROFILES[profile]
-    digest = manifests.load(manifest_path(base)).digest
+    digest = manifest_of(base).digest
     rounds = [enumerate(repeated(row)) for name in tables for row in TABLES[name](base)]
     ordered = sorted((pair for row in rounds for pair in row), key=lambda pair: pair[0])
     return {run.run_id(digest): run for _, config in ordered for run in stages(config)}
@@ -200,22 +215,20 @@ def configs(profile: str, tables: tuple[str, ...] = tuple(TABLES)) -> dict[str, 
 def headline_configs(profile: str) -> dict[str, RunConfig]:
     """The first seed or fold of the pair that Table 1 compares, by run id."""
     base = PROFILES[profile]
-    digest = manifests.load(manifest_path(base)).digest
+    digest = manifest_of(base).digest
     return {run.run_id(digest): run for run in (repeated(row)[0] for row in table1(base))}
 
 
 def weighed(profile: str) -> dict[str, RunConfig]:
     """The runs whose weights the accuracy-against-cost curve needs, by run id."""
     base = PROFILES[profile]
-    digest = manifests.load(manifest_path(base)).digest
+    digest = manifest_of(base).digest
     rows = [*table1(base), *(row for row in rivals(base) if row.name == ALL_TOKENS)]
     return {run.run_id(digest): run for row in rows for run in repeated(row)}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """``python -m adatosk.grid PROFILE RUN``: one run of the grid, with its data and the runs it starts from."""
-    from adatosk.workspace import open_workspace  # needs more than a grid does
-
     parser = argparse.ArgumentParser(prog="python -m adatosk.grid", description="Train one run of the grid by its id.")
     parser.add_argument("profile", choices=list(PROFILES))
     parser.add_argument("run", help="run id, as under results/<profile>/runs")

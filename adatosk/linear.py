@@ -38,6 +38,7 @@ class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x, W and b, of those that are needed; transposed operands need no copy."""
         x, weight = ctx.saved_tensors
         grad, rows = grad.contiguous(), grad.reshape(-1, grad.shape[-1])
         to_x, to_weight, to_bias = ctx.needs_input_grad

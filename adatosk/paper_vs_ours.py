@@ -17,7 +17,7 @@ from adatosk.efficiency import table1_cost, table2_cost
 from adatosk.presets import PROFILES
 from adatosk.provenance import PROJECT
 from adatosk.tables import Interval
-from adatosk.verdicts import _ROWS, Study
+from adatosk.verdicts import PAPER_ROWS, Study
 
 Direction = Literal["same", "opposite", "undecided", "impossible here"]
 
@@ -30,8 +30,8 @@ _NOTHING = Interval(nan, nan, nan, 0)
 def reported(table: str) -> pd.DataFrame:
     """The paper's ``uar`` and ``war`` on DFEW in percent, by the names of the rows of a table of ``grid``."""
     if table == "table1":
-        rows = paper.table1().set_index("method").loc[list(_ROWS.values()), ["dfew_uar", "dfew_war"]]
-        return rows.set_axis(list(_ROWS)).set_axis(["uar", "war"], axis=1)
+        rows = paper.table1().set_index("method").loc[list(PAPER_ROWS.values()), ["dfew_uar", "dfew_war"]]
+        return rows.set_axis(list(PAPER_ROWS)).set_axis(["uar", "war"], axis=1)
     if table == "table2":
         cells = paper.table2()
         names = [grid.cell_name(cell.mask_ratio, cell.r) for cell in cells.itertuples()]
@@ -98,7 +98,7 @@ def scores(study: Study) -> pd.DataFrame:
         ``COLUMNS``, one row a score that the paper has.
     """
     rows = []
-    ours = {theirs: name for name, theirs in _ROWS.items()}
+    ours = {theirs: name for name, theirs in PAPER_ROWS.items()}
     for method in paper.table1().to_dict("records"):
         for dataset in paper.SETS:
             for score in ("uar", "war"):

@@ -8,11 +8,13 @@ import pandas as pd
 
 from adatosk import manifests, paper
 from adatosk.efficiency import table1_cost
-from adatosk.grid import HEADLINE, TABLES, cell_name, table1
+from adatosk.grid import HEADLINE, TABLES, table1
+from adatosk.paper_vs_ours import REFERENCE, reported
 from adatosk.presets import MODELS, PROFILES
 from adatosk.provenance import PROJECT
 from adatosk.tables import interval, scores, summary
 from adatosk.train import manifest_path
+from adatosk.verdicts import PAPER_ROWS
 from adatosk.workspace import Run
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -24,7 +26,6 @@ TITLES = {
     "rivals": "What else one would train on the same data:",
     "open_readings": "Open readings of the paper, each changed alone:",
 }
-_PAPER_ROWS = {"with soft mask": paper.WITH_SOFT_MASK, "without soft mask": paper.WITHOUT_SOFT_MASK}
 
 
 def headline_runs(profile: str, results: Path) -> dict[str, Run]:
@@ -64,7 +65,7 @@ def results_table(profile: str, results: Path) -> pd.DataFrame:
     reported = paper.table1().set_index("method")
     costs = table1_cost(MODELS["adatosk_base"]).set_index("paper_row")
     table = pd.DataFrame(index=ours.index)
-    for name, method in _PAPER_ROWS.items():
+    for name, method in PAPER_ROWS.items():
         row, cost = reported.loc[method], costs.loc[method]
         table.loc[name, "parameters (M), paper"] = row["parameters_m"]
         table.loc[name, "parameters (M) of the paper's model, ours"] = cost["classification_m"]
@@ -102,21 +103,9 @@ def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
     table = summary(found).reindex([row.name for row in rows], columns=list(PROTOCOLS))
     table.columns = [f"WAR, {protocol.replace('_', ' ')}" for protocol in PROTOCOLS]
     table.insert(0, "seeds", found.groupby("row")["repeat"].nunique().reindex(table.index).fillna(0).astype(int))
-    reported = _reported(name)
-    if reported is not None:
-        table["WAR on DFEW, paper"] = reported.reindex(table.index)
+    if name in REFERENCE:  # the paper has this table
+        table["WAR on DFEW, paper"] = reported(name)["war"].reindex(table.index)
     return table
-
-
-def _reported(name: str) -> pd.Series | None:
-    """The paper's WAR by our names of its rows."""
-    if name == "table2":
-        cells = paper.table2()
-        return pd.Series(cells["war"].to_list(), index=[cell_name(c.mask_ratio, c.r) for c in cells.itertuples()])
-    if name in ("table3", "table4"):
-        table = getattr(paper, name)()
-        return table.set_index(table.columns[0])["war"]
-    return None
 
 
 def as_markdown(table: pd.DataFrame) -> str:

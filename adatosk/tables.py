@@ -28,11 +28,9 @@ from typing import Literal, TextIO
 import pandas as pd
 from scipy import stats
 
-from adatosk import manifests
 from adatosk.config import RunConfig
 from adatosk.efficiency import hand_count, table2_cost
-from adatosk.grid import Row, cell_name, repeated, table2
-from adatosk.train import manifest_path
+from adatosk.grid import Row, cell_name, manifest_of, repeated, table2
 from adatosk.workspace import Run, Workspace
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
@@ -74,14 +72,10 @@ def repeat_of(config: RunConfig) -> int:
 
 
 def _runs(rows: Iterable[Row], results: Path, at_most: int | None) -> Iterator[tuple[Row, RunConfig, Run]]:
-    """The runs of some rows, finished or not; a manifest is read once, for it takes longer than all the rest."""
-    digests: dict[Path, str] = {}
+    """The runs of some rows, finished or not."""
     for row in rows:
-        path = manifest_path(row.config)
-        if path not in digests:
-            digests[path] = manifests.load(path).digest
         for config in repeated(row, at_most):
-            yield row, config, Run(results / "runs" / config.run_id(digests[path]))
+            yield row, config, Run(results / "runs" / config.run_id(manifest_of(config).digest))
 
 
 def run_rows(workspace: Workspace, rows: Iterable[Row], at_most: int | None = None) -> pd.DataFrame:

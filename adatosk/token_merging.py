@@ -17,7 +17,6 @@ from torch import Tensor
 
 from adatosk.config import ModelConfig
 from adatosk.efficiency import hand_count
-from adatosk.linear import linear
 from adatosk.model import AdaTosk
 from adatosk.transformer import Attention, Encoder
 
@@ -75,9 +74,7 @@ def encode_merged(encoder: Encoder, r: int, patches: Tensor, positions: Tensor) 
 
 def _attend(attention: Attention, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Attention that counts each token ``sizes`` times, and the mean of its keys over the heads ``(B, n, D / h)``."""
-    bias = torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
-    qkv = linear(x, attention.qkv.weight, bias)
-    q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=attention.heads)
+    q, k, v = attention.queries_keys_values(x)
     # softmax(q·k + log size): as if each token stood there size times.
     x = F.scaled_dot_product_attention(q, k, v, attn_mask=rearrange(sizes.log(), "b n 1 -> b 1 1 n"))
     return attention.proj(rearrange(x, "b h n d -> b n (h d)")), k.mean(dim=1)

@@ -48,11 +48,14 @@ class Attention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of tokens ``(B, n, D)``, each ``(B, h, n, D / h)``."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = linear(x, self.qkv.weight, bias)
-        q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads)
-        return self.proj(rearrange(_attend(q, k, v), "b h n d -> b n (h d)"))
+        return rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads).unbind()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(rearrange(_attend(*self.queries_keys_values(x)), "b h n d -> b n (h d)"))
 
 
 class Block(nn.Module):

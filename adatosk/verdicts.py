@@ -162,7 +162,7 @@ def _below(column: str, methods: Iterable[str], ours: Iterable[str]) -> dict[str
     counted = _counts()[_COUNTED[column]]
     reported = paper.table1().set_index("method").loc[list(methods), column].dropna()
     return {
-        f"{method} (reported) less ours {name}": theirs - counted.at[_ROWS[name]]
+        f"{method} (reported) less ours {name}": theirs - counted.at[PAPER_ROWS[name]]
         for name in ours
         for method, theirs in reported.items()
     }
@@ -170,7 +170,9 @@ def _below(column: str, methods: Iterable[str], ours: Iterable[str]) -> dict[str
 
 def _mask_takes(column: str) -> dict[str, float]:
     counted = _counts()[_COUNTED[column]]
-    return {f"{grid.WITHOUT} less {grid.WITH}": counted.at[_ROWS[grid.WITHOUT]] - counted.at[_ROWS[grid.WITH]]}
+    return {
+        f"{grid.WITHOUT} less {grid.WITH}": counted.at[PAPER_ROWS[grid.WITHOUT]] - counted.at[PAPER_ROWS[grid.WITH]]
+    }
 
 
 def _saved(along: str, before: float, after: float) -> dict[str, float]:
@@ -181,7 +183,7 @@ def _saved(along: str, before: float, after: float) -> dict[str, float]:
 
 
 _COUNTED = {"parameters_m": "classification_m", "flops_g": "gmacs"}  # without the decoder, which classifies nothing
-_ROWS = {grid.WITH: paper.WITH_SOFT_MASK, grid.WITHOUT: paper.WITHOUT_SOFT_MASK}
+PAPER_ROWS = {grid.WITH: paper.WITH_SOFT_MASK, grid.WITHOUT: paper.WITHOUT_SOFT_MASK}
 _PAIR = (grid.WITHOUT, grid.WITH)
 _ALL_SETS = _columns(*paper.SETS)
 

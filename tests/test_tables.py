@@ -75,7 +75,7 @@ def test_scores_come_from_the_runs_of_each_row(tmp_path):
         tables.scores([row], tmp_path)
     assert tables.scores([row], tmp_path, partial=True).empty
     for config in tables.repeated(row):
-        digest = tables.manifests.load(tables.manifest_path(config)).digest
+        digest = tables.manifest_of(config).digest
         folder = tmp_path / "runs" / config.run_id(digest)
         folder.mkdir(parents=True)
         last = {name: {"uar": 50 + config.seed, "war": 60 + config.seed} for name in ("views_1", "views_8")}
@@ -113,7 +113,7 @@ def test_table_2_is_ours_beside_the_papers():
 
 
 def write_run(results, config, war: float, best: float) -> None:
-    digest = tables.manifests.load(tables.manifest_path(config)).digest
+    digest = tables.manifest_of(config).digest
     folder = results / "runs" / config.run_id(digest)
     folder.mkdir(parents=True)
     last = {"views_1": {"uar": war, "war": war}}
