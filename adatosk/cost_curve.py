@@ -63,8 +63,9 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
 
     Returns:
         as :func:`reported_points`: the curves are the pair of Table 1 and the supervised ViT on all tokens, merged and
-        dropped.
+        dropped; of each the first ``grid.WEIGHED_SEEDS`` seeds at most.
     """
+    at_most = min(at_most or grid.WEIGHED_SEEDS, grid.WEIGHED_SEEDS)
     pair = {row.name: row for row in grid.table1(workspace.config)}
     whole = next(row for row in grid.rivals(workspace.config) if row.name == grid.ALL_TOKENS)
     rows = [

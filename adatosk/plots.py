@@ -40,7 +40,7 @@ def use_style() -> None:
     plt.rcParams.update({"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
 
 
-def _panels(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
+def new_figure(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
     """A figure of ``width`` × ``height`` inches and its axes ``(rows, columns)``."""
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options)
     # Left open, a notebook would show it twice: as the cell's value and as pyplot's current figure.
@@ -64,7 +64,7 @@ def pictures(rows: Mapping[str, np.ndarray], titles: Sequence[str] = ()) -> Figu
     """
     columns, size = max(map(len, rows.values())), 0.95  # inches
     width = size * columns + 0.08 * max(len(line) for name in rows for line in name.split("\n"))
-    figure, axes = _panels(len(rows), columns, width, size * len(rows) + 0.25 * bool(titles))
+    figure, axes = new_figure(len(rows), columns, width, size * len(rows) + 0.25 * bool(titles))
     for row, (name, images) in enumerate(rows.items()):
         line = axes[row]
         for ax in line[len(images) :]:
@@ -78,26 +78,28 @@ def pictures(rows: Mapping[str, np.ndarray], titles: Sequence[str] = ()) -> Figu
 
 def show_visible(frames: np.ndarray, visible: Tensor) -> np.ndarray:
     """Frames uint8 ``(T, H, W, 3)`` with the patches that the hard mask, bool ``(N_s,)``, hides in light grey."""
-    mask = _blow_up(visible[None].numpy(), frames.shape[1])[0]
+    mask = blow_up(visible[None].numpy(), frames.shape[1])[0]
     return np.where(mask[None, :, :, None], frames, np.uint8(255 * np.array(HIDDEN)))
 
 
-def _blow_up(grid: np.ndarray, side: int) -> np.ndarray:
+def blow_up(grid: np.ndarray, side: int) -> np.ndarray:
     """Values of patches ``(n, N_s)`` to images ``(n, side, side)``."""
     patches = round(grid.shape[1] ** 0.5)
     grid = grid.reshape(len(grid), patches, patches)
     return grid.repeat(side // patches, axis=1).repeat(side // patches, axis=2)
 
 
-def _on_frames(frames: np.ndarray, values: np.ndarray, cmap: Colormap, hidden: np.ndarray | None = None) -> np.ndarray:
+def tint_patches(
+    frames: np.ndarray, values: np.ndarray, cmap: Colormap, hidden: np.ndarray | None = None
+) -> np.ndarray:
     """Frames ``(n, H, W, 3)`` tinted by the values of their patches ``(n, N_s)``; NaN is black, ``hidden`` grey."""
     low, high = np.nanmin(values), np.nanmax(values)
     scaled = (values - low) / (high - low if high > low else 1)
-    tint = cmap(_blow_up(np.ma.masked_invalid(scaled), frames.shape[1]))[..., :3]
+    tint = cmap(blow_up(np.ma.masked_invalid(scaled), frames.shape[1]))[..., :3]
     grey = frames.mean(axis=-1, keepdims=True) / 255
     shown = np.clip(tint * (0.45 + 0.75 * grey), 0, 1)
     if hidden is not None:
-        shown[:, _blow_up(hidden[None], frames.shape[1])[0]] = HIDDEN
+        shown[:, blow_up(hidden[None], frames.shape[1])[0]] = HIDDEN
     return shown
 
 
@@ -125,11 +127,11 @@ def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activ
 
     rows = {"frames": shown}
     if activation is not None:
-        rows["activation\nmap"] = _on_frames(shown, activation.detach().numpy(), ACTIVATION)
+        rows["activation\nmap"] = tint_patches(shown, activation.detach().numpy(), ACTIVATION)
     rows["visible\npatches"] = show_visible(shown, visible)
     parts = (mask.semantic, mask.agnostic.mean(dim=-1), mask.weights.mean(dim=-1))
     for name, weights in zip(("class-semantic\nmask", "class-agnostic\nmask", "final mask"), parts, strict=True):
-        rows[name] = _on_frames(shown, spread(weights), SOFT_MASK, hidden)
+        rows[name] = tint_patches(shown, spread(weights), SOFT_MASK, hidden)
     figure = pictures(rows, [str(tubelet * (step + 1)) for step in range(steps)])
     for row in np.array(figure.axes).reshape(len(rows), steps)[-2:]:
         for step in mask.active[0].nonzero().flatten().tolist():
@@ -146,7 +148,7 @@ def tokens_over_time(values: Tensor, kept: Tensor, label: str, mask: bool = Fals
         label: what the values are.
         mask: whether they are weights of a soft mask, in its colours, and not scores.
     """
-    figure, ((ax,),) = _panels(1, 1, 5.6, 2.6)
+    figure, ((ax,),) = new_figure(1, 1, 5.6, 2.6)
     shown = np.ma.masked_array(values.detach().numpy(), ~kept.numpy()).T
     image = ax.imshow(shown, aspect="auto", cmap=SOFT_MASK if mask else SCORE, interpolation="nearest")
     ax.set(xlabel="tubelet step $t$", ylabel="visible token $s$")
@@ -164,7 +166,7 @@ def frame_differences(differences: Tensor, active: Tensor, intensity: np.ndarray
         active: bool ``(n_t,)``.
         intensity: strength of the expression at each step, ``(n_t,)`` in [0, 1], where it is known.
     """
-    figure, ((ax,),) = _panels(1, 1, 5.6, 2.4)
+    figure, ((ax,),) = new_figure(1, 1, 5.6, 2.4)
     steps = np.arange(1, len(active) + 1)
     colours = [ORANGE if flag else GREY for flag in active[1:].tolist()]
     ax.bar(steps[1:], differences.detach().numpy(), color=colours, width=0.7)
@@ -180,7 +182,7 @@ def frame_differences(differences: Tensor, active: Tensor, intensity: np.ndarray
 
 def gate_weights(weights: Tensor) -> Figure:
     """Weights of the channel gate (Eq. 6), ``(active frames, D)``, sorted by their mean over the frames."""
-    figure, ((ax,),) = _panels(1, 1, 5.6, 0.9 + 0.25 * len(weights))
+    figure, ((ax,),) = new_figure(1, 1, 5.6, 0.9 + 0.25 * len(weights))
     shown = weights.detach().numpy()
     sns.heatmap(shown[:, shown.mean(0).argsort()], ax=ax, cmap="vlag", center=1, cbar_kws={"label": "weight"})
     ax.set(xlabel="channel, sorted", ylabel="active frame", xticks=[], yticks=[])
@@ -189,7 +191,7 @@ def gate_weights(weights: Tensor) -> Figure:
 
 def transition(probabilities: Tensor) -> Figure:
     """P (Eq. 9), ``(tokens of frame t+1, tokens of frame t)``; each column sums to 1."""
-    figure, ((ax,),) = _panels(1, 1, 3.9, 3.0)
+    figure, ((ax,),) = new_figure(1, 1, 3.9, 3.0)
     sns.heatmap(probabilities.detach().numpy(), ax=ax, cmap="mako", vmin=0, square=True, cbar_kws={"label": "$P$"})
     ax.set(xlabel="token of frame 1", ylabel="token of frame 2", xticks=[], yticks=[])
     return figure
@@ -197,7 +199,7 @@ def transition(probabilities: Tensor) -> Figure:
 
 def probabilities(values: Mapping[str, float]) -> Figure:
     """Class probabilities as bars, with chance as a line."""
-    figure, ((ax,),) = _panels(1, 1, 4.6, 0.5 + 0.24 * len(values))
+    figure, ((ax,),) = new_figure(1, 1, 4.6, 0.5 + 0.24 * len(values))
     ax.barh(list(values), list(values.values()), color=BLUE)
     ax.axvline(1 / len(values), color=GREY, linestyle="--", label="chance")
     ax.invert_yaxis()
@@ -211,7 +213,7 @@ def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
 
     Lines mark onset, apex and offset; triangles the frames that are ``sampled``.
     """
-    figure, axes = _panels(3, 1, 7, 4.6, sharex=True, height_ratios=(3, 3, 1))
+    figure, axes = new_figure(3, 1, 7, 4.6, sharex=True, height_ratios=(3, 3, 1))
     panels = {"expression": truth.action_units, "distractor": truth.distraction}
     for ax, (name, units) in zip(axes[:2, 0], panels.items(), strict=True):
         used = np.flatnonzero(units.max(axis=0) > 0)
@@ -241,7 +243,7 @@ def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
 
 def class_balance(clips: pd.DataFrame, classes: Sequence[str], by: str = "split") -> Figure:
     """Number of clips of each class, by ``split`` or ``fold``."""
-    figure, ((ax,),) = _panels(1, 1, 6.4, 2.4)
+    figure, ((ax,),) = new_figure(1, 1, 6.4, 2.4)
     sns.countplot(clips, x="label", hue=by, order=classes, ax=ax)
     ax.set(xlabel="", ylabel="clips")
     sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -250,7 +252,7 @@ def class_balance(clips: pd.DataFrame, classes: Sequence[str], by: str = "split"
 
 def sampling(spans: Mapping[str, tuple[int, Sequence[int]]]) -> Figure:
     """Which frames are taken: by name, the number of frames in the clip and the indices of those taken."""
-    figure, ((ax,),) = _panels(1, 1, 7, 0.7 + 0.34 * len(spans))
+    figure, ((ax,),) = new_figure(1, 1, 7, 0.7 + 0.34 * len(spans))
     for row, (length, indices) in enumerate(spans.values()):
         ax.barh(row, length, left=-0.5, height=0.5, color="0.88")
         ax.plot(indices, np.full(len(indices), row), "o", color=ORANGE, markersize=4)
@@ -267,7 +269,7 @@ def learning_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
         "classification_loss": r"$\mathcal{L}_{cls}$ (train)",
         "test_war_views_1": "WAR, 1 view (test, %)",
     }
-    figure, axes = _panels(1, 3, 9, 2.6)
+    figure, axes = new_figure(1, 3, 9, 2.6)
     for ax, (column, label) in zip(axes[0], panels.items(), strict=True):
         for (name, log), style in zip(logs.items(), ("-", "--", ":", "-."), strict=False):
             there = log.dropna(subset=column)
@@ -298,7 +300,7 @@ def repaint(output: Output, video: Tensor, config: ModelConfig) -> np.ndarray:
 
 def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> Figure:
     """Confusion matrices side by side, each row in percent of its class; counts ``(classes, classes)`` by title."""
-    figure, axes = _panels(1, len(matrices), 4.3 * len(matrices), 3.7)
+    figure, axes = new_figure(1, len(matrices), 4.3 * len(matrices), 3.7)
     for ax, (title, counts) in zip(axes[0], matrices.items(), strict=True):
         counts = np.asarray(counts, dtype=float)
         shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(1)
@@ -311,7 +313,7 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequenc
 
 def recalls(table: pd.DataFrame) -> Figure:
     """Recall of each class in percent as bars: columns are classes, rows are models."""
-    figure, ((ax,),) = _panels(1, 1, 7.6, 2.6)
+    figure, ((ax,),) = new_figure(1, 1, 7.6, 2.6)
     long = table.rename_axis("model").reset_index().melt("model", var_name="class", value_name="recall")
     sns.barplot(long, x="class", y="recall", hue="model", ax=ax)
     ax.set(xlabel="", ylabel="recall (%)", ylim=(0, 100))
@@ -321,7 +323,7 @@ def recalls(table: pd.DataFrame) -> Figure:
 
 def macs_by_part(parts: pd.DataFrame) -> Figure:
     """Where the multiply-accumulates go: stacked bars in GMACs; rows are models, columns parts."""
-    figure, ((ax,),) = _panels(1, 1, 7, 0.9 + 0.42 * len(parts))
+    figure, ((ax,),) = new_figure(1, 1, 7, 0.9 + 0.42 * len(parts))
     parts.plot.barh(stacked=True, ax=ax, width=0.7)
     for row, total in enumerate(parts.sum(axis=1)):
         ax.annotate(f"{total:.1f}", (total, row), (3, 0), textcoords="offset points", va="center")
@@ -334,7 +336,7 @@ def macs_by_part(parts: pd.DataFrame) -> Figure:
 
 def table2_costs(costs: pd.DataFrame) -> Figure:
     """Table 2's cost against the number of excluded tokens, ours beside the paper's; from ``table2_cost``."""
-    figure, axes = _panels(1, 2, 7.6, 2.9, sharex=True)
+    figure, axes = new_figure(1, 2, 7.6, 2.9, sharex=True)
     columns = {"gmacs": ("paper_gflops", "GMACs", 1), "saving": ("paper_saving", "saved against r = 0 (%)", 100)}
     for ax, (ours, (theirs, label, scale)) in zip(axes[0], columns.items(), strict=True):
         for (ratio, cells), colour in zip(costs.groupby("mask_ratio"), (BLUE, ORANGE, GREEN), strict=False):

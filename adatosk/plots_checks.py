@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from adatosk.checks import Report
 from adatosk.manifests import Manifest
-from adatosk.plots import BLUE, GREY, ORANGE, _panels
+from adatosk.plots import BLUE, GREY, ORANGE, new_figure
 
 MOST_SIZES = 8
 
@@ -20,7 +20,7 @@ def check_report(report: Report, manifest: Manifest) -> Figure:
         report: what :meth:`adatosk.manifests.Manifest.check` found.
         manifest: what was checked. Lengths and sizes are of the clips without a problem.
     """
-    figure, axes = _panels(2, 2, 9, 5.6)
+    figure, axes = new_figure(2, 2, 9, 5.6)
     fine = report.table[report.table["problem"] == ""]
     _classes(axes[0, 0], manifest)
     _lengths(axes[0, 1], fine["frames"])

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, _panels
+from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
 
 _SPANS = {"load": GREEN, "wait": ORANGE, "step": BLUE}
 _MODELS = {"videomae": GREY, "adatosk without soft mask": BLUE, "adatosk": ORANGE}
@@ -20,7 +20,7 @@ def seconds_by_macs(table: pd.DataFrame) -> Figure:
     Args:
         table: rows of :func:`adatosk.benchmark.table2_times`; the line is what they would take at the device's peak.
     """
-    figure, ((ax,),) = _panels(1, 1, 6.2, 3.6)
+    figure, ((ax,),) = new_figure(1, 1, 6.2, 3.6)
     masked = table[table["model"].str.contains(", r = ")]
     for (ratio, cells), colour in zip(masked.groupby("mask_ratio"), (BLUE, ORANGE, GREEN), strict=False):
         ax.plot(cells["gmacs"], cells["seconds"], "o-", color=colour, label=f"soft mask, {ratio:.0%} hidden, r = 0 …")
@@ -39,7 +39,7 @@ def seconds_by_macs(table: pd.DataFrame) -> Figure:
 def growth(table: pd.DataFrame) -> Figure:
     """Seconds a batch as frames, resolution and batch grow, both axes doubling; rows of ``growth``."""
     sweeps = [name for name in _SWEEPS if name in set(table["sweep"])]
-    figure, axes = _panels(1, len(sweeps), 2.9 * len(sweeps) + 1.7, 2.8, sharey=True)
+    figure, axes = new_figure(1, len(sweeps), 2.9 * len(sweeps) + 1.7, 2.8, sharey=True)
     names = [name for name in _MODELS if name in set(table["model"])]
     for ax, sweep in zip(axes[0], sweeps, strict=True):
         rows = table[table["sweep"] == sweep]
@@ -62,7 +62,7 @@ def loader_trace(table: pd.DataFrame) -> Figure:
     counts = sorted(table["workers"].unique())
     lanes: Mapping[int, list[str]] = {count: _lanes(table[table["workers"] == count]) for count in counts}
     heights = [len(names) for names in lanes.values()]
-    figure, axes = _panels(len(counts), 1, 7, 0.9 + 0.42 * sum(heights), sharex=True, height_ratios=heights)
+    figure, axes = new_figure(len(counts), 1, 7, 0.9 + 0.42 * sum(heights), sharex=True, height_ratios=heights)
     for ax, (count, names) in zip(axes[:, 0], lanes.items(), strict=True):
         for span in table[table["workers"] == count].itertuples():
             place, start = names.index(span.lane), max(span.start, 0)

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from adatosk.cost_curve import ALL_PATCHES, MERGED, PARTITION, RANDOM
 from adatosk.grid import WITH, WITHOUT
-from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, _panels, recalls
+from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure, recalls
 
 _COLOURS = {WITH: ORANGE, WITHOUT: BLUE, MERGED: PURPLE, RANDOM: GREY}
 _SHADES = ("#7a3b00", "#c25e00", "#f0a04b")  # of the hard mask ratios, from the densest to the sparsest view
@@ -28,7 +28,7 @@ def accuracy_against_cost(table: pd.DataFrame, score: str = "WAR") -> Figure:
         table: as of :func:`adatosk.cost_curve.averaged`. Bars are the intervals of three repeats and more.
         score: its name.
     """
-    figure, axes = _panels(1, 2, 9.6, 5.2, sharey=True)
+    figure, axes = new_figure(1, 2, 9.6, 5.2, sharey=True)
     curves = dict(list(table.groupby("curve", sort=False)))
     rivals = [name for name in curves if name not in _COLOURS and "hidden" not in name and name != "joint"]
     for ax in axes[0]:
@@ -98,7 +98,7 @@ def differences(table: pd.DataFrame) -> Figure:
     """
     groups = {name: group.iloc[::-1] for name, group in table.groupby("table", sort=False)}
     heights = [len(group) + 0.8 for group in groups.values()]
-    figure, axes = _panels(len(groups), 1, 7.2, 0.9 + 0.26 * sum(heights), sharex=True, height_ratios=heights)
+    figure, axes = new_figure(len(groups), 1, 7.2, 0.9 + 0.26 * sum(heights), sharex=True, height_ratios=heights)
     for ax, (name, group) in zip(axes[:, 0], groups.items(), strict=True):
         rows, references = zip(*group["row"].str.split(" less "), strict=True)
         for place, row in enumerate(group.itertuples()):

@@ -21,11 +21,11 @@ from adatosk.plots import (
     HIDDEN,
     ORANGE,
     SOFT_MASK,
-    _blow_up,
-    _on_frames,
-    _panels,
+    blow_up,
+    new_figure,
     pictures,
     show_visible,
+    tint_patches,
 )
 from adatosk.soft_mask import SoftMask
 
@@ -88,7 +88,7 @@ def redundancy(frames: np.ndarray, visible: Tensor, distinct: Tensor) -> Figure:
     repeats = np.zeros((steps, len(visible)), dtype=bool)
     repeats[:, visible.numpy()] = ~distinct.numpy()
     faded = 90 + 0.25 * shown.mean(axis=-1, keepdims=True)
-    third = np.where(_blow_up(repeats, frames.shape[1])[..., None], faded.repeat(3, -1), left).astype(np.uint8)
+    third = np.where(blow_up(repeats, frames.shape[1])[..., None], faded.repeat(3, -1), left).astype(np.uint8)
     rows = {"frames": shown, "visible": left, "redundancy": third}
     figure = pictures(rows, [str(len(frames) // steps * (step + 1)) for step in range(steps)])
     axes = np.array(figure.axes).reshape(3, steps)[2]
@@ -134,13 +134,13 @@ def both_masks(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: 
     shown, hidden = frames[tubelet - 1 :: tubelet], ~visible.numpy()
     rows = {
         "frames": shown,
-        "class-semantic\nactivation": _on_frames(shown, activation.detach().numpy(), ACTIVATION),
+        "class-semantic\nactivation": tint_patches(shown, activation.detach().numpy(), ACTIVATION),
         "visible\npatches": show_visible(shown, visible),
     }
     for name, weights in (("CS mask", mask.semantic), ("CA mask", mask.agnostic.mean(dim=-1))):
         grid = np.full((steps, len(hidden)), np.nan)
         grid[:, ~hidden] = _ranks(weights[0], mask.kept[0])
-        rows[name] = _on_frames(shown, grid, ESSENTIAL, hidden)
+        rows[name] = tint_patches(shown, grid, ESSENTIAL, hidden)
     figure = pictures(rows, [str(tubelet * (step + 1)) for step in range(steps)])
     last = np.array(figure.axes).reshape(len(rows), steps)[-1]
     for step in mask.active[0].nonzero().flatten().tolist():
@@ -180,7 +180,7 @@ def activation_by_class(examples: Mapping[str, np.ndarray], maps: Mapping[str, M
     """
     rows = {"example": np.stack(list(examples.values()))}
     for name, values in maps.items():
-        tinted = (_on_frames(examples[label][None], values[label][None].numpy(), ACTIVATION) for label in examples)
+        tinted = (tint_patches(examples[label][None], values[label][None].numpy(), ACTIVATION) for label in examples)
         rows[name] = np.concatenate(list(tinted))
     return pictures(rows, list(examples))
 
@@ -195,7 +195,7 @@ def temporal_scores(scores: pd.DataFrame) -> Figure:
     """
     rows = scores[scores["target"] == "expression"]
     names = list(dict.fromkeys(rows["frames"]))
-    figure, axes = _panels(1, 2, 8.4, 0.9 + 0.34 * len(names), sharey=True)
+    figure, axes = new_figure(1, 2, 8.4, 0.9 + 0.34 * len(names), sharey=True)
     options = {"x": "value", "y": "frames", "order": names, "errorbar": ("se", 1.96), "err_kws": {"linewidth": 1.2}}
     for ax, score in zip(axes[0], ("precision", "recall"), strict=True):
         part = rows[rows["score"] == score]
@@ -219,7 +219,7 @@ def spatial_scores(scores: pd.DataFrame, sources: Mapping[str, str], classes: Se
     """
     scores = scores[(scores["target"] == "moving regions") & (scores["steps"] == "all")]
     scores = scores.assign(ratio=scores["value"] / scores["chance"])
-    figure, axes = _panels(len(sources), 2, 8.4, 0.7 + 1.6 * len(sources), sharex=True, sharey="col")
+    figure, axes = new_figure(len(sources), 2, 8.4, 0.7 + 1.6 * len(sources), sharex=True, sharey="col")
     options = {"x": "label", "hue": "model", "order": classes, "errorbar": ("se", 1.96), "err_kws": {"linewidth": 1.2}}
     for row, (source, title) in zip(axes, sources.items(), strict=True):
         part = scores[scores["source"] == source].groupby("score")

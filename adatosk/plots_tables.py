@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from adatosk import tables
-from adatosk.plots import BLUE, GREY, ORANGE, PURPLE, _panels
+from adatosk.plots import BLUE, GREY, ORANGE, PURPLE, new_figure
 
 # Colour of a difference by where its interval lies.
 ABOVE, BELOW, OPEN = BLUE, ORANGE, GREY
@@ -34,7 +34,7 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
     """
     rows = list(table["row"].unique())
     one_view = table[table["protocol"] == tables.PROTOCOL]
-    figure, axes = _panels(1, 2, 8.6, 0.9 + 0.34 * len(rows), sharey=True)
+    figure, axes = new_figure(1, 2, 8.6, 0.9 + 0.34 * len(rows), sharey=True)
     left, right = axes[0]
     for place, row in enumerate(rows):
         colour = PURPLE if row == reference else BLUE
@@ -56,6 +56,28 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
     left.set(xlabel="WAR, 1 view (%)", yticks=range(len(rows)), yticklabels=rows)
     right.set_xlabel(f"points of WAR above {reference}")
     left.invert_yaxis()
+    return figure
+
+
+def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None, protocols: Sequence[str]) -> Figure:
+    """By how many points of WAR ``better`` is above ``worse``: a dot a seed, and the interval of each choice of seeds.
+
+    Args:
+        table, first: as of :func:`adatosk.tables.looks`.
+        protocols: a panel each.
+    """
+    choices = list(tables.looks(table, better, worse, first)["repeats"].unique())
+    figure, axes = new_figure(1, len(protocols), 3.6 * len(protocols), 1.2 + 0.4 * len(choices), sharey=True)
+    for ax, protocol in zip(axes[0], protocols, strict=True):
+        pairs = tables.paired(table, better, worse, protocol=protocol)
+        parts = [pairs] if first is None else [pairs, pairs[pairs.index < first], pairs[pairs.index >= first]]
+        for place, part in enumerate(parts[: len(choices)]):
+            _dot(ax, place, part, _side(tables.interval(part)))
+        ax.axvline(0, color=PURPLE, linestyle=":", zorder=0)
+        _span(ax, around=0)
+        ax.set(title=protocol.replace("_", " "), xlabel="points of WAR", yticks=range(len(choices)))
+    axes[0, 0].set_yticklabels(f"seeds: {choice}" for choice in choices)
+    axes[0, 0].invert_yaxis()
     return figure
 
 
@@ -90,7 +112,7 @@ def comparisons(found: pd.DataFrame, margin: float = tables.NEGLIGIBLE) -> Figur
         margin: half of the band's width in points.
     """
     found = found[found["kind"].isin(["better", "negligible"])].reset_index(drop=True)
-    figure, ((ax,),) = _panels(1, 1, 7.6, 0.9 + 0.4 * len(found))
+    figure, ((ax,),) = new_figure(1, 1, 7.6, 0.9 + 0.4 * len(found))
     for place, one in found.iterrows():
         if one["kind"] == "negligible":
             ax.add_patch(Rectangle((-margin, place - 0.5), 2 * margin, 1, color="0.92", linewidth=0, zorder=0))
@@ -127,7 +149,7 @@ def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
     Args:
         cells: as of :func:`adatosk.tables.ratio_and_exclusion`.
     """
-    figure, axes = _panels(1, 2, 9.4, 3.1, sharey=True)
+    figure, axes = new_figure(1, 2, 9.4, 3.1, sharey=True)
     panels = (
         ("ours, the profile's model", "war", "gmacs"),
         ("the paper, on DFEW", "paper_war", "paper_gflops"),
@@ -174,7 +196,7 @@ def readings(differences: pd.DataFrame) -> Figure:
             the other reading scores higher.
     """
     names, protocols = list(differences["reading"].unique()), list(differences["protocol"].unique())
-    figure, axes = _panels(1, len(protocols), 3.4 + 2.9 * len(protocols), 0.9 + 0.36 * len(names), sharey=True)
+    figure, axes = new_figure(1, len(protocols), 3.4 + 2.9 * len(protocols), 0.9 + 0.36 * len(names), sharey=True)
     for ax, protocol in zip(axes[0], protocols, strict=True):
         for place, name in enumerate(names):
             chosen = (differences["reading"] == name) & (differences["protocol"] == protocol)
@@ -200,7 +222,7 @@ def protocols(table: pd.DataFrame, chosen: Sequence[str]) -> Figure:
         chosen: rows to draw.
     """
     names = list(table["protocol"].unique())
-    figure, ((ax,),) = _panels(1, 1, 5.8, 3.0)
+    figure, ((ax,),) = new_figure(1, 1, 5.8, 3.0)
     for row, colour in zip(chosen, (BLUE, ORANGE, PURPLE, GREY), strict=False):
         wide = table[table["row"] == row].pivot(index="repeat", columns="protocol", values="war")[names]
         ax.plot(names, wide.T, color=colour, alpha=0.3, linewidth=0.9)
@@ -219,7 +241,7 @@ def claims_by_protocol(found: pd.DataFrame) -> Figure:
         found: as of :func:`adatosk.verdicts.comparisons`, several of them, with a column ``protocol``.
     """
     whats, names = list(found["what"].unique()), list(found["protocol"].unique())
-    figure, ((ax,),) = _panels(1, 1, 2.6 + 1.3 * len(names), 0.9 + 0.32 * len(whats))
+    figure, ((ax,),) = new_figure(1, 1, 2.6 + 1.3 * len(names), 0.9 + 0.32 * len(whats))
     for one in found.itertuples():
         place = names.index(one.protocol), whats.index(one.what)
         box = Rectangle((place[0] - 0.47, place[1] - 0.45), 0.94, 0.9, color=VERDICTS[one.verdict], alpha=0.6)
@@ -245,7 +267,7 @@ def costs(table: pd.DataFrame) -> Figure:
     lengths = [len(part) for part in parts.values()]
     heights = [max(lengths[place : place + 2]) for place in range(0, len(lengths), 2)]
     size = 0.4 + 0.24 * sum(heights) + 0.42 * len(heights)
-    figure, axes = _panels(len(heights), 2, 8.6, size, height_ratios=heights)
+    figure, axes = new_figure(len(heights), 2, 8.6, size, height_ratios=heights)
     for ax in axes.flat[len(parts) :]:
         ax.remove()
     for ax, (quantity, part) in zip(axes.flat, parts.items(), strict=False):

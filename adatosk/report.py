@@ -8,11 +8,11 @@ import pandas as pd
 
 from adatosk import manifests, paper
 from adatosk.efficiency import table1_cost
-from adatosk.grid import HEADLINE, TABLES, table1
+from adatosk.grid import HEADLINE, TABLES, first_look, table1
 from adatosk.paper_vs_ours import REFERENCE, reported
 from adatosk.presets import MODELS, PROFILES
 from adatosk.provenance import PROJECT
-from adatosk.tables import interval, scores, summary
+from adatosk.tables import PROTOCOL, interval, looks, scores, summary
 from adatosk.train import manifest_path
 from adatosk.verdicts import PAPER_ROWS
 from adatosk.workspace import Run
@@ -96,6 +96,20 @@ def with_mean(table: pd.DataFrame) -> pd.DataFrame:
     return text
 
 
+def gain_in_words(profile: str, results: Path) -> str:
+    """The gain of the soft mask with one view, over all seeds and over those run after the first look at it."""
+    base = PROFILES[profile]
+    found = looks(scores(table1(base), results, partial=True), *HEADLINE, first_look(base))
+    found = found[(found["score"] == "war") & (found["protocol"] == PROTOCOL)]
+    parts = [
+        f"{one.repeats}: {one.difference:.1f} in [{one.low:.1f}, {one.high:.1f}], p = {one.p:.2g}, {one.count} seeds"
+        for one in found[found["count"] > 1].itertuples()
+    ]
+    text = "Points of WAR with one view that the soft mask brings, with their 95 % interval, paired by seed"
+    looked = " The later seeds were run after a look at the first ones, and are judged alone as well."
+    return f"{text}: {'; '.join(parts)}.{looked if len(parts) > 1 else ''}" if parts else ""
+
+
 def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
     """One table of the grid, mean ± 95 % interval of WAR over the seeds that have been run, the paper's beside it."""
     rows = TABLES[name](PROFILES[profile])
@@ -128,11 +142,12 @@ def readme_block(profile: str, results: Path) -> str:
     )
     seeds = with_mean(seeds_table(profile, results))
     seeds.columns = [f"WAR, {protocol.replace('_', ' ')}, {name}" for protocol, name in seeds.columns]
-    parts = [as_markdown(results_table(profile, results)), note, "The same pair, seed by seed:", as_markdown(seeds)]
+    parts = [as_markdown(results_table(profile, results)), note, "The same pair, seed by seed:"]
+    parts += [seeds.to_markdown(disable_numparse=True), gain_in_words(profile, results)]
     for name, title in TITLES.items():
         table = grid_table(profile, name, results).map(lambda value: "" if pd.isna(value) else str(value))
         parts += [title, table.to_markdown(disable_numparse=True)]
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def update_readme(readme: Path, block: str) -> None:

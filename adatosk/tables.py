@@ -12,6 +12,9 @@ The rule for verdicts was written down before the runs of the embedded benchmark
 * A claim about scores on a licensed data set is *undecided* without that set.
 
 Only directions are judged: how many points a change brings differs between data sets.
+
+Table 1's pair was looked at after ``grid.FIRST_SEEDS`` seeds and then run with more, whose number was fixed before they
+ran. Looking twice makes a false alarm likelier, so the later seeds are judged alone as well (:func:`looks`).
 """
 
 import io
@@ -21,6 +24,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from itertools import product
 from math import nan
 from pathlib import Path
 from typing import Literal, TextIO
@@ -143,6 +147,30 @@ def paired(table: pd.DataFrame, better: str, worse: str, score: str = "war", pro
     """
     chosen = table[table["protocol"] == protocol].pivot(index="repeat", columns="row", values=score)
     return (chosen[better] - chosen[worse]).dropna()
+
+
+def looks(table: pd.DataFrame, better: str, worse: str, first: int | None) -> pd.DataFrame:
+    """How many points ``better`` is above ``worse``: over all seeds, and over those before and after a look at them.
+
+    Args:
+        table: as of :func:`scores`.
+        first: number of seeds before the look, as of :func:`adatosk.grid.first_look`; ``None``: there was none.
+
+    Returns:
+        one row a choice of seeds that holds any, protocol and score: ``repeats``, the choice in words; ``protocol``;
+        ``score``, ``uar`` or ``war``; ``difference`` with ``low``, ``high`` and ``p``; ``count`` of seeds. Only the row
+        ``all`` of each unless there are seeds from after the look.
+    """
+    rows = []
+    for protocol, score in product(table["protocol"].unique(), ("uar", "war")):
+        found = paired(table, better, worse, score, protocol)
+        choices = {"all": found}
+        if first is not None and (found.index >= first).any():
+            choices |= {f"first {first}": found[found.index < first], "later": found[found.index >= first]}
+        for name, part in choices.items():
+            one = interval(part)
+            rows.append((name, protocol, score, one.mean, one.low, one.high, p_value(part), one.count))
+    return pd.DataFrame(rows, columns=["repeats", "protocol", "score", "difference", "low", "high", "p", "count"])
 
 
 def p_value(differences: pd.Series) -> float:

@@ -110,10 +110,12 @@ class Workspace:
         return path
 
     def save_figure(self, figure: Figure, name: str) -> Path:
-        """Write ``figures/<name>.png``."""
+        """Write ``figures/<name>.png`` and ``.pdf``, for the screen and for print; gives back the former's path."""
         path = self.places.results / "figures" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150, bbox_inches="tight")
+        # Without the date, the same figure is the same file.
+        figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None})
         return path
 
 

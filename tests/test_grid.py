@@ -79,14 +79,15 @@ def test_open_readings_each_deviate_from_the_demo():
 
 def test_every_table_has_its_number_of_seeds():
     base = PROFILES["demo"]
-    for name, seeds in {"table1": 5, "table2": 3, "table3": 3, "table4": 3, "open_readings": 2, "rivals": 3}.items():
+    for name, seeds in {"table1": 15, "table2": 3, "table3": 3, "table4": 3, "open_readings": 2, "rivals": 3}.items():
         assert {row.repeats for row in grid.TABLES[name](base)} == {seeds}
-    assert [run.seed for run in grid.repeated(grid.table1(base)[0])] == [0, 1, 2, 3, 4]
+    assert [run.seed for run in grid.repeated(grid.table1(base)[0])] == list(range(15))
     assert [run.seed for run in grid.repeated(grid.table1(base)[0], at_most=2)] == [0, 1]
 
 
 def test_data_with_folds_is_repeated_over_its_folds(tmp_path):
     base = PROFILES["smoke"].change(data={"manifest": str(with_folds(tmp_path))})
+    assert grid.first_look(base) is None and grid.first_look(PROFILES["smoke"]) == 5
     for row in (grid.table1(base)[0], grid.table3(base)[0]):
         runs = grid.repeated(row)
         assert [run.data.fold for run in runs] == [1, 2, 3] and {run.seed for run in runs} == {0}

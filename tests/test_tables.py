@@ -47,6 +47,27 @@ def test_pairs_are_formed_by_seed_and_a_missing_partner_is_left_out():
     assert isnan(tables.p_value(pd.Series([1.0])))
 
 
+def test_seeds_run_after_a_look_are_judged_alone_as_well():
+    table = long_table(a=[71, 72, 73, 74, 75, 76], b=[70, 70, 70, 70, 70, 70])
+    found = tables.looks(table.sample(frac=1, random_state=0), "a", "b", first=2).query("score == 'war'")
+    assert found["repeats"].tolist() == ["all", "first 2", "later"]
+    assert found["difference"].tolist() == [3.5, 1.5, 4.5] and found["count"].tolist() == [6, 2, 4]
+    later = tables.interval(pd.Series([3.0, 4.0, 5.0, 6.0]))
+    assert (found["low"].iloc[2], found["high"].iloc[2]) == (later.low, later.high)
+
+
+def test_a_missing_seed_before_the_look_is_not_replaced_by_a_later_one():
+    table = long_table(a=[71, 72, 73, 74], b=[70, 70, 70, 70]).query("repeat != 1")
+    found = tables.looks(table, "a", "b", first=2).query("score == 'war'").set_index("repeats")
+    assert found["count"].to_dict() == {"all": 3, "first 2": 1, "later": 2}
+
+
+@pytest.mark.parametrize("first", [None, 3, 5])
+def test_without_later_seeds_there_is_one_look(first):
+    table = long_table(a=[71, 72, 73], b=[70, 70, 70])
+    assert tables.looks(table, "a", "b", first)["repeats"].unique().tolist() == ["all"]
+
+
 @pytest.mark.parametrize(
     ("differences", "better", "negligible"),
     [

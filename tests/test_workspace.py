@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from adatosk import workspace
 from adatosk.config import RunConfig
 from adatosk.grid import headline_configs
+from adatosk.plots import new_figure
 from adatosk.presets import PROFILES, Profile
 from adatosk.workspace import Run, open_workspace, prepare_data, read_parameters
 
@@ -56,3 +59,16 @@ def test_data_that_is_missing_or_of_another_kind_is_named(tmp_path):
 def test_a_run_without_weights_says_what_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         _ = Run(tmp_path).metrics
+
+
+def test_a_figure_is_saved_for_screen_and_print_and_is_the_same_file_twice(tmp_path):
+    smoke = open_workspace("smoke")
+    smoke = replace(smoke, places=replace(smoke.places, results=tmp_path))
+    written = []
+    for _ in range(2):
+        figure, ((ax,),) = new_figure(1, 1, 2, 2)
+        ax.plot([0, 1])
+        path = smoke.save_figure(figure, "line")
+        assert path == tmp_path / "figures" / "line.png"
+        written.append([path.read_bytes(), path.with_suffix(".pdf").read_bytes()])
+    assert written[0] == written[1] and written[0][1].startswith(b"%PDF")
