@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from adatosk import seeds
 from adatosk.cache import CacheError, ClipCache, estimate_cache, open_cache
-from adatosk.config import DataConfig
-from adatosk.manifests import ManifestError, resolve
+from adatosk.config import DataConfig, RunConfig
+from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.parallel import available_cores
 from adatosk.transforms import eval_transform, train_transform
 from adatosk.video import frame_indices, last_start, read_frames
@@ -74,6 +74,16 @@ class ClipDataset(Dataset):
         self.frames, self.image_size, self.stride = frames, image_size, data.stride
         self.train, self.seed, self.epoch = train, seed, 0
         self.transform = train_transform(image_size, data.min_crop, data.flip) if train else eval_transform(image_size)
+
+    @classmethod
+    def of_split(
+        cls, config: RunConfig, manifest: Manifest, root: str | Path, split: str, cache: ClipCache | None = None
+    ) -> "ClipDataset":
+        """The clips of ``train`` or ``test`` as a run of ``config`` sees them; arguments and errors as above."""
+        data, model = config.data, config.model
+        clips = manifest.subset(split, data.fold, data.exclusions)
+        sizes, train = (model.frames, model.image_size), split == "train"
+        return cls(clips, root, manifest.classes, *sizes, data, train, config.seed, cache)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from adatosk import grid, manifests, paper, tables
-from adatosk.clips import ClipDataset, make_loader, open_cache
+from adatosk.clips import make_loader
 from adatosk.config import EvalConfig, ModelConfig, RunConfig
 from adatosk.efficiency import count_parameters, hand_count
 from adatosk.evaluate import predict_split
@@ -79,17 +79,8 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
 
 def _loaded(workspace: Workspace, config: RunConfig) -> tuple[AdaTosk, DataLoader]:
     model = workspace.train(config, weights=True).model()
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), load_test_split(workspace, config)
-
-
-def load_test_split(workspace: Workspace, config: RunConfig) -> DataLoader:
-    """The clips that a run is tested on, as it is tested on them."""
-    places, data, shape = workspace.places, config.data, config.model
-    manifest = manifests.load(manifest_path(config))
-    cache = open_cache(manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers)
-    clips, sizes = manifest.subset("test", data.fold, data.exclusions), (shape.frames, shape.image_size)
-    dataset = ClipDataset(clips, places.root, manifest.classes, *sizes, data, False, config.seed, cache)
-    return make_loader(dataset, config.evaluation.batch_size, places.workers)
+    batches = make_loader(workspace.split("test", config), config.evaluation.batch_size, workspace.places.workers)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), batches
 
 
 def _view_points(name: str, model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig) -> Iterator[Point]:

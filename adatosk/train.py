@@ -187,22 +187,9 @@ class Trainer:
             self.manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers, self.report
         )
 
-    def _clips(self, split: str) -> pd.DataFrame:
-        return self.manifest.subset(split, self.config.data.fold, self.config.data.exclusions)
-
     def _loader(self, split: str) -> DataLoader:
         config, train = self.config, split == "train"
-        dataset = ClipDataset(
-            self._clips(split),
-            self.places.root,
-            self.manifest.classes,
-            config.model.frames,
-            config.model.image_size,
-            config.data,
-            train,
-            config.seed,
-            self.cache,
-        )
+        dataset = ClipDataset.of_split(config, self.manifest, self.places.root, split, self.cache)
         size = config.train.batch_size // self.accelerator.num_processes if train else config.evaluation.batch_size
         return make_loader(dataset, size, self.places.workers, train, config.seed)
 
@@ -318,7 +305,7 @@ class Trainer:
 
     def _write_predictions(self, last: Predictions) -> None:
         """One row a test clip: id, label and the class predicted by the last weights under each protocol."""
-        clips = self._clips("test")
+        clips = self.manifest.subset("test", self.config.data.fold, self.config.data.exclusions)
         table = pd.DataFrame({"id": clips["id"].to_numpy(), "label": clips["label"].to_numpy()})
         for name, logits in last.logits.items():
             table[name] = [self.manifest.classes[i] for i in logits.argmax(dim=1).tolist()]

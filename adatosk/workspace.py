@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from adatosk import manifests
-from adatosk.cache import open_cache
+from adatosk.clips import ClipDataset, open_cache
 from adatosk.config import RunConfig
 from adatosk.manifests import Manifest
 from adatosk.model import AdaTosk
@@ -101,6 +101,13 @@ class Workspace:
         self.places.results.mkdir(parents=True, exist_ok=True)
         with FileLock(self.places.results / f".{trainer.run_id}.lock"):
             return Run(trainer.run(weights))
+
+    def split(self, name: str, config: RunConfig | None = None) -> ClipDataset:
+        """The clips of ``train`` or ``test`` as a run of ``config``, by default the profile's, sees them."""
+        config = self.config if config is None else config
+        data, places, manifest = config.data, self.places, manifests.load(manifest_path(config))
+        cache = open_cache(manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers)
+        return ClipDataset.of_split(config, manifest, places.root, name, cache)
 
     def save_table(self, table: pd.DataFrame, name: str) -> Path:
         """Write ``tables/<name>.csv``."""
@@ -200,9 +207,7 @@ def read_parameters(namespace: MutableMapping[str, Any], **expected: Any) -> typ
 
 def main(profile: str, root: str | None = None) -> None:
     """Put a profile's data in place, decoded where its runs want that, before several of them start at once."""
-    workspace = open_workspace(profile, root)
-    data, places = workspace.config.data, workspace.places
-    open_cache(workspace.manifest, places.root, data.cache_size, places.cache, data.exclusions)
+    open_workspace(profile, root).split("train")
 
 
 if __name__ == "__main__":
