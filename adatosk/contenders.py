@@ -135,18 +135,23 @@ def _forward(name: str, model: nn.Module, video: Tensor, setup: Setup) -> Callab
 
 
 def _classifier(model: nn.Module, compiled: bool) -> Callable[[Tensor], Tensor]:
+    run = _compiled(model) if compiled else model
     if isinstance(model, AdaTosk):
-        if compiled:  # the seeded draw of the hard mask stays outside
-            model.classify_visible = torch.compile(model.classify_visible)
         return model.classify
-    run = torch.compile(model) if compiled else model
     return lambda video: run(pixel_values=video.transpose(1, 2)).logits
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    if not isinstance(model, AdaTosk):
+        return torch.compile(model)
+    model.compile()
+    return model
 
 
 def _training_step(model: nn.Module, video: Tensor, labels: Tensor, setup: Setup) -> Callable[[], None]:
     train = TrainConfig()
     optimizer = make_optimizer(model.train(), train)
-    run = torch.compile(model) if setup.compiled else model
+    run = _compiled(model) if setup.compiled else model
     autocast = torch.autocast(video.device.type, dtype=torch.bfloat16, enabled=setup.precision == "bf16")
 
     def step() -> None:

@@ -52,13 +52,14 @@ class _OneDnnLinear(torch.autograd.Function):
 def uses_onednn(x: Tensor) -> bool:
     """Whether :func:`linear` of ``x`` runs through oneDNN."""
     return (
-        x.device.type == "cpu"
+        # First, for what follows would cut a compiler's graph in two.
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.numel() > 0
         and torch.backends.mkldnn.enabled
         and torch.backends.mkldnn.is_available()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
     )
 

@@ -96,13 +96,31 @@ class AdaTosk(
         else:
             count = check_mask(visible, len(video), self.config.patches)
         positions, hidden = positions_of(visible, count), positions_of(~visible, self.config.patches - count)
+        logits, reconstruction, mask = self._branches(video, positions, hidden, reconstruct)
+        return Output(logits, reconstruction, visible, mask)
+
+    def _branches(
+        self, video: Tensor, positions: Tensor, hidden: Tensor, reconstruct: bool
+    ) -> tuple[Tensor, Tensor | None, SoftMask | None]:
+        """Logits, reconstruction and soft mask, from tensors to tensors: what can be compiled as one graph."""
         patches = patchify(video, self.config.tubelet, self.config.patch_size)
         tokens, mask = self.look(patches, positions)
         logits = self._classify_tokens(tokens, mask)
         if not reconstruct:
-            return Output(logits, None, visible, mask)
-        reconstruction = self.decoder(self.encoder_to_decoder(tokens), self.mask_token, positions, hidden)
-        return Output(logits, reconstruction, visible, mask)
+            return logits, None, mask
+        return logits, self.decoder(self.encoder_to_decoder(tokens), self.mask_token, positions, hidden), mask
+
+    def compile(self, **options: Any) -> None:
+        """Compile both branches, and the classifier alone, each as one graph; masks are drawn and checked outside.
+
+        Prefer it to ``torch.compile(model)``, which has to cut its graph where a mask is checked.
+
+        Args:
+            **options: of ``torch.compile``.
+        """
+        options = {"fullgraph": True, **options}
+        self._branches = torch.compile(self._branches, **options)
+        self.classify_visible = torch.compile(self.classify_visible, **options)
 
     def classify(
         self,

@@ -156,7 +156,8 @@ class Trainer:
         model = self._make_model()
         optimizer = make_optimizer(model, config.train)
         self.schedule = make_schedule(optimizer, config.train, self.steps_per_epoch)
-        model = torch.compile(model) if config.train.compile else model
+        if config.train.compile:
+            model.compile()
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.accelerator.register_for_checkpointing(self.progress)
 
@@ -263,7 +264,7 @@ class Trainer:
         accelerator.wait_for_everyone()
 
     def _bare_model(self) -> AdaTosk:
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return self.accelerator.unwrap_model(self.model)
 
     def _save_model(self, name: str) -> None:
         if self.accelerator.is_main_process:

@@ -118,18 +118,19 @@ def test_work_is_counted_as_by_hand():
 
 def test_compiled_contenders_go_through_the_compiler(monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda work: compiled.append(work) or work)
+    monkeypatch.setattr(torch, "compile", lambda work, **options: compiled.append(work) or work)
     for name in CONTENDERS:
         for work in WORKS:
             before = len(compiled)
             prepare(name, TINY, Setup(work))()
             assert len(compiled) == before
             prepare(name, TINY, Setup(work, compiled=True))()
-            assert len(compiled) == before + 1
+            # Our models' two ways through, both branches and the classifier alone, are a graph each.
+            assert len(compiled) == before + (2 if name.startswith("adatosk") else 1)
 
 
 def test_what_does_not_compile_has_a_reason_and_no_time(monkeypatch):
-    def broken(work):
+    def broken(work, **options):
         def run(*args, **kwargs):
             raise RuntimeError("no C++ compiler\nsecond line")
 

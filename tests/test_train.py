@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -124,6 +125,19 @@ def test_bf16_trains_to_nearly_the_same_loss(data, places, tmp_path):
         logs.append([json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()])
     assert logs[0] != logs[1]
     assert logs[0] == pytest.approx(logs[1], rel=0.05)
+
+
+def test_a_compiled_run_in_bf16_trains_as_the_plain_one_does(data, places, tmp_path, monkeypatch):
+    """As profile paper trains, but for the compiler's C++ part."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    config = configure(data, train={"precision": "bf16", "epochs": 2})
+    plain = train(config, places)
+    compiled = train(config.change(train={"compile": True}), replace(places, results=tmp_path / "compiled"))
+    logs = [
+        [json.loads(line)["loss"] for line in (f / "log.jsonl").read_text().splitlines()] for f in (plain, compiled)
+    ]
+    assert logs[1] == pytest.approx(logs[0], rel=0.02)
+    assert weights(compiled).keys() == weights(plain).keys()
 
 
 def test_two_processes_train_one_run(data, tmp_path):
