@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from adatosk.frame_folders import VideoError, image_paths
 from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.parallel import in_chunks, side_by_side
-from adatosk.video import VideoError, count_frames, decode_all, image_paths, stamp
+from adatosk.video import count_frames, decode_all, stamp
 
 FORMAT = 1
 

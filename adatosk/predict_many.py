@@ -18,11 +18,12 @@ from adatosk.config import ModelConfig
 from adatosk.contenders import PRECISIONS
 from adatosk.datasets.base import VIDEO_SUFFIXES
 from adatosk.export import Classifier, fixed_masks
+from adatosk.frame_folders import natural_key
 from adatosk.linear import for_inference
 from adatosk.model import AdaTosk
 from adatosk.parallel import available_cores, in_chunks
 from adatosk.predict import as_seen, face_in, load_model
-from adatosk.video import natural_key, read_clip
+from adatosk.video import read_clip
 
 
 def find_videos(folder: str | Path) -> list[Path]:

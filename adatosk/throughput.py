@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from adatosk.video import frame_indices, image_paths, read_clip
+from adatosk.frame_folders import image_paths
+from adatosk.video import frame_indices, read_clip
 
 
 def plain_video(path: Path, size: int, frames: int = 16, stride: int = 4) -> np.ndarray:

@@ -8,31 +8,21 @@ cannot be read whole is an error; a clip is never silently shorter, and never re
 
 import importlib.util
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 
 from adatosk.containers import stated_bytes
+from adatosk.frame_folders import VideoError, fit, image_names, is_image, read_images
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 HAS_DECORD = importlib.util.find_spec("decord") is not None
 
 # Containers without a frame count (mkv, webm, flv) mostly state how many bytes they have, and a duration, not always to
 # the frame. Missing more than both of these means a cut file.
 MISSING_SHARE, MISSING_SECONDS = 0.05, 0.25
-
-# From this ratio on, images shrink by area. Below it OpenCV's bilinear filter skips no pixel and is four times as fast.
-AREA_FROM = 1.5
-
-
-class VideoError(ValueError):
-    """A video file or frame folder that cannot be read whole; the message names it and says what to do."""
 
 
 def read_clip(
@@ -106,18 +96,18 @@ def read_frames(path: str | Path, choose: Callable[[int], np.ndarray], size: int
     """
     path = _existing(path)
     if path.is_dir():
-        images = image_paths(path)
-        return _read_images([images[index] for index in choose(len(images))], size)
+        names = image_names(path)
+        return read_images([path / names[index] for index in choose(len(names))], size)
     length, plain = _probe(path)
     indices = np.asarray(choose(length), dtype=np.int64)
     images = _read_decord(path, indices) if HAS_DECORD and plain else None
-    return _fit(_read_pyav(path, indices) if images is None else images, size)
+    return fit(_read_pyav(path, indices) if images is None else images, size)
 
 
 def count_frames(path: str | Path) -> int:
     """Frames of a video file, by its packets and not its header, or images of a folder; errors as in `read_clip`."""
     path = _existing(path)
-    return len(image_paths(path)) if path.is_dir() else _probe(path)[0]
+    return len(image_names(path)) if path.is_dir() else _probe(path)[0]
 
 
 def _existing(path: str | Path) -> Path:
@@ -224,19 +214,6 @@ def _read_pyav(path: Path, indices: np.ndarray) -> np.ndarray:
     return np.stack([images[index] for index in indices.tolist()])
 
 
-def image_paths(folder: Path) -> list[Path]:
-    """Images of a folder by the numbers in their names, so that 10.jpg follows 9.jpg; hidden files are left out."""
-    images = [path for path in folder.iterdir() if _is_image(path.name)]
-    if not images:
-        kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-        raise VideoError(f"{folder}: a folder without frames ({kinds}): extract it again, or exclude the clip")
-    return sorted(images, key=natural_key)
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-
-
 def stamp(path: Path) -> tuple[int, int]:
     """Bytes of a file and when it was changed, in ns.
 
@@ -247,83 +224,5 @@ def stamp(path: Path) -> tuple[int, int]:
     if not path.is_dir():
         return status.st_size, status.st_mtime_ns
     with os.scandir(path) as entries:
-        found = [entry.stat() for entry in entries if _is_image(entry.name)]
+        found = [entry.stat() for entry in entries if is_image(entry.name)]
     return sum(one.st_size for one in found), status.st_mtime_ns + sum(one.st_mtime_ns for one in found)
-
-
-def natural_key(path: Path) -> tuple:
-    """Sorts ``2.jpg`` before ``10.jpg`` and ``010.jpg`` beside it."""
-    parts = re.split(r"(\d+)", path.stem)
-    # Odd places hold the digits. The name itself settles 1.jpg against 01.jpg.
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
-
-
-def _read_images(paths: Sequence[Path], size: int | None) -> np.ndarray:
-    """The images in this order; one that follows itself is decoded once."""
-    first = _read_image(paths[0])
-    height, width = first.shape[:2]
-    if size is None:
-        shape, shrink = (height, width), 1
-    else:
-        fits = [factor for factor in REDUCED if factor * size <= min(height, width)]
-        shape, shrink = (size, size), max(fits, default=1)
-    images = np.empty((len(paths), *shape, 3), np.uint8)
-    for place, path in enumerate(paths):
-        if place and path == paths[place - 1]:
-            images[place] = images[place - 1]
-            continue
-        image = first if place == 0 and shrink == 1 else _read_image(path, first.shape, shrink)
-        if size is None and image.shape != first.shape:
-            raise VideoError(
-                f"{path}: {image.shape[1]}×{image.shape[0]} pixels, but {paths[0].name} has {width}×{height}: "
-                "frames of a clip must be of one size; extract them again, or read with a size"
-            )
-        # Each goes to its place while the processor still holds it.
-        images[place] = _fit(image[None], size)[0]
-    return images
-
-
-def _read_image(path: Path, first: tuple[int, ...] = (), shrink: int = 1) -> np.ndarray:
-    """The image; a JPEG of the ``first`` one's shape comes ``shrink`` times smaller, averaged as it is decoded."""
-    data = path.read_bytes()
-    # OpenCV fills what a cut file lacks with grey and says nothing, so the end marker is looked for first.
-    if is_whole_image(data):
-        pixels = np.frombuffer(data, np.uint8)
-        if shrink > 1 and data[:2] == b"\xff\xd8":
-            image = cv2.imdecode(pixels, REDUCED[shrink])
-            if image is not None and image.shape[:2] == tuple(-(-side // shrink) for side in first[:2]):
-                return image[..., ::-1]  # blue comes first
-        image = cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB)
-        if image is not None:
-            return image
-    raise VideoError(f"{path}: not an image that can be read whole: extract the frames again, or exclude the clip")
-
-
-def is_whole_image(data: bytes) -> bool:
-    """Whether an image file ends as its format wants it; padding and trailers up to 64 bytes are let pass."""
-    if data[:2] == b"\xff\xd8":
-        return b"\xff\xd9" in data.rstrip(b"\0")[-64:]
-    if data[:4] == b"\x89PNG":
-        return b"IEND" in data[-64:]
-    if data[:2] == b"BM":
-        return len(data) >= int.from_bytes(data[2:6], "little")
-    return False
-
-
-def _fit(images: np.ndarray, size: int | None) -> np.ndarray:
-    """Central squares of ``(N, H, W, 3)``, resized to ``size``: by area from ``AREA_FROM`` on, else bilinearly."""
-    if size is None:
-        return images
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
-    height, width = images.shape[1:3]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    images = images[:, top : top + side, left : left + side]
-    if side == size:
-        return np.ascontiguousarray(images)
-    how = cv2.INTER_AREA if side >= AREA_FROM * size else cv2.INTER_LINEAR
-    fitted = np.empty((len(images), size, size, 3), np.uint8)
-    for image, target in zip(images, fitted, strict=True):
-        cv2.resize(np.ascontiguousarray(image), (size, size), dst=target, interpolation=how)
-    return fitted

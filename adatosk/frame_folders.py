@@ -1,0 +1,166 @@
+"""Clips stored as folders of images, one a frame: which frames there are, and their pixels.
+
+Ordinary JPEGs are decoded by :mod:`adatosk.jpeg` straight to where they belong, all others by OpenCV, with the same
+pixels. What cannot be read whole is an error.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from io import FileIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from adatosk.jpeg import decode_jpeg, jpeg_shape
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+# From this ratio on, images shrink by area. Below it OpenCV's bilinear filter skips no pixel and is four times as fast.
+AREA_FROM = 1.5
+
+_DIGITS = re.compile(r"(\d+)")
+_UNREADABLE = "not an image that can be read whole: extract the frames again, or exclude the clip"
+
+
+class VideoError(ValueError):
+    """A video file or frame folder that cannot be read whole; the message names it and says what to do."""
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """Images of a folder by the numbers in their names, so that 10.jpg follows 9.jpg; hidden files are left out.
+
+    Raises:
+        VideoError: there are none.
+    """
+    return [folder / name for name in image_names(folder)]
+
+
+def image_names(folder: Path) -> list[str]:
+    """The names alone: of most clips few frames are read, and a path costs as much as finding and sorting its name."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if is_image(entry.name)]
+    if not names:
+        kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+        raise VideoError(f"{folder}: a folder without frames ({kinds}): extract it again, or exclude the clip")
+    return sorted(names, key=lambda name: _by_numbers(name.rpartition(".")[0], name))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is a frame."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def natural_key(path: Path) -> tuple:
+    """Sorts ``2.jpg`` before ``10.jpg`` and ``010.jpg`` beside it."""
+    return _by_numbers(path.stem, path.name)
+
+
+def _by_numbers(stem: str, name: str) -> tuple:
+    parts = ["", stem, ""] if stem.isdecimal() else _DIGITS.split(stem)
+    # Odd places hold the digits. The name itself settles 1.jpg against 01.jpg.
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
+
+
+def read_images(paths: Sequence[Path], size: int | None) -> np.ndarray:
+    """The images in this order; one that follows itself is decoded once.
+
+    Returns:
+        uint8 ``(len(paths), H, W, 3)``, RGB; ``size`` as in :func:`adatosk.video.read_clip`.
+
+    Raises:
+        VideoError: an image is cut short or unreadable, or of another size than the first and ``size`` is ``None``.
+    """
+    data = _read_whole(paths[0])
+    shape = jpeg_shape(data)
+    first = None if shape else _decode(paths[0], data)
+    shape = shape or first.shape[:2]
+    shrink = 1 if size is None else max((by for by in REDUCED if by * size <= min(shape)), default=1)
+    images = np.empty((len(paths), *(shape if size is None else (size, size)), 3), np.uint8)
+    # One for all, as the system takes its time to hand out memory.
+    spare = np.empty((*_shrunk(shape, shrink), 3), np.uint8)
+    for place, path in enumerate(paths):
+        target = images[place]
+        if place and path == paths[place - 1]:
+            target[:] = images[place - 1]
+            continue
+        data = _read_whole(path) if place else data
+        image = target if target.shape == spare.shape else spare
+        if jpeg_shape(data) != shape or not decode_jpeg(data, image):
+            image = first if first is not None and place == 0 and shrink == 1 else _decode(path, data, shape, shrink)
+        if size is None and image.shape[:2] != shape:
+            raise VideoError(
+                f"{path}: {image.shape[1]}×{image.shape[0]} pixels, but {paths[0].name} has {shape[1]}×{shape[0]}: "
+                "frames of a clip must be of one size; extract them again, or read with a size"
+            )
+        if image is not target:
+            # Each goes to its place while the processor still holds it.
+            fit(image[None], size, target[None])
+    return images
+
+
+def _shrunk(shape: tuple[int, int], shrink: int) -> tuple[int, int]:
+    return -(-shape[0] // shrink), -(-shape[1] // shrink)
+
+
+def _read_whole(path: Path) -> bytes:
+    # Unbuffered, as buffers cost as much as reading files as small as frames.
+    with FileIO(path) as file:
+        data = file.readall()
+    # Decoders fill what a cut file lacks with grey and say nothing, so the end marker is looked for first.
+    if not is_whole_image(data):
+        raise VideoError(f"{path}: {_UNREADABLE}")
+    return data
+
+
+def _decode(path: Path, data: bytes, first: tuple[int, int] = (0, 0), shrink: int = 1) -> np.ndarray:
+    """The image; a JPEG of the ``first`` one's shape comes ``shrink`` times smaller, averaged as it is decoded."""
+    pixels = np.frombuffer(data, np.uint8)
+    if shrink > 1 and data.startswith(b"\xff\xd8"):
+        image = cv2.imdecode(pixels, REDUCED[shrink])
+        if image is not None and image.shape[:2] == _shrunk(first, shrink):
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise VideoError(f"{path}: {_UNREADABLE}")
+    return image
+
+
+def is_whole_image(data: bytes) -> bool:
+    """Whether an image file ends as its format wants it; padding and trailers up to 64 bytes are let pass."""
+    if data[:2] == b"\xff\xd8":
+        return b"\xff\xd9" in data.rstrip(b"\0")[-64:]
+    if data[:4] == b"\x89PNG":
+        return b"IEND" in data[-64:]
+    if data[:2] == b"BM":
+        return len(data) >= int.from_bytes(data[2:6], "little")
+    return False
+
+
+def fit(images: np.ndarray, size: int | None, out: np.ndarray | None = None) -> np.ndarray:
+    """Central squares of ``(N, H, W, 3)``, resized to ``size``: by area from ``AREA_FROM`` on, else bilinearly.
+
+    They go into ``out`` where it is given; ``None`` for ``size`` keeps images as they are.
+    """
+    height, width = images.shape[1:3]
+    if size is None:
+        squares = images
+    elif size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    else:
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        squares = images[:, top : top + side, left : left + side]
+    if size is None or side == size:
+        if out is None:
+            return np.ascontiguousarray(squares)
+        out[:] = squares
+        return out
+    how = cv2.INTER_AREA if side >= AREA_FROM * size else cv2.INTER_LINEAR
+    out = np.empty((len(images), size, size, 3), np.uint8) if out is None else out
+    for image, target in zip(squares, out, strict=True):
+        cv2.resize(image, (size, size), dst=target, interpolation=how)
+    return out

@@ -1,0 +1,177 @@
+"""Folders of frames. Ordinary JPEGs are decoded by simplejpeg: OpenCV's and Pillow's pixels are the reference."""
+
+import io
+from itertools import product
+
+import cv2
+import numpy as np
+import pytest
+from media import moving_frames, truncate, write_frames
+from PIL import Image
+
+from adatosk import frame_folders
+from adatosk.frame_folders import REDUCED, VideoError, image_paths, natural_key
+from adatosk.jpeg import decode_jpeg, jpeg_shape
+from adatosk.throughput import plain_folder
+from adatosk.video import decode_all, read_clip
+
+ORDINARY = {
+    "4:2:0": {},
+    "4:2:2": {"subsampling": "4:2:2"},
+    "4:4:4, best": {"subsampling": "4:4:4", "quality": 100},
+    "worst": {"quality": 5},
+    "progressive": {"progressive": True},
+    "optimised": {"optimize": True},
+    "restarts": {"restart_marker_rows": 1},
+    "comment": {"comment": "made by nobody"},
+    "colour profile": {"icc_profile": bytes(range(256)) * 300},
+}
+
+
+def coloured(height: int = 50, width: int = 70, seed: int = 0) -> np.ndarray:
+    """An image with edges, slopes and noise in all channels."""
+    frame = moving_frames(1, height, width, seed)[0].astype(int)
+    return (frame + np.random.default_rng(seed).integers(-20, 21, frame.shape)).clip(0, 255).astype(np.uint8)
+
+
+def as_jpeg(frame: np.ndarray | Image.Image, **options: object) -> bytes:
+    file = io.BytesIO()
+    (Image.fromarray(frame) if isinstance(frame, np.ndarray) else frame).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def turned(data_of: np.ndarray) -> bytes:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    return as_jpeg(data_of, exif=exif.tobytes())
+
+
+def by_opencv(data: bytes, shrink: int = 1) -> np.ndarray:
+    pixels = np.frombuffer(data, np.uint8)
+    return cv2.cvtColor(cv2.imdecode(pixels, REDUCED.get(shrink, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
+
+
+@pytest.mark.parametrize("options", ORDINARY.values(), ids=ORDINARY)
+@pytest.mark.parametrize(("shape", "shrink"), list(product([(8, 8), (50, 70), (64, 48), (71, 65)], [1, *REDUCED])))
+def test_an_ordinary_jpeg_has_opencvs_pixels(options, shape, shrink):
+    data = as_jpeg(coloured(*shape), **options)
+    assert jpeg_shape(data) == shape
+    expected = by_opencv(data, shrink)
+    out = np.empty_like(expected)
+    assert decode_jpeg(data, out)
+    assert np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("options", ORDINARY.values(), ids=ORDINARY)
+def test_frames_of_their_own_size_are_those_of_the_plain_way(tmp_path, options):
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(as_jpeg(coloured(64, 64, number), **options))
+    assert np.array_equal(read_clip(tmp_path, size=64), plain_folder(tmp_path, 64))
+    assert np.array_equal(read_clip(tmp_path), plain_folder(tmp_path, 64))
+
+
+UNUSUAL = {
+    "grey": as_jpeg(Image.fromarray(coloured()).convert("L")),
+    "CMYK": as_jpeg(Image.fromarray(coloured()).convert("CMYK")),
+    "stored as RGB": as_jpeg(coloured(), keep_rgb=True),
+    "turned by EXIF": turned(coloured()),
+    "tiny": as_jpeg(coloured(7, 30)),
+    "fill byte": (lambda data: data[:2] + b"\xff" + data[2:])(as_jpeg(coloured())),
+    "PNG": cv2.imencode(".png", coloured())[1].tobytes(),
+}
+
+
+@pytest.mark.parametrize("data", UNUSUAL.values(), ids=UNUSUAL)
+@pytest.mark.parametrize("size", [None, 3, 20, 64])
+def test_what_is_unusual_is_left_to_opencv(tmp_path, data, size):
+    assert jpeg_shape(data) is None
+    (tmp_path / "1.jpg").write_bytes(data)
+    read, whole = read_clip(tmp_path, 2, 1, size=size), by_opencv(data)
+    assert (read[0] == read[1]).all()
+    if size is None:
+        assert np.array_equal(read[0], whole)
+    else:
+        shrink = max((by for by in REDUCED if by * size <= min(whole.shape[:2])), default=1)
+        shrunk = by_opencv(data, 1 if data.startswith(b"\x89") else shrink)
+        assert np.array_equal(read[0], frame_folders.fit(shrunk[None], size)[0])
+
+
+@pytest.mark.parametrize("head", [b"", b"\xff", b"\xff\xe0\x00", b"\xff\xda\x00\x00", b"\xff\xc0\x00\x04" + bytes(9)])
+def test_a_torn_head_has_no_shape_and_its_file_is_named(tmp_path, head):
+    data = b"\xff\xd8" + head + b"\xff\xd9"
+    assert jpeg_shape(data) is None
+    (tmp_path / "1.jpg").write_bytes(data)
+    with pytest.raises(VideoError, match=r"1\.jpg: not an image that can be read whole"):
+        read_clip(tmp_path, 2, 1)
+
+
+def damaged(kind: str) -> bytes:
+    data = as_jpeg(coloured(96, 96), quality=95)
+    if kind == "ends early":
+        return data[: len(data) // 2] + b"\xff\xd9"
+    return data[:-2] + b"left over" + data[-2:]
+
+
+@pytest.mark.parametrize("kind", ["ends early", "something behind the pixels"])
+@pytest.mark.parametrize("size", [None, 20, 64, 96])
+def test_what_libjpeg_warns_of_is_read_as_opencv_reads_it(tmp_path, kind, size):
+    data = damaged(kind)
+    shape = jpeg_shape(data)
+    assert shape == (96, 96) and not decode_jpeg(data, np.empty((*shape, 3), np.uint8))
+    (tmp_path / "1.jpg").write_bytes(as_jpeg(coloured(96, 96, 1)))
+    (tmp_path / "2.jpg").write_bytes(data)
+    shrunk = by_opencv(data, 4 if size == 20 else 1)
+    assert np.array_equal(decode_all(tmp_path, size)[1], frame_folders.fit(shrunk[None], size)[0])
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (50, 71), (49, 70), (100, 140), (6, 6)])
+def test_another_shape_is_not_decoded_into(shape):
+    assert not decode_jpeg(as_jpeg(coloured()), np.empty((*shape, 3), np.uint8))
+
+
+@pytest.mark.parametrize("size", [None, 16, 40])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_cut_frame_is_named_wherever_it_stands(tmp_path, size, share, number):
+    folder = write_frames(tmp_path / "f", moving_frames(4, 40, 40), ".jpg")
+    truncate(folder / f"{number}.jpg", share)
+    with pytest.raises(VideoError, match=rf"{number}\.jpg: not an image that can be read whole"):
+        read_clip(folder, 4, 1, size=size)
+
+
+def test_frames_of_two_sizes_need_a_size(tmp_path):
+    """Only frames of the first one's shape shrink as they are decoded, and a turned one has another shape."""
+    whole = [as_jpeg(coloured(64, 80, 1)), as_jpeg(coloured(48, 50, 2)), turned(coloured(64, 80, 3))]
+    for number, data in enumerate(whole):
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+    with pytest.raises(VideoError, match=r"1\.jpg: 50×48 pixels, but 0\.jpg has 80×64"):
+        decode_all(tmp_path)
+    (tmp_path / "1.jpg").unlink()
+    with pytest.raises(VideoError, match=r"2\.jpg: 64×80 pixels, but 0\.jpg has 80×64"):
+        decode_all(tmp_path)
+    (tmp_path / "1.jpg").write_bytes(whole[1])
+    for size, shrink in ((16, 4), (64, 1)):
+        expected = [by_opencv(whole[0], shrink), by_opencv(whole[1]), by_opencv(whole[2])]
+        assert np.array_equal(
+            decode_all(tmp_path, size), np.concatenate([frame_folders.fit(one[None], size) for one in expected])
+        )
+
+
+def test_names_are_sorted_by_their_numbers_as_paths_are(tmp_path):
+    names = ["10.jpg", "9.jpg", "009.jpg", "a2b10.png", "a2b9.PNG", "a.b.1.jpeg", "x.bmp", "٣.jpg"]
+    for name in [*names, ".3.jpg", "notes.txt", "jpg"]:
+        (tmp_path / name).touch()
+    paths = image_paths(tmp_path)
+    assert {path.name for path in paths} == set(names)
+    assert paths == sorted((tmp_path / name for name in names), key=natural_key)
+    assert [path.name for path in paths if path.stem.isascii() and path.stem.isdigit()] == [
+        "009.jpg",
+        "9.jpg",
+        "10.jpg",
+    ]
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_size_is_at_least_a_pixel(tmp_path, size):
+    with pytest.raises(ValueError):
+        read_clip(write_frames(tmp_path / "f", moving_frames(2, 40, 40), ".jpg"), size=size)
