@@ -314,7 +314,8 @@ def write_table(table: pd.DataFrame, folder: Path = RESULTS, suffix: str = "") -
 
 def recorded(suffix: str = "", folder: Path = RESULTS) -> dict[str, pd.DataFrame]:
     """The tables that :func:`write_table` wrote with ``suffix``, by device; empty when there are none."""
-    paths = [path for path in sorted(folder.glob(f"*{suffix}.csv")) if suffix or "-loader" not in path.stem]
+    others = () if suffix else ("-loader", "-loader-trace", "-decode")
+    paths = [path for path in sorted(folder.glob(f"*{suffix}.csv")) if not path.stem.endswith(others)]
     tables = [pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in paths]
     return {table["device"].iloc[0]: table for table in tables}
 

@@ -1,6 +1,10 @@
-"""How fast clips are decoded, beside the plain way: ``python -m adatosk.throughput VIDEO_OR_FOLDER …``."""
+"""How fast clips are decoded, beside the plain way: ``python -m adatosk.throughput VIDEO_OR_FOLDER …``.
+
+Without clips it renders its own and writes ``results/benchmark/<device>-decode.csv``.
+"""
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,8 +15,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from adatosk.benchmark import RESULTS, write_table
 from adatosk.frame_folders import image_paths
+from adatosk.provenance import provenance
+from adatosk.synthetic import BENCHMARKS, encode, render, sample_script
 from adatosk.video import frame_indices, read_clip
+
+# Stored side and the side that is read: DFEW's faces as they are and smaller, and larger frames.
+SIZES = ((224, 112), (224, 160), (224, 224), (320, 224))
 
 
 def plain_video(path: Path, size: int, frames: int = 16, stride: int = 4) -> np.ndarray:
@@ -72,6 +82,51 @@ def _fastest(ways: Sequence[Callable[[Path], np.ndarray]], path: Path, repeats: 
     return [max(min(taken), 1e-9) for taken in times.values()]
 
 
+def decode_table(
+    sizes: Sequence[tuple[int, int]] | None = None, clips: int = 2, repeats: int = 15, quality: int = 95
+) -> pd.DataFrame:
+    """:func:`compare` on rendered faces, as H.264 files and as folders of JPEG images, with the provenance.
+
+    Args:
+        sizes: pairs of the stored side and the side that is read, in pixels; ``SIZES`` by default.
+        clips: number of each kind.
+        repeats: see :func:`compare`.
+        quality: of the JPEG images, in percent; OpenCV's own by default.
+
+    Returns:
+        its rows with ``stored``, ``size``, ``bytes`` of an image or of a video's frame on average.
+    """
+    sizes, tables = SIZES if sizes is None else sizes, []
+    for stored in dict.fromkeys(stored for stored, _ in sizes):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [path for place in range(clips) for path in _write(place, stored, quality, Path(folder))]
+            weights = {path.name: _bytes(path) for path in paths}
+            for size in (size for side, size in sizes if side == stored):
+                table = compare(paths, size, repeats).assign(stored=stored, size=size)
+                tables.append(table.assign(bytes=table["clip"].map(weights)))
+    return pd.concat(tables, ignore_index=True).assign(quality=quality, repeats=repeats, **provenance("cpu"))
+
+
+def _write(place: int, side: int, quality: int, root: Path) -> tuple[Path, Path]:
+    """A test clip of the embedded benchmark, ``side`` pixels a side, as a video and as a folder."""
+    config = BENCHMARKS["embedded-demo"].model_copy(update={"size": side})
+    frames = render(sample_script(config, "test", place), config)
+    video, folder = root / f"{place}.mp4", root / str(place)
+    encode(frames, video)
+    folder.mkdir()
+    for number, frame in enumerate(frames, start=1):
+        image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / f"{number:05d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return video, folder
+
+
+def _bytes(path: Path) -> float:
+    """Of one frame, on average."""
+    if path.is_dir():
+        return float(np.mean([image.stat().st_size for image in path.iterdir()]))
+    return path.stat().st_size / cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)
+
+
 def _central_square(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     side = min(height, width)
@@ -80,13 +135,19 @@ def _central_square(image: np.ndarray) -> np.ndarray:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table for the clips named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("paths", nargs="+", type=Path, help="video files or folders of frames")
-    parser.add_argument("--size", type=int, default=112, help="side of the frames in pixels")
-    parser.add_argument("--repeats", type=int, default=5)
+    """Print the table for the clips named on the command line, or record the one for rendered clips."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("paths", nargs="*", type=Path, help="video files or folders of frames; rendered ones if none")
+    parser.add_argument("--size", type=int, default=112, help="side of the frames in pixels, of the paths named")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table of rendered clips")
     options = parser.parse_args(arguments)
-    print(compare(options.paths, options.size, options.repeats).round(2).to_string(index=False))
+    if options.paths:
+        print(compare(options.paths, options.size, options.repeats).round(2).to_string(index=False))
+        return
+    table = decode_table(repeats=options.repeats)
+    print(table.groupby(["stored", "size", "kind"])[["clips_per_second", "ratio"]].median().round(2))
+    print(write_table(table, options.out, "-decode"))
 
 
 if __name__ == "__main__":
