@@ -8,10 +8,14 @@ from pathlib import Path
 from papermill import inspect_notebook
 
 from adatosk.grid import HEADLINE_SEEDS, configs, headline_configs, stages, weighed
+from adatosk.presets import PROFILES
+from adatosk.synthetic import BENCHMARKS
+from adatosk.workspace import saved_by
 
 PROFILE = config.get("profile", "demo")
 WHOLE = config.get("grid") == "all"
 RESULTS = Path("results") / PROFILE
+RENDERED = Path(PROFILES[PROFILE].data.manifest).stem in BENCHMARKS
 HEADLINE = headline_configs(PROFILE)  # run id -> configuration
 CONFIGS = (configs(PROFILE) if WHOLE else {}) | HEADLINE
 
@@ -33,6 +37,13 @@ GRID_NOTEBOOKS = [
     "11_paper_vs_ours",
     "12_rivals_and_cost",
 ]
+EXECUTED = NOTEBOOKS + (GRID_NOTEBOOKS if WHOLE else [])
+
+
+def made_by(name: str) -> list[Path]:
+    """The executed notebook, and the tables and figures that it writes."""
+    saved = saved_by(Path("notebooks") / f"{name}.ipynb", RENDERED)
+    return [RESULTS / "notebooks" / f"{name}.ipynb", *(RESULTS / path for path in saved)]
 
 
 def has_parameter(name: str, parameter: str) -> bool:
@@ -66,7 +77,7 @@ rule all:
     input:
         # Named here as well: the notebooks that came with the repository would otherwise do without.
         RUNS,
-        [RESULTS / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS + (GRID_NOTEBOOKS if WHOLE else [])],
+        [made_by(name) for name in EXECUTED],
 
 
 rule train:
@@ -84,17 +95,21 @@ rule train:
         "python -m adatosk.grid {PROFILE} {wildcards.run_id} {params.root}"
 
 
-rule notebook:
-    input:
-        source=Path("notebooks") / "{name}.ipynb",
-        runs=lambda wildcards: RUNS + (RIVALS_WEIGHTS if wildcards.name == "12_rivals_and_cost" else []),
-    output:
-        RESULTS / "notebooks" / "{name}.ipynb",
-    params:
-        root=f"-p root {config['root']}" if "root" in config else "",
-        repeats=lambda wildcards: f"-p repeats {HEADLINE_SEEDS}" if has_parameter(wildcards.name, "repeats") else "",
-    threads: 1
-    shell:
-        # Written beside its place first: papermill saves as it goes, also what then fails.
-        "papermill {input.source} {output}.part.ipynb -k python3 -p profile {PROFILE} {params.root} {params.repeats}"
-        " --no-progress-bar && mv {output}.part.ipynb {output}"
+# A rule each, because each writes tables and figures of its own, which are made again when they are gone.
+for name in EXECUTED:
+    rule:
+        name:
+            f"notebook_{name}"
+        input:
+            source=Path("notebooks") / f"{name}.ipynb",
+            runs=RUNS + (RIVALS_WEIGHTS if name == "12_rivals_and_cost" else []),
+        output:
+            made_by(name),
+        params:
+            root=f"-p root {config['root']}" if "root" in config else "",
+            repeats=f"-p repeats {HEADLINE_SEEDS}" if has_parameter(name, "repeats") else "",
+        threads: 1
+        shell:
+            # Written beside its place first: papermill saves as it goes, also what then fails.
+            "papermill {input.source} {output[0]}.part.ipynb -k python3 -p profile {PROFILE} {params.root}"
+            " {params.repeats} --no-progress-bar && mv {output[0]}.part.ipynb {output[0]}"

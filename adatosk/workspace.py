@@ -5,6 +5,7 @@ once.
 """
 
 import json
+import re
 import sys
 import types
 from collections.abc import MutableMapping
@@ -124,6 +125,26 @@ class Workspace:
         # Without the date, the same figure is the same file.
         figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None})
         return path
+
+
+# In a notebook's code: how far the line is indented, what is saved, and under which name.
+_SAVED = re.compile(r'^( *).*\bsave_(table|figure)\(.*[ (]"(\w+)"\)', re.MULTILINE)
+_FILES = {"table": ("tables/{}.csv",), "figure": ("figures/{}.png", "figures/{}.pdf")}
+
+
+def saved_by(notebook: Path, rendered: bool) -> list[str]:
+    """Files under ``results/<profile>/`` that a notebook writes by :meth:`Workspace.save_table` and ``save_figure``.
+
+    They are read from its code; names that it puts together are not known.
+
+    Args:
+        rendered: whether the data is the embedded benchmark, whose truth is known; without it a notebook leaves out
+            what it saves under a condition.
+    """
+    cells = json.loads(notebook.read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    found = [(kind, name) for indent, kind, name in _SAVED.findall(code) if rendered or not indent]
+    return [pattern.format(name) for kind, name in found for pattern in _FILES[kind]]
 
 
 def data_root(config: RunConfig, root: str | Path | None = None) -> Path:

@@ -9,6 +9,7 @@ import pytest
 
 from adatosk.grid import configs, headline_configs, weighed
 from adatosk.provenance import PROJECT
+from adatosk.workspace import saved_by
 
 
 def planned(folder, grid: str = "pair") -> str:
@@ -44,9 +45,11 @@ def finish(clone, run_ids, weights: bool) -> None:
         if weights:
             (folder / "checkpoints" / "last" / "model.safetensors").touch()
     for path in (clone / "notebooks").glob("*.ipynb"):
-        made = clone / "results" / "demo" / "notebooks" / path.name
-        made.touch()
-        os.utime(made)
+        results = clone / "results" / "demo"
+        for made in (results / "notebooks" / path.name, *(results / name for name in saved_by(path, rendered=True))):
+            made.parent.mkdir(exist_ok=True)
+            made.touch()
+            os.utime(made)
 
 
 def test_nothing_is_left_to_do_when_weights_and_notebooks_are_there(clone):
@@ -67,6 +70,15 @@ def test_without_one_run_just_that_one_is_trained(clone):
     shutil.rmtree(clone / "results" / "demo" / "runs" / gone)
     plan = planned(clone, "all")
     assert plan.count("rule train:") == 1 and f"wildcards: run_id={gone}" in plan
+
+
+@pytest.mark.parametrize("name", ["tables/table3.csv", "figures/table3_rows.pdf"])
+def test_a_table_or_figure_that_is_gone_is_made_again_without_training(clone, name):
+    finish(clone, configs("demo"), weights=False)
+    finish(clone, headline_configs("demo") | weighed("demo"), weights=True)
+    (clone / "results" / "demo" / name).unlink()
+    plan = planned(clone, "all")
+    assert "rule train:" not in plan and plan.count("rule notebook_") == plan.count("rule notebook_06_ablation") == 1
 
 
 def test_a_run_that_starts_from_another_asks_for_its_weights(clone):

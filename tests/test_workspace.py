@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from adatosk.config import RunConfig
 from adatosk.grid import headline_configs
 from adatosk.plots import new_figure
 from adatosk.presets import PROFILES, Profile
-from adatosk.workspace import Run, open_workspace, prepare_data, read_parameters
+from adatosk.workspace import Run, open_workspace, prepare_data, read_parameters, saved_by
 
 KERNEL = {"In": [], "Out": {}, "get_ipython": print, "_ih": [], "workspace": workspace, "Profile": Profile}
 
@@ -72,3 +73,17 @@ def test_a_figure_is_saved_for_screen_and_print_and_is_the_same_file_twice(tmp_p
         assert path == tmp_path / "figures" / "line.png"
         written.append([path.read_bytes(), path.with_suffix(".pdf").read_bytes()])
     assert written[0] == written[1] and written[0][1].startswith(b"%PDF")
+
+
+def test_what_a_notebook_saves_is_read_from_its_code(tmp_path):
+    code = [
+        'workspace.save_table(table.round(3), "scores")\n',
+        'if known:\n    workspace.save_figure(draw(table, "title"), "faces")\n',
+        'workspace.save_figure(figure, f"clips_{dataset}")\n',
+        'print("save_table")\n',
+    ]
+    notebook = {"cells": [{"cell_type": "code", "source": code}, {"cell_type": "markdown", "source": code}]}
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps(notebook))
+    assert saved_by(path, rendered=False) == ["tables/scores.csv"]
+    assert saved_by(path, rendered=True) == ["tables/scores.csv", "figures/faces.png", "figures/faces.pdf"]
