@@ -20,7 +20,7 @@ Activation = Literal["normed", "raw"]
 
 # Options younger than the first published runs, with the value that those had: left out of the run id while they have
 # it, so that an option added later renames no run.
-_YOUNGER = ((("model", "soft_mask", "activation"), "normed"),)
+_YOUNGER = ((("model", "soft_mask", "activation"), "normed"), (("weights",), None))
 
 # exp(2 / temperature), the range of a transition's affinities, has to stay within float32.
 MIN_TEMPERATURE = 0.025
@@ -265,13 +265,28 @@ class EvalConfig(Frozen):
     seed: int = 0
 
 
+class Weights(Frozen):
+    """A VideoMAE checkpoint that an encoder starts from; :func:`adatosk.pretrained.describe` makes it of a file.
+
+    Attributes:
+        path: the file, absolute or relative to where the run is started. It may lie elsewhere on another machine, so
+            the run id leaves it out.
+        sha256: digest of the file's bytes, 64 hex digits. It stands for the file in the run id, and a file of another
+            digest is refused.
+    """
+
+    path: str = Field(min_length=1)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
 class RunConfig(Frozen):
     """One training run with its evaluation.
 
     Attributes:
         seed: of the weights, the clips' draws and the hard masks.
-        initial: the run whose last encoder this one starts from, as in pre-training and fine-tuning; ``None`` starts
-            from random weights.
+        initial: the run whose last encoder this one starts from, as in pre-training and fine-tuning.
+        weights: the VideoMAE checkpoint whose encoder this run starts from. With neither, all weights are random; both
+            at once are an error.
     """
 
     model: ModelConfig
@@ -280,10 +295,17 @@ class RunConfig(Frozen):
     evaluation: EvalConfig = EvalConfig()
     seed: int = 0
     initial: "RunConfig | None" = None
+    weights: Weights | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.initial is not None and self.weights is not None:
+            raise ValueError("initial and weights both say what the run starts from: set one of them to null")
+        return self
 
     def run_id(self, manifest_digest: str) -> str:
         """First 12 hex digits of the SHA-256 of this configuration and the manifest's digest."""
-        text = json.dumps([_without_younger(self.model_dump(mode="json")), manifest_digest], sort_keys=True)
+        text = json.dumps([_identity(self.model_dump(mode="json")), manifest_digest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod
@@ -298,15 +320,17 @@ class RunConfig(Frozen):
             raise ValueError(f"{path}: not a valid run configuration: {error}") from error
 
 
-def _without_younger(run: dict) -> dict:
-    """A dumped run without the options of ``_YOUNGER`` that have their first value."""
+def _identity(run: dict) -> dict:
+    """Of a dumped run what its id is made of: no option of ``_YOUNGER`` at its first value, no checkpoint's path."""
     for (*path, name), first in _YOUNGER:
         part: Any = run
         for key in path:
             part = part and part[key]
         if part and part[name] == first:
             del part[name]
-    return run | {"initial": run["initial"] and _without_younger(run["initial"])}
+    if "weights" in run:
+        run = run | {"weights": run["weights"]["sha256"]}
+    return run | {"initial": run["initial"] and _identity(run["initial"])}
 
 
 def _merge(base: Any, changes: Any) -> Any:

@@ -137,12 +137,13 @@ def rivals(base: RunConfig) -> list[Row]:
     masked = base.change(model={"soft_mask": None}, train={"cls_weight": 0.0}, evaluation=one_view)
     fewer = max(round(epochs / _step_ratio(base.model)), 2)
     half = _shorter(masked, epochs // 2)
+    after = whole.change(weights=None)  # where the base starts from a checkpoint, the run before this one does
     return [
         Row("joint", base.change(model={"soft_mask": None})),
         Row(ALL_TOKENS, whole),
         Row("all tokens, same operations", _shorter(whole, fewer)),
-        Row("pre-trained, same epochs each", whole.change(initial=masked.model_dump())),
-        Row("pre-trained, same operations", _shorter(whole, max(fewer // 2, 2)).change(initial=half.model_dump())),
+        Row("pre-trained, same epochs each", after.change(initial=masked.model_dump())),
+        Row("pre-trained, same operations", _shorter(after, max(fewer // 2, 2)).change(initial=half.model_dump())),
     ]
 
 

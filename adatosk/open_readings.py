@@ -64,7 +64,7 @@ READINGS: tuple[Reading, ...] = (
     Reading(18, "optimiser", "AdamW; VideoMAE's settings", "cosine to 0, no decay on biases and norms", "not tested"),
     Reading(19, "augmentation", "not said", "multi-scale crop and flip, one draw per clip", "not tested"),
     Reading(20, "hard mask at test time", "not said", "one draw", "scored"),
-    Reading(21, "initial weights", "not said", "random", "not tested"),
+    Reading(21, "initial weights", "not said", "random; a VideoMAE checkpoint is an option", "not tested"),
     Reading(22, "reported epoch", "not said", "the last one", "scored"),
 )
 

@@ -15,7 +15,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, or ``"missing"``."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+    if not path.is_file():
+        return "missing"
+    with path.open("rb") as file:  # piece by piece, for a checkpoint may be larger than the memory
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_commit() -> str:

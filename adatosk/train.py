@@ -29,6 +29,7 @@ from adatosk.losses import Losses, total_loss
 from adatosk.metrics import majority
 from adatosk.model import AdaTosk, create_model
 from adatosk.optim import make_optimizer, make_schedule
+from adatosk.pretrained import load_encoder
 from adatosk.provenance import PROJECT, provenance, write_json
 from adatosk.tokens import tube_mask
 
@@ -162,7 +163,7 @@ class Trainer:
         self.accelerator.register_for_checkpointing(self.progress)
 
     def _make_model(self) -> AdaTosk:
-        """Random weights, or the encoder of the run to start from."""
+        """Random weights, or the encoder of the run or of the checkpoint to start from."""
         config = self.config
         model = create_model(config.model)
         if config.train.rec_weight == 0:
@@ -173,6 +174,10 @@ class Trainer:
             if not (weights / "model.safetensors").is_file():
                 raise FileNotFoundError(f"{weights}: the run to start from has no weights here; train it first")
             model.encoder.load_state_dict(AdaTosk.from_pretrained(weights).encoder.state_dict())
+        if config.weights is not None and not (self.checkpoints / "resume").is_dir():
+            loaded = load_encoder(model, config.weights.path, config.weights.sha256)
+            if self.accelerator.is_main_process:
+                self.report(str(loaded))
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return model

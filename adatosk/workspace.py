@@ -90,8 +90,11 @@ class Workspace:
         Args:
             weights: whether its checkpoints are needed. They are not part of the repository, so a run that came with
                 it has scores only, and is trained again here when they are.
-            **changes: as in :meth:`adatosk.config.RunConfig.change`.
+            **changes: as in :meth:`adatosk.config.RunConfig.change`; a checkpoint to start from, which is called
+                ``weights`` there too, is given to :func:`open_workspace` or :meth:`train`.
         """
+        if not isinstance(weights, bool):
+            raise TypeError("weights says whether checkpoints are needed; give one to start from to open_workspace")
         return self.train(self.config.change(**changes), weights)
 
     def train(self, config: RunConfig, weights: bool = False) -> Run:

@@ -1,10 +1,13 @@
 import hashlib
 import json
 
+import pytest
+
 from adatosk.config import RunConfig
 from adatosk.presets import PROFILES
+from adatosk.provenance import PROJECT
 
-YOUNGER = {"activation"}
+YOUNGER = {"activation", "weights"}
 
 
 def without(part, names):
@@ -32,3 +35,12 @@ def test_an_option_added_later_renames_no_run_until_it_is_used():
         run.change(initial=run.change(model={"soft_mask": {"activation": "raw"}}).model_dump()).run_id("digest"),
     }
     assert len(ids) == 5
+
+
+@pytest.mark.parametrize("profile", ["demo"])
+def test_the_committed_runs_keep_their_ids(profile):
+    folders = sorted((PROJECT / "results" / profile / "runs").iterdir())
+    assert len(folders) > 30
+    for folder in folders:
+        manifest = json.loads((folder / "metrics.json").read_text())["manifest"]["digest"]
+        assert RunConfig.read(folder / "config.json").run_id(manifest) == folder.name
