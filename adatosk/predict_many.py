@@ -61,7 +61,7 @@ def predict_many(
         model, locate_face, stride: as for :func:`adatosk.predict.predict`.
         batch_size: clips at once.
         precision: ``fp32`` or ``bf16``; weights are converted once.
-        compile: through ``torch.compile``, which takes a minute and pays off for thousands of videos, or on a GPU.
+        compile: through ``torch.compile``, for a GPU; on a CPU it is slower than the packed weights used without it.
         views: hard masks that are averaged.
         workers: threads that read; ``None`` takes one a core.
 
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="table to write, CSV")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
-    parser.add_argument("--compile", action="store_true", help="pays off for thousands of videos, or on a GPU")
+    parser.add_argument("--compile", action="store_true", help="for a GPU; slower on a CPU")
     parser.add_argument("--views", type=int, default=1, help="hard masks that are averaged")
     parser.add_argument("--whole-frame", action="store_true", help="do not look for faces: the clips are cropped")
     chosen = parser.parse_args(arguments)

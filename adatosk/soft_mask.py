@@ -79,7 +79,10 @@ def frame_differences(
     Returns:
         ``(B, n_t - 1)``, not negative.
     """
-    means = frame_means(tokens, kept)
+    return _between_means(frame_means(tokens, kept), distance, classify)
+
+
+def _between_means(means: Tensor, distance: str, classify: Callable[[Tensor], Tensor] | None) -> Tensor:
     if distance == "classification":
         if classify is None:
             raise ValueError("distance 'classification' needs the classification head")
@@ -133,9 +136,9 @@ def _softmax_mean_one(logits: Tensor, axis: SoftmaxAxis, kept: Tensor) -> Tensor
 
 def _agnostic(tokens, gate, k, distance, axis, kept, classify) -> tuple[Tensor, Tensor]:
     kept = all_kept(tokens) if kept is None else kept
-    with torch.no_grad():  # ranking has no gradient
-        active = active_frames(frame_differences(tokens, distance, kept, classify), k)
     means = frame_means(tokens, kept)
+    with torch.no_grad():  # ranking has no gradient
+        active = active_frames(_between_means(means, distance, classify), k)
     # Inactive frames take part with their plain mean, so that every frame has a mask.
     enhanced = torch.where(active.unsqueeze(-1), gate(means), means)
     return _softmax_mean_one(tokens * enhanced.unsqueeze(2), axis, kept), active
