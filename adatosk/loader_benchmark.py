@@ -34,6 +34,7 @@ VIDEO_FILES, FRAME_FOLDERS, CACHE = "video files", "frame folders", "cache"
 WORKERS = (0, 1, 2)
 # What one GPU is taken to sustain in training, in TFLOP/s: 45 % of the 989 of an H100's dense bfloat16 products.
 GPU_TFLOPS = 445.0
+_AHEAD = 2  # batches that torch's loader has in each process, by default
 
 
 @dataclass(frozen=True)
@@ -195,11 +196,14 @@ def trace(
     rows = []
     for count in workers:
         step = prepare("adatosk", config.model, Setup("training step", batch))
-        loader = open_loader(source, config, batch, count, rounds=math.ceil((steps + 3) * batch / _length(source)))
-        batches, spans, origin = iter(loader), [], 0.0
-        for number in range(steps + 2):
+        # Processes are so many batches ahead: what they load meanwhile is known when these are taken.
+        taken = steps + 2 + _AHEAD * count
+        loader = open_loader(source, config, batch, count, rounds=math.ceil((taken + 1) * batch / _length(source)))
+        batches, spans, origin, last = iter(loader), [], 0.0, math.inf
+        for number in range(taken):
             began = time.perf_counter()
             origin = began if number == 2 else origin
+            last = began if number == steps + 2 else last
             loaded = next(batches)
             normalise(loaded["video"])
             ready = time.perf_counter()
@@ -209,7 +213,8 @@ def trace(
             spans += [(lane, "load", *times) for lane, times in zip(lanes, loaded["loaded"].tolist(), strict=True)]
         # Stop the processes before the next ones start.
         del batches, loader
-        rows += [(count, lane, what, a - origin, b - origin) for lane, what, a, b in spans if b > origin]
+        shown = [span for span in spans if span[3] > origin and span[2] < last]
+        rows += [(count, lane, what, a - origin, b - origin) for lane, what, a, b in shown]
     return pd.DataFrame(rows, columns=["workers", "lane", "what", "start", "end"])
 
 

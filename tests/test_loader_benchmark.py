@@ -76,6 +76,8 @@ def test_a_trace_shows_who_loads_and_who_waits(sources):
                 ((waits["start"] <= load.start) & (load.end <= waits["end"])).any() for load in loads.itertuples()
             ]
             assert len(loads) == 8 and all(inside)
+        else:  # a process loads while the training is at its steps
+            assert (loads["start"] < training["end"].max()).all() and (loads["end"] > 0).all() and len(loads)
     figure = plots_cost.loader_trace(table)
     figure.canvas.draw()
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["in the training's own process", "1 processes"]
