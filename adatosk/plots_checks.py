@@ -49,10 +49,9 @@ def _lengths(ax: Axes, frames: pd.Series) -> None:
     if _nothing(ax, frames.empty, "no clip is fine"):
         return
     sns.histplot(frames.astype(int), bins=min(30, 1 + int(frames.max() - frames.min())), color=BLUE, ax=ax)
-    ax.axvline(frames.median(), color=ORANGE, label=f"median {frames.median():.0f}")
-    ax.set(xlabel="", ylabel="clips")
+    ax.axvline(frames.median(), color=ORANGE)
+    ax.set(title=f"frames of a clip, median {frames.median():.0f}", xlabel="", ylabel="clips")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.legend(frameon=False)
 
 
 def _sizes(ax: Axes, fine: pd.DataFrame) -> None:
