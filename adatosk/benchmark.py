@@ -19,7 +19,17 @@ import torch
 from torch import Tensor
 
 from adatosk.config import ModelConfig
-from adatosk.contenders import CONTENDERS, PRECISIONS, WORKS, Setup, count_work, peak_memory, prepare, synchronise
+from adatosk.contenders import (
+    CONTENDERS,
+    PRECISIONS,
+    SAME_PRODUCTS,
+    WORKS,
+    Setup,
+    count_work,
+    peak_memory,
+    prepare,
+    synchronise,
+)
 from adatosk.efficiency import hand_count, table2_cost
 from adatosk.linear import for_inference, linear
 from adatosk.model import AdaTosk
@@ -33,7 +43,7 @@ SWEEPS: dict[str, tuple[int, ...]] = {
     "image_size": (112, 160, 224, 288),
     "batch": (1, 2, 4, 8),
 }
-GROWING = tuple(name for name in CONTENDERS if name != "videomae through oneDNN")
+GROWING = tuple(name for name in CONTENDERS if name != SAME_PRODUCTS)
 SHOWN = ["model", "work", "batch", "precision", "compiled", "seconds", "speed_up", "gmacs", "peak_share", "memory_mib"]
 
 

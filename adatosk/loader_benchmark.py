@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import pandas as pd
 import torch
 from torch import Tensor
@@ -27,7 +26,8 @@ from adatosk.contenders import Setup, count_work, prepare, synchronise
 from adatosk.manifests import Manifest
 from adatosk.presets import PROFILES
 from adatosk.provenance import provenance
-from adatosk.synthetic import BENCHMARKS, encode, write_benchmark
+from adatosk.synthetic import BENCHMARKS, write_benchmark
+from adatosk.throughput import write_both
 from adatosk.video import decode_all
 
 VIDEO_FILES, FRAME_FOLDERS, CACHE = "video files", "frame folders", "cache"
@@ -65,7 +65,8 @@ def rendered(config: RunConfig, side: int, benchmark: str = "embedded-smoke") ->
         whole = write_benchmark(BENCHMARKS[benchmark], root / "rendered", workers=1, progress=False)
         clips = whole.clips
         for clip in clips.itertuples():
-            _write_both(root / "rendered" / clip.path, root, clip.id, side)
+            frames = decode_all(root / "rendered" / clip.path, side)
+            write_both(frames, root / "videos" / f"{clip.id}.mp4", root / "frames" / clip.id)
         forms = {VIDEO_FILES: "videos/" + clips["id"] + ".mp4", FRAME_FOLDERS: "frames/" + clips["id"]}
         found = [Source(name, replace(whole, clips=clips.assign(path=paths)), root) for name, paths in forms.items()]
         if config.data.cache_size is not None:
@@ -73,16 +74,6 @@ def rendered(config: RunConfig, side: int, benchmark: str = "embedded-smoke") ->
             cache = open_cache(videos, root, config.data.cache_size, root / "cache", report=lambda line: None)
             found.append(Source(CACHE, videos, root, cache))
         yield found
-
-
-def _write_both(source: Path, root: Path, name: str, side: int) -> None:
-    frames = decode_all(source, side)
-    (root / "videos").mkdir(exist_ok=True)
-    encode(frames, root / "videos" / f"{name}.mp4")
-    folder = root / "frames" / name
-    folder.mkdir(parents=True)
-    for number, frame in enumerate(frames, start=1):
-        cv2.imwrite(str(folder / f"{number:04d}.jpg"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
 
 class _TimedClips(ClipDataset):

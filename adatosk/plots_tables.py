@@ -66,12 +66,14 @@ def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None
         table, first: as of :func:`adatosk.tables.looks`.
         protocols: a panel each.
     """
-    choices = list(tables.looks(table, better, worse, first)["repeats"].unique())
+    parts = {
+        protocol: tables.by_look(tables.paired(table, better, worse, protocol=protocol), first)
+        for protocol in protocols
+    }
+    choices = list(next(iter(parts.values())))
     figure, axes = new_figure(1, len(protocols), 3.6 * len(protocols), 1.2 + 0.4 * len(choices), sharey=True)
-    for ax, protocol in zip(axes[0], protocols, strict=True):
-        pairs = tables.paired(table, better, worse, protocol=protocol)
-        parts = [pairs] if first is None else [pairs, pairs[pairs.index < first], pairs[pairs.index >= first]]
-        for place, part in enumerate(parts[: len(choices)]):
+    for ax, (protocol, found) in zip(axes[0], parts.items(), strict=True):
+        for place, part in enumerate(found.values()):
             _dot(ax, place, part, _side(tables.interval(part)))
         ax.axvline(0, color=PURPLE, linestyle=":", zorder=0)
         _span(ax, around=0)

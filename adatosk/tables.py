@@ -149,6 +149,15 @@ def paired(table: pd.DataFrame, better: str, worse: str, score: str = "war", pro
     return (chosen[better] - chosen[worse]).dropna()
 
 
+def by_look(differences: pd.Series, first: int | None) -> dict[str, pd.Series]:
+    """Differences by seed: all, and, where some were run after a look at the ``first`` ones, those before and after."""
+    choices = {"all": differences}
+    if first is not None and (differences.index >= first).any():
+        before = differences.index < first
+        choices |= {f"first {first}": differences[before], "later": differences[~before]}
+    return choices
+
+
 def looks(table: pd.DataFrame, better: str, worse: str, first: int | None) -> pd.DataFrame:
     """How many points ``better`` is above ``worse``: over all seeds, and over those before and after a look at them.
 
@@ -163,11 +172,7 @@ def looks(table: pd.DataFrame, better: str, worse: str, first: int | None) -> pd
     """
     rows = []
     for protocol, score in product(table["protocol"].unique(), ("uar", "war")):
-        found = paired(table, better, worse, score, protocol)
-        choices = {"all": found}
-        if first is not None and (found.index >= first).any():
-            choices |= {f"first {first}": found[found.index < first], "later": found[found.index >= first]}
-        for name, part in choices.items():
+        for name, part in by_look(paired(table, better, worse, score, protocol), first).items():
             one = interval(part)
             rows.append((name, protocol, score, one.mean, one.low, one.high, p_value(part), one.count))
     return pd.DataFrame(rows, columns=["repeats", "protocol", "score", "difference", "low", "high", "p", "count"])

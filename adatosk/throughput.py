@@ -110,14 +110,19 @@ def decode_table(
 def _write(place: int, side: int, quality: int, root: Path) -> tuple[Path, Path]:
     """A test clip of the embedded benchmark, ``side`` pixels a side, as a video and as a folder."""
     config = BENCHMARKS["embedded-demo"].model_copy(update={"size": side})
-    frames = render(sample_script(config, "test", place), config)
     video, folder = root / f"{place}.mp4", root / str(place)
+    write_both(render(sample_script(config, "test", place), config), video, folder, quality)
+    return video, folder
+
+
+def write_both(frames: np.ndarray, video: Path, folder: Path, quality: int = 95) -> None:
+    """RGB frames uint8 ``(T, H, W, 3)`` as an H.264 file and as JPEG images of so many percent; makes the folders."""
+    video.parent.mkdir(exist_ok=True)
     encode(frames, video)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for number, frame in enumerate(frames, start=1):
         image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(folder / f"{number:05d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return video, folder
+        cv2.imwrite(str(folder / f"{number:04d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
 def _bytes(path: Path) -> float:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from checkpoints import authors_names, reference, save_pre_trained, tiny
+from runs import train_cut_off
 
 from adatosk.grid import rivals
 from adatosk.presets import PROFILES
@@ -104,18 +105,8 @@ def test_a_run_starts_from_the_checkpoint_and_its_results_name_the_digest(run, p
     assert metrics["run_id"] == run.run_id(metrics["manifest"]["digest"])
 
 
-def test_only_a_run_that_starts_afresh_reads_the_checkpoint(run, places, checkpoint, monkeypatch):
-    inner = Trainer._train_epoch
-
-    def stop_in_epoch_two(self, epoch):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        inner(self, epoch)
-
-    monkeypatch.setattr(Trainer, "_train_epoch", stop_in_epoch_two)
-    with pytest.raises(KeyboardInterrupt):
-        train(run, places, report=lambda line: None)
-    monkeypatch.setattr(Trainer, "_train_epoch", inner)
+def test_only_a_run_that_starts_afresh_reads_the_checkpoint(run, places, checkpoint):
+    train_cut_off(run, places)
     checkpoint.unlink()
     lines = []
     assert (train(run, places, report=lines.append) / "metrics.json").is_file()

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from runs import train_cut_off
 
 from adatosk import seeds
 from adatosk.config import RunConfig
@@ -14,7 +15,7 @@ from adatosk.evaluate import clip_masks
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BenchmarkConfig, write_benchmark
-from adatosk.train import Places, Trainer, main, train
+from adatosk.train import Places, main, train
 
 CLASSES = ("happy", "surprise")
 
@@ -87,20 +88,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(data, place
     assert not all(torch.equal(first[name], third[name]) for name in first)
 
 
-def test_a_run_that_was_cut_off_goes_on_with_the_same_result(data, places, tmp_path, monkeypatch):
+def test_a_run_that_was_cut_off_goes_on_with_the_same_result(data, places, tmp_path):
     whole = weights(train(configure(data), places, report=lambda line: None))
     cut = replace(places, results=tmp_path / "cut")
-    inner = Trainer._train_epoch
-
-    def stop_in_epoch_two(self, epoch):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        inner(self, epoch)
-
-    monkeypatch.setattr(Trainer, "_train_epoch", stop_in_epoch_two)
-    with pytest.raises(KeyboardInterrupt):
-        train(configure(data), cut, report=lambda line: None)
-    monkeypatch.setattr(Trainer, "_train_epoch", inner)
+    train_cut_off(configure(data), cut)
     lines = []
     folder = train(configure(data), cut, report=lines.append)
     assert any("goes on after epoch 1" in line for line in lines)
