@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
     """x Wᵀ + b of contiguous matrices, by the operator that torch's compiler uses for it; ``then`` may be ``gelu``."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
 
@@ -33,7 +33,7 @@ class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -43,8 +43,8 @@ class _OneDnnLinear(torch.autograd.Function):
         grad, rows = grad.contiguous(), grad.reshape(-1, grad.shape[-1])
         to_x, to_weight, to_bias = ctx.needs_input_grad
         return (
-            _product(grad, weight.t()) if to_x else None,
-            _product(rows.t(), x.reshape(rows.shape[0], -1).t()) if to_weight else None,
+            product(grad, weight.t()) if to_x else None,
+            product(rows.t(), x.reshape(rows.shape[0], -1).t()) if to_weight else None,
             rows.sum(dim=0) if to_bias else None,
         )
 
@@ -67,7 +67,7 @@ def uses_onednn(x: Tensor) -> bool:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b, as ``torch.nn.functional.linear``: ``(..., in)`` to ``(..., out)``."""
     if weight.is_mkldnn:  # packed by for_inference
-        return _product(x.contiguous(), weight, bias)
+        return product(x.contiguous(), weight, bias)
     if not uses_onednn(x):
         return F.linear(x, weight, bias)
     return _OneDnnLinear.apply(x.contiguous(), weight.contiguous(), bias)
@@ -92,7 +92,7 @@ class _FusedMlp(Mlp):
     """timm's two layers with the GELU between them done where the first product's result still is in the cache."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(_product(x.contiguous(), self.fc1.weight, self.fc1.bias, "gelu"))
+        return self.fc2(product(x.contiguous(), self.fc1.weight, self.fc1.bias, "gelu"))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Eq. 4 to 12 as plain loops over Python floats, with nothing from the package: what the fast code must equal."""
+"""Eq. 4 to 12 and attention as plain loops over Python floats, with nothing from the package: what fast code equals."""
 
 import math
 
@@ -100,3 +100,16 @@ def semantic(clip, scores, kept, use):
         [(value[t, s] - low) / (high - low) if (t, s) in value else 0.0 for s in range(len(clip[0]))]
         for t in range(len(clip))
     ]
+
+
+def attention(queries, keys, values):
+    """Of one head, ``[token][d]``."""
+    result = []
+    for query in queries:
+        scores = [sum(q * k for q, k in zip(query, key, strict=True)) / math.sqrt(len(query)) for key in keys]
+        highest = max(scores)
+        weights = [math.exp(score - highest) for score in scores]
+        total = sum(weights)
+        channels = zip(*values, strict=True)
+        result.append([sum(w * v for w, v in zip(weights, channel, strict=True)) / total for channel in channels])
+    return result
