@@ -26,8 +26,8 @@ from adatosk.contenders import Setup, count_work, prepare, synchronise
 from adatosk.manifests import Manifest
 from adatosk.presets import PROFILES
 from adatosk.provenance import provenance
-from adatosk.synthetic import BENCHMARKS, write_benchmark
-from adatosk.throughput import write_both
+from adatosk.synthetic import BENCHMARKS, encode, write_benchmark
+from adatosk.throughput import write_images
 from adatosk.video import decode_all
 
 VIDEO_FILES, FRAME_FOLDERS, CACHE = "video files", "frame folders", "cache"
@@ -64,9 +64,11 @@ def rendered(config: RunConfig, side: int, benchmark: str = "embedded-smoke") ->
         root = Path(folder)
         whole = write_benchmark(BENCHMARKS[benchmark], root / "rendered", workers=1, progress=False)
         clips = whole.clips
+        (root / "videos").mkdir()
         for clip in clips.itertuples():
             frames = decode_all(root / "rendered" / clip.path, side)
-            write_both(frames, root / "videos" / f"{clip.id}.mp4", root / "frames" / clip.id)
+            encode(frames, root / "videos" / f"{clip.id}.mp4")
+            write_images(frames, root / "frames" / clip.id)
         forms = {VIDEO_FILES: "videos/" + clips["id"] + ".mp4", FRAME_FOLDERS: "frames/" + clips["id"]}
         found = [Source(name, replace(whole, clips=clips.assign(path=paths)), root) for name, paths in forms.items()]
         if config.data.cache_size is not None:

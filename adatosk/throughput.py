@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import nan
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,8 @@ from adatosk.video import frame_indices, read_clip
 
 # Stored side and the side that is read: DFEW's faces as they are and smaller, and larger frames.
 SIZES = ((224, 112), (224, 160), (224, 224), (320, 224))
+# What Pillow and what OpenCV store JPEG images with unless they are told otherwise, in percent.
+QUALITIES = (75, 95)
 
 
 def plain_video(path: Path, size: int, frames: int = 16, stride: int = 4) -> np.ndarray:
@@ -83,7 +86,10 @@ def _fastest(ways: Sequence[Callable[[Path], np.ndarray]], path: Path, repeats: 
 
 
 def decode_table(
-    sizes: Sequence[tuple[int, int]] | None = None, clips: int = 2, repeats: int = 15, quality: int = 95
+    sizes: Sequence[tuple[int, int]] | None = None,
+    clips: int = 2,
+    repeats: int = 15,
+    qualities: Sequence[int] = QUALITIES,
 ) -> pd.DataFrame:
     """:func:`compare` on rendered faces, as H.264 files and as folders of JPEG images, with the provenance.
 
@@ -91,34 +97,39 @@ def decode_table(
         sizes: pairs of the stored side and the side that is read, in pixels; ``SIZES`` by default.
         clips: number of each kind.
         repeats: see :func:`compare`.
-        quality: of the JPEG images, in percent; OpenCV's own by default.
+        qualities: of the JPEG images, in percent; each clip is stored in all of them.
 
     Returns:
-        its rows with ``stored``, ``size``, ``bytes`` of an image or of a video's frame on average.
+        its rows with ``stored``, ``size``, ``quality`` (NaN for video files) and ``bytes`` of an image or of a video's
+        frame on average.
     """
     sizes, tables = SIZES if sizes is None else sizes, []
     for stored in dict.fromkeys(stored for stored, _ in sizes):
         with tempfile.TemporaryDirectory() as folder:
-            paths = [path for place in range(clips) for path in _write(place, stored, quality, Path(folder))]
-            weights = {path.name: _bytes(path) for path in paths}
+            paths = {}
+            for place in range(clips):
+                paths |= _write(place, stored, qualities, Path(folder))
+            about = pd.DataFrame(
+                [(p.name, q, _bytes(p)) for p, q in paths.items()], columns=["clip", "quality", "bytes"]
+            )
             for size in (size for side, size in sizes if side == stored):
-                table = compare(paths, size, repeats).assign(stored=stored, size=size)
-                tables.append(table.assign(bytes=table["clip"].map(weights)))
-    return pd.concat(tables, ignore_index=True).assign(quality=quality, repeats=repeats, **provenance("cpu"))
+                tables.append(compare(list(paths), size, repeats).assign(stored=stored, size=size).merge(about))
+    return pd.concat(tables, ignore_index=True).assign(repeats=repeats, **provenance("cpu"))
 
 
-def _write(place: int, side: int, quality: int, root: Path) -> tuple[Path, Path]:
-    """A test clip of the embedded benchmark, ``side`` pixels a side, as a video and as a folder."""
+def _write(place: int, side: int, qualities: Sequence[int], root: Path) -> dict[Path, float]:
+    """A test clip of the embedded benchmark, ``side`` pixels a side: the video and its folders, with their quality."""
     config = BENCHMARKS["embedded-demo"].model_copy(update={"size": side})
-    video, folder = root / f"{place}.mp4", root / str(place)
-    write_both(render(sample_script(config, "test", place), config), video, folder, quality)
-    return video, folder
-
-
-def write_both(frames: np.ndarray, video: Path, folder: Path, quality: int = 95) -> None:
-    """RGB frames uint8 ``(T, H, W, 3)`` as an H.264 file and as JPEG images of so many percent; makes the folders."""
-    video.parent.mkdir(exist_ok=True)
+    frames, video = render(sample_script(config, "test", place), config), root / f"{place}.mp4"
     encode(frames, video)
+    folders = {root / f"{place}-{quality}": quality for quality in qualities}
+    for folder, quality in folders.items():
+        write_images(frames, folder, quality)
+    return {video: nan, **folders}
+
+
+def write_images(frames: np.ndarray, folder: Path, quality: int = 95) -> None:
+    """RGB frames uint8 ``(T, H, W, 3)`` as JPEG images of so many percent, in a new folder."""
     folder.mkdir(parents=True)
     for number, frame in enumerate(frames, start=1):
         image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
@@ -151,7 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(compare(options.paths, options.size, options.repeats).round(2).to_string(index=False))
         return
     table = decode_table(repeats=options.repeats)
-    print(table.groupby(["stored", "size", "kind"])[["clips_per_second", "ratio"]].median().round(2))
+    settings = table.groupby(["kind", "stored", "size", "quality"], dropna=False)
+    print(settings[["clips_per_second", "ratio"]].median().round(2))
     print(write_table(table, options.out, "-decode"))
 
 

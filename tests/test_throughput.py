@@ -25,6 +25,9 @@ def test_rendered_clips_are_compared_as_both_kinds_and_recorded(tmp_path, monkey
     (path,) = tmp_path.glob("*-decode.csv")
     table = pd.read_csv(path)
     assert table.groupby(["size", "kind"]).size().to_dict() == {
-        (s, k): 2 for s in (32, 64) for k in ("folder", "video")
+        (s, k): n for s in (32, 64) for k, n in (("folder", 4), ("video", 2))
     }
+    assert table.loc[table["kind"] == "video", "quality"].isna().all()
+    weights = table[table["kind"] == "folder"].groupby("quality")["bytes"].mean()
+    assert list(weights.index) == [75, 95] and weights[75] < weights[95]
     assert (table["bytes"] > 100).all() and table["commit"].notna().all()
