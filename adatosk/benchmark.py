@@ -31,6 +31,7 @@ from adatosk.contenders import (
     synchronise,
 )
 from adatosk.efficiency import hand_count, table2_cost
+from adatosk.files import write_csv
 from adatosk.linear import for_inference, linear
 from adatosk.model import AdaTosk
 from adatosk.presets import MODELS
@@ -314,11 +315,8 @@ def table2_times(
 def write_table(table: pd.DataFrame, folder: Path = RESULTS, suffix: str = "") -> Path:
     """Write a table as ``<folder>/<device><suffix>.csv``, replacing an earlier one of that device; returns the path."""
     slug = re.sub(r"[^a-z0-9]+", "-", table["device"].iloc[0].lower()).strip("-")
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{slug}{suffix}.csv"
-    temporary = path.with_suffix(".part")
-    table.to_csv(temporary, index=False, float_format="%.6g")
-    temporary.replace(path)
+    write_csv(path, table, index=False, float_format="%.6g")
     return path
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from adatosk.files import write_json
 from adatosk.frame_folders import VideoError, image_paths
 from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.parallel import in_chunks, side_by_side
@@ -143,7 +144,7 @@ def _build(place: Path, paths: dict[str, Path], size: int, workers: int | None) 
         _decode(building, plan, paths, size, each)
     (building / "plan.json").unlink()
     (building / "done.txt").unlink()
-    _write_json(building / "index.json", plan | {"sha256": _self_digest(plan)})
+    write_json(building / "index.json", plan | {"sha256": _self_digest(plan)}, indent=None)
     building.rename(place)
 
 
@@ -169,7 +170,7 @@ def _plan(building: Path, paths: dict[str, Path], size: int, each: Callable) -> 
         )
     plan = {"format": FORMAT, "size": size, "ids": list(paths)}
     plan |= {"lengths": [lengths[clip] for clip in paths], "sources": [sources[clip] for clip in paths]}
-    _write_json(path, plan)
+    write_json(path, plan, indent=None)
     return plan
 
 
@@ -265,9 +266,3 @@ def _self_digest(index: dict) -> str:
 def _offsets(lengths: Sequence[int]) -> list[int]:
     """First frame of each clip."""
     return [0, *np.cumsum(lengths[:-1]).tolist()] if lengths else []
-
-
-def _write_json(path: Path, content: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content))
-    temporary.replace(path)

@@ -1,7 +1,6 @@
 """Whether every clip of a manifest can be trained on, before a run finds out after hours."""
 
 import hashlib
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from adatosk.files import write_csv
 from adatosk.frame_folders import VideoError, image_paths, is_whole_image
 from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.parallel import in_chunks, side_by_side
@@ -121,7 +121,7 @@ def check(
     table = _table([*found.itertuples(index=False, name=None), *rows]).set_index("id")
     table = _name_duplicates(table.loc[clips["id"]].reset_index()[list(COLUMNS)], clips)
     if report is not None:
-        _write(Path(report), table)
+        write_csv(Path(report), table, index=False)
     return Report(manifest.name, table)
 
 
@@ -202,8 +202,7 @@ def _resume(report: Path, clips: pd.DataFrame, root: Path) -> pd.DataFrame:
             if name in paths.index and _holds(root / paths[name], stated[name], old.loc[name])
         ]
         kept = _table(old.loc[holds].reset_index()[list(COLUMNS)].itertuples(index=False, name=None))
-    report.parent.mkdir(parents=True, exist_ok=True)
-    _write(report, kept)
+    write_csv(report, kept, index=False)
     return kept
 
 
@@ -221,9 +220,3 @@ def _table(rows: Sequence[tuple]) -> pd.DataFrame:
     for column in NUMBERS:
         table[column] = pd.to_numeric(table[column]).astype("Int64")
     return table
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    table.to_csv(temporary, index=False)
-    temporary.replace(path)

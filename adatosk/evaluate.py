@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -33,6 +34,12 @@ class Predictions:
     def scores(self, classes: tuple[str, ...]) -> dict[str, Scores]:
         """Scores by protocol."""
         return {name: score(logits.argmax(dim=1), self.labels, classes) for name, logits in self.logits.items()}
+
+    def table(self, ids: Iterable[str], classes: tuple[str, ...]) -> pd.DataFrame:
+        """One row a clip: ``id``, ``label`` and, named as the protocol, the class that each predicts."""
+        named = {"label": self.labels} | {name: logits.argmax(dim=1) for name, logits in self.logits.items()}
+        columns = {name: [classes[place] for place in places.tolist()] for name, places in named.items()}
+        return pd.DataFrame({"id": list(ids), **columns})
 
 
 def clip_masks(indices: Tensor, model: ModelConfig, views: int, complementary: bool, seed: int) -> list[Tensor]:

@@ -19,13 +19,16 @@ class Losses:
     classification: Tensor
 
 
-def reconstruction_target(video: Tensor, visible: Tensor, config: ModelConfig) -> Tensor:
+def reconstruction_target(video: Tensor, visible: Tensor, config: ModelConfig, hidden: int | None = None) -> Tensor:
     """Pixels of the hidden patches in ascending position, ``(B, n_t, N_s - n_s, C·t·h·w)``.
 
     With ``config.normalise_target`` each colour channel of each patch has zero mean and unit variance, as in VideoMAE.
+
+    Args:
+        hidden: N_s - n_s; counted when it is not given, for which the CPU waits for a GPU.
     """
-    count = config.patches - int(visible[0].sum())
-    patches = gather_patches(patchify(video, config.tubelet, config.patch_size), positions_of(~visible, count))
+    hidden = config.patches - int(visible[0].sum()) if hidden is None else hidden
+    patches = gather_patches(patchify(video, config.tubelet, config.patch_size), positions_of(~visible, hidden))
     if not config.normalise_target:
         return patches
     pixels = patches.unflatten(-1, (video.shape[1], -1))  # (B, n_t, m, C, t·h·w)
@@ -38,9 +41,10 @@ def reconstruction_loss(reconstruction: Tensor | None, video: Tensor, visible: T
     """L_rec: mean squared error on the hard-masked patches (Eq. 3); 0 when nothing is hidden or rebuilt."""
     if reconstruction is None:
         return video.new_zeros(())
-    if reconstruction.shape[2] == 0:
+    hidden = reconstruction.shape[2]
+    if hidden == 0:
         return reconstruction.sum() * 0
-    return F.mse_loss(reconstruction.float(), reconstruction_target(video, visible, config).float())
+    return F.mse_loss(reconstruction.float(), reconstruction_target(video, visible, config, hidden).float())
 
 
 def total_loss(output: Output, video: Tensor, labels: Tensor, config: ModelConfig, train: TrainConfig) -> Losses:

@@ -17,13 +17,14 @@ problem is one :class:`ManifestError` that names the file and line, or the clip,
 import csv
 import hashlib
 import io
-import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
+
+from adatosk.files import replacing
 
 if TYPE_CHECKING:
     from adatosk.checks import Report
@@ -135,18 +136,13 @@ class Manifest:
     def save(self, path: str | Path) -> Path:
         """Write the CSV; it appears whole or not at all."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         values = (self.name, self.version, " ".join(self.classes), len(self.clips))
         header = "".join(f"# {key}: {value}\n" for key, value in zip(HEADERS, values, strict=True))
         # Unquoted, pandas would take the rest of a line after a '#' for a comment.
         hashes = any(self.clips[column].astype("string").str.contains("#", regex=False).any() for column in self.clips)
         quoting = csv.QUOTE_NONNUMERIC if hashes else csv.QUOTE_MINIMAL
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(header + self.clips.to_csv(index=False, quoting=quoting), encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as part:
+            part.write_text(header + self.clips.to_csv(index=False, quoting=quoting), encoding="utf-8")
         return path
 
     def check(

@@ -82,7 +82,8 @@ class AdaTosk(
 
         Args:
             video: float ``(B, C, T, H, W)``.
-            visible: the hard mask, bool ``(B, N_s)``; drawn with ``generator`` when not given.
+            visible: the hard mask, bool ``(B, N_s)``, on any device: on the CPU its check does not hold up a GPU; drawn
+                with ``generator`` when not given.
             generator: source of the draw; torch's global one by default.
             reconstruct: run the decoder.
 
@@ -91,10 +92,10 @@ class AdaTosk(
         """
         self._check_clip(video)
         if visible is None:
-            visible = self._draw(len(video), generator).to(video.device)
-            count = self.config.visible_patches
+            visible, count = self._draw(len(video), generator), self.config.visible_patches
         else:
             count = check_mask(visible, len(video), self.config.patches)
+        visible = visible.to(video.device)
         positions, hidden = positions_of(visible, count), positions_of(~visible, self.config.patches - count)
         logits, reconstruction, mask = self._branches(video, positions, hidden, reconstruct)
         return Output(logits, reconstruction, visible, mask)

@@ -1,12 +1,9 @@
 """Where a number comes from: commit, lock, device and versions, written beside every result."""
 
 import hashlib
-import json
-import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -58,11 +55,3 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON under a temporary name and move it in place, so that a killed run leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)

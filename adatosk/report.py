@@ -8,6 +8,7 @@ import pandas as pd
 
 from adatosk import manifests, paper
 from adatosk.efficiency import table1_cost
+from adatosk.files import replacing, write_csv
 from adatosk.grid import HEADLINE, TABLES, first_look, table1
 from adatosk.paper_vs_ours import REFERENCE, reported
 from adatosk.presets import MODELS, PROFILES
@@ -157,7 +158,8 @@ def update_readme(readme: Path, block: str) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{readme}: no lines {BEGIN} and {END}")
-    readme.write_text(f"{before}{BEGIN}\n\n{block}\n\n{END}{after}")
+    with replacing(readme) as part:
+        part.write_text(f"{before}{BEGIN}\n\n{block}\n\n{END}{after}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -172,11 +174,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    (results / "tables").mkdir(exist_ok=True)
-    results_table(options.profile, results).to_csv(results / "tables" / "table1.csv")
-    seeds_table(options.profile, results).to_csv(results / "tables" / "seeds.csv")
+    write_csv(results / "tables" / "table1.csv", results_table(options.profile, results))
+    write_csv(results / "tables" / "seeds.csv", seeds_table(options.profile, results))
     for name in TITLES:
-        grid_table(options.profile, name, results).to_csv(results / "tables" / f"{name}_summary.csv")
+        write_csv(results / "tables" / f"{name}_summary.csv", grid_table(options.profile, name, results))
     if options.readme:
         update_readme(PROJECT / "README.md", block)
     print(f"{block}\n\ntables:  {results / 'tables'}\nfigures: {results / 'figures'}")

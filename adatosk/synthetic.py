@@ -33,6 +33,7 @@ from adatosk.clip_script import (
     clip_id,
     sample_script,
 )
+from adatosk.files import replacing, write_json
 from adatosk.manifests import Manifest
 
 __all__ = [
@@ -202,15 +203,7 @@ def _claim(config: BenchmarkConfig, root: Path) -> None:
             )
     for folder in ("videos", "truth"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"digest": config.digest, "config": config.model_dump(mode="json")}, indent=1)
-    _replace(path, lambda part: part.write_text(text + "\n"))
-
-
-def _replace(path: Path, write) -> None:
-    """Write a file under another name and move it in place, so that a file that exists is complete."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    part.replace(path)
+    write_json(path, {"digest": config.digest, "config": config.model_dump(mode="json")})
 
 
 def _video_path(root: Path, name: str) -> Path:
@@ -222,13 +215,10 @@ def _write_clip(config: BenchmarkConfig, root: Path, key: tuple[Split, int]) -> 
     truth = ground_truth(script, config)
     values = {field.name: getattr(truth, field.name) for field in fields(truth)}
     # The truth comes first: a clip counts as complete when its video is there.
-    _replace(root / "truth" / f"{script.id}.npz", lambda part: _save_npz(part, values))
-    _replace(_video_path(root, script.id), lambda part: encode(render(script, config), part, config.fps, config.crf))
-
-
-def _save_npz(path: Path, values: dict) -> None:
-    with path.open("wb") as file:
+    with replacing(root / "truth" / f"{script.id}.npz") as part, part.open("wb") as file:
         np.savez_compressed(file, **values)
+    with replacing(_video_path(root, script.id)) as part:
+        encode(render(script, config), part, config.fps, config.crf)
 
 
 def encode(frames: np.ndarray, path: str | Path, fps: int = 25, crf: int = 18) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -25,12 +24,13 @@ from adatosk import manifests, seeds
 from adatosk.clips import ClipCache, ClipDataset, make_loader, normalise, open_cache
 from adatosk.config import EvalConfig, RunConfig, TrainConfig
 from adatosk.evaluate import Predictions, predict_split
+from adatosk.files import write_csv, write_json
 from adatosk.losses import Losses, total_loss
 from adatosk.metrics import majority
 from adatosk.model import AdaTosk, create_model
 from adatosk.optim import make_optimizer, make_schedule
 from adatosk.pretrained import load_encoder
-from adatosk.provenance import PROJECT, provenance, write_json
+from adatosk.provenance import PROJECT, provenance
 from adatosk.tokens import tube_mask
 
 
@@ -58,6 +58,7 @@ class _Progress:
     epoch: int = 0
     best_war: float = -1.0
     best_epoch: int = 0
+    seconds: float = 0.0
 
     def state_dict(self) -> dict:
         return dict(vars(self))
@@ -91,7 +92,7 @@ def optimizer_step(
     """
     video, labels = normalise(batch["video"].to(accelerator.device)), batch["label"].to(accelerator.device)
     config = accelerator.unwrap_model(model).config
-    visible = tube_mask(len(video), config.patches, config.mask_ratio, generator).to(video.device)
+    visible = tube_mask(len(video), config.patches, config.mask_ratio, generator)
     with accelerator.autocast():
         output = model(video, visible, reconstruct=train.rec_weight > 0)
         losses = total_loss(output, video, labels, config, train)
@@ -131,11 +132,11 @@ class Trainer:
             return self.folder
         self._set_up()
         self._resume()
-        start = time.perf_counter()
         for epoch in range(self.progress.epoch, self.config.train.epochs):
+            self._start = time.perf_counter()
             self._train_epoch(epoch)
             self._end_epoch(epoch)
-        self._finish(time.perf_counter() - start)
+        self._finish()
         return self.folder
 
     def _set_up(self) -> None:
@@ -213,7 +214,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _train_epoch(self, epoch: int) -> None:
-        sums, steps, start = torch.zeros(3, device=self.accelerator.device), 0, time.perf_counter()
+        sums, steps = torch.zeros(3, device=self.accelerator.device), 0
         # accelerate's loader counts epochs itself, from 0 also in a resumed run, and tells the data set: set it there.
         self.train_loader.set_epoch(epoch)
         for step, batch in enumerate(self.train_loader):
@@ -228,7 +229,7 @@ class Trainer:
             raise FloatingPointError(
                 f"run {self.run_id}: the loss is {total} in epoch {epoch + 1}: lower train.base_lr"
             )
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - self._start
         rate = self.optimizer.param_groups[0]["lr"]
         self._entry = {
             "epoch": epoch + 1,
@@ -255,6 +256,7 @@ class Trainer:
             with self._log.open("a") as log:
                 log.write(json.dumps(self._entry) + "\n")
             self.report(f"run {self.run_id}: " + ", ".join(f"{k} {v:.4g}" for k, v in self._entry.items()))
+        progress.seconds += time.perf_counter() - self._start
         if progress.epoch < train.epochs:
             self._save_state()
 
@@ -278,7 +280,7 @@ class Trainer:
     def _predict(self, evaluation: EvalConfig) -> Predictions:
         return predict_split(self._bare_model(), self.test_loader, evaluation, self.accelerator)
 
-    def _finish(self, seconds: float) -> None:
+    def _finish(self) -> None:
         """Score the last and the best-on-test weights under every protocol and write the results."""
         self._save_model("last")
         self.accelerator.wait_for_everyone()
@@ -290,7 +292,8 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         classes = self.manifest.classes
-        self._write_predictions(last)
+        clips = self.manifest.subset("test", self.config.data.fold, self.config.data.exclusions)
+        write_csv(self.folder / "predictions.csv", last.table(clips["id"], classes), index=False)
         result = {
             "run_id": self.run_id,
             "config": self.config.model_dump(mode="json"),
@@ -298,7 +301,7 @@ class Trainer:
             "provenance": provenance(self.accelerator.device),
             "seed": self.config.seed,
             "processes": self.accelerator.num_processes,
-            "train_seconds": round(seconds, 1),
+            "train_seconds": round(self.progress.seconds, 1),
             "last": {name: scores.as_dict() for name, scores in last.scores(classes).items()},
             "best_on_test": {
                 "epoch": self.progress.best_epoch,
@@ -308,16 +311,6 @@ class Trainer:
         }
         write_json(self.folder / "metrics.json", result)
         shutil.rmtree(self.checkpoints / "resume", ignore_errors=True)
-
-    def _write_predictions(self, last: Predictions) -> None:
-        """One row a test clip: id, label and the class predicted by the last weights under each protocol."""
-        clips = self.manifest.subset("test", self.config.data.fold, self.config.data.exclusions)
-        table = pd.DataFrame({"id": clips["id"].to_numpy(), "label": clips["label"].to_numpy()})
-        for name, logits in last.logits.items():
-            table[name] = [self.manifest.classes[i] for i in logits.argmax(dim=1).tolist()]
-        temporary = self.folder / ".predictions.csv"
-        table.to_csv(temporary, index=False)
-        temporary.replace(self.folder / "predictions.csv")
 
 
 def train(config: RunConfig, places: Places, weights: bool = False, report: Callable[[str], None] = print) -> Path:

@@ -22,6 +22,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from adatosk import manifests
 from adatosk.clips import ClipDataset, open_cache
 from adatosk.config import RunConfig
+from adatosk.files import replacing, write_csv
 from adatosk.manifests import Manifest
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
@@ -116,17 +117,17 @@ class Workspace:
     def save_table(self, table: pd.DataFrame, name: str) -> Path:
         """Write ``tables/<name>.csv``."""
         path = self.places.results / "tables" / f"{name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(path)
+        write_csv(path, table)
         return path
 
     def save_figure(self, figure: Figure, name: str) -> Path:
         """Write ``figures/<name>.png`` and ``.pdf``, for the screen and for print; gives back the former's path."""
         path = self.places.results / "figures" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150, bbox_inches="tight")
-        # Without the date, the same figure is the same file.
-        figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None})
+        with replacing(path) as part:
+            figure.savefig(part, format="png", dpi=150, bbox_inches="tight")
+        with replacing(path.with_suffix(".pdf")) as part:
+            # Without the date, the same figure is the same file.
+            figure.savefig(part, format="pdf", bbox_inches="tight", metadata={"CreationDate": None})
         return path
 
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,15 +90,19 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(data, place
     assert not all(torch.equal(first[name], third[name]) for name in first)
 
 
-def test_a_run_that_was_cut_off_goes_on_with_the_same_result(data, places, tmp_path):
-    whole = weights(train(configure(data), places, report=lambda line: None))
+def test_a_run_that_was_cut_off_goes_on_with_the_same_result(data, places, tmp_path, monkeypatch):
+    ticks = count()
+    monkeypatch.setattr("adatosk.train.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    whole = train(configure(data), places, report=lambda line: None)
     cut = replace(places, results=tmp_path / "cut")
     train_cut_off(configure(data), cut)
     lines = []
     folder = train(configure(data), cut, report=lines.append)
     assert any("goes on after epoch 1" in line for line in lines)
-    assert all(torch.equal(whole[name], value) for name, value in weights(folder).items())
+    assert all(torch.equal(weights(whole)[name], value) for name, value in weights(folder).items())
     assert len((folder / "log.jsonl").read_text().splitlines()) == 3
+    seconds = [json.loads((run / "metrics.json").read_text())["train_seconds"] for run in (whole, folder)]
+    assert seconds[0] == seconds[1] > 0
 
 
 def test_training_learns_what_an_untrained_model_and_the_majority_cannot(data, places):
