@@ -79,8 +79,14 @@ def test_open_readings_each_deviate_from_the_demo():
 
 def test_every_table_has_its_number_of_seeds():
     base = PROFILES["demo"]
-    for name, seeds in {"table1": 15, "table2": 3, "table3": 3, "table4": 3, "open_readings": 2, "rivals": 3}.items():
+    for name, seeds in {"table1": 15, "table3": 6, "table4": 6, "open_readings": 4, "rivals": 3}.items():
         assert {row.repeats for row in grid.TABLES[name](base)} == {seeds}
+    # Where more is visible, a run takes longer.
+    assert {row.name: row.repeats for row in grid.table2(base) if row.name.endswith("r=2")} == {
+        "25%, r=2": 3,
+        "50%, r=2": 3,
+        "70%, r=2": 6,
+    }
     assert [run.seed for run in grid.repeated(grid.table1(base)[0])] == list(range(15))
     assert [run.seed for run in grid.repeated(grid.table1(base)[0], at_most=2)] == [0, 1]
 
