@@ -214,16 +214,17 @@ def benchmark(
         report: gets one line a setup.
 
     Returns:
-        :func:`measure`'s rows of every setup with ``sweep`` empty, the rates of :func:`matrix_peaks` measured in the
-        same run, ``peak_share`` of the best one, ``memory_mib`` and ``soft_mask_share`` (NaN if not measured), and the
-        provenance.
+        :func:`measure`'s rows of every setup with ``sweep`` empty, the rates of :func:`matrix_peaks`, ``peak_share`` of
+        the best one, ``memory_mib`` and ``soft_mask_share`` (NaN if not measured), and the provenance. The peak is the
+        higher one of before and after a setup, for a machine's speed drifts in the minutes that all setups take.
     """
     device = _device(device)
-    setups = default_setups(device) if setups is None else setups
-    peaks = {name: matrix_peaks(device, PRECISIONS[name]) for name in dict.fromkeys(s.precision for s in setups)}
     tables = []
-    for setup in setups:
-        table = measure(config, setup, models, device, repeats, warmup).assign(sweep="", **peaks[setup.precision])
+    for setup in default_setups(device) if setups is None else setups:
+        before = matrix_peaks(device, PRECISIONS[setup.precision])
+        table = measure(config, setup, models, device, repeats, warmup)
+        after = matrix_peaks(device, PRECISIONS[setup.precision])
+        table = table.assign(sweep="", **{name: max(before[name], after[name]) for name in before})
         table["peak_share"] = 2 * table["gmacs"] * table["clips_per_second"] / table["peak_gflops"]
         wanted = memory and setup.precision == "fp32" and not setup.compiled
         table["memory_mib"] = [peak_memory(name, config, setup, device) if wanted else nan for name in table["model"]]
