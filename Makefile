@@ -56,7 +56,7 @@ reproduce-all: setup
 benchmark: setup
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.benchmark --sweeps
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.loader_benchmark
-	$(BIN)/python -m adatosk.throughput
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.throughput
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks
