@@ -167,5 +167,7 @@ def make_loader(
 
 def normalise(video: Tensor) -> Tensor:
     """uint8 ``(..., C, T, H, W)`` to float32 with ImageNet's mean and deviation per channel, on the video's device."""
-    mean, std = (torch.tensor(values, device=video.device).view(3, 1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    statistics = torch.tensor([IMAGENET_MEAN, IMAGENET_STD]).view(2, 3, 1, 1, 1)
+    # Made on a GPU at once, they would have the CPU wait until it is done with all before.
+    mean, std = statistics.to(video.device, non_blocking=True)
     return (video.float() / 255 - mean) / std

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -144,7 +145,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         # accelerate keeps the first precision of a process for good; a notebook may train runs of both.
         AcceleratorState._reset_state(reset_partial_state=False)
-        self.accelerator = Accelerator(mixed_precision=config.train.precision)
+        # Batches lie in pinned memory on a GPU's machine: nothing has to wait for their way to it.
+        loading = DataLoaderConfiguration(non_blocking=True)
+        self.accelerator = Accelerator(mixed_precision=config.train.precision, dataloader_config=loading)
         processes = self.accelerator.num_processes
         if config.train.batch_size % processes:
             raise ValueError(f"batch_size {config.train.batch_size} does not divide over {processes} processes")
