@@ -2,6 +2,7 @@
 
 import copy
 
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from adatosk.provenance import PROJECT
 from adatosk.synthetic import BENCHMARKS, render, sample_script
 from adatosk.tables import looks, scores
 from adatosk.transforms import eval_transform
+from adatosk.verdicts import verdicts
 from adatosk.video import frame_indices
 from adatosk.workspace import Run
 
@@ -118,3 +120,20 @@ def test_log_and_predictions_of_a_committed_run_can_be_read(pair):
     assert len(run.log) == pair[0]["config"]["train"]["epochs"]
     right = (run.predictions["views_8"] == run.predictions["label"]).mean()
     assert 100 * right == pytest.approx(pair[0]["last"]["views_8"]["war"], abs=1e-4)
+
+
+def test_verdicts_are_those_that_the_readme_tells():
+    tables = ("table1", "table2", "table3", "table4")
+    found = pd.concat([verdicts(PROFILES["demo"], RESULTS, table=name) for name in tables]).set_index("id")["verdict"]
+    told = {
+        "gain of the mask": "reproduced",
+        "both masks against CS": "reproduced",
+        "both masks against CA": "not reproduced",
+        "one score in CS": "not reproduced",
+        "ratio and WAR": "not reproduced",
+        "loss of r = 2": "undecided",
+        "best distance": "undecided",
+    }
+    assert found.to_dict() == told
+    committed = pd.read_csv(RESULTS / "tables" / "verdicts.csv", index_col="id")["verdict"]
+    assert committed[list(told)].to_dict() == told
