@@ -292,8 +292,8 @@ def table2_times(
     One clip's forward pass in fp32, eager: what the counts of :func:`adatosk.efficiency.table2_cost` are in seconds.
 
     Returns:
-        one row a model: :func:`time_pair`'s columns, ``gmacs``, ``mask_ratio``, ``excluded_per_step``, the peak and
-        its share as in :func:`benchmark`, ``sweep`` saying ``table 2``, and the provenance.
+        one row a model: :func:`time_pair`'s columns, ``gmacs``, ``mask_ratio``, ``excluded_per_step``, the peak
+        just before them and each one's share of it, ``sweep`` saying ``table 2``, and the provenance.
     """
     device = _device(device)
     bare = config.change(soft_mask=None)

@@ -201,8 +201,6 @@ def _claim(config: BenchmarkConfig, root: Path) -> None:
                 f"{root} holds another benchmark (digest {found}, this is {config.digest}): give another folder, "
                 "or delete this one"
             )
-    for folder in ("videos", "truth"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
     write_json(path, {"digest": config.digest, "config": config.model_dump(mode="json")})
 
 

@@ -211,7 +211,6 @@ class Trainer:
             self.accelerator.load_state(str(saved))
             self.report(f"run {self.run_id}: goes on after epoch {self.progress.epoch}")
         elif self.accelerator.is_main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
             self._log.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
