@@ -22,8 +22,9 @@ from adatosk.provenance import provenance
 from adatosk.synthetic import BENCHMARKS, encode, render, sample_script
 from adatosk.video import frame_indices, read_clip
 
-# Stored side and the side that is read: DFEW's faces as they are and smaller, and larger frames.
-SIZES = ((224, 112), (224, 160), (224, 224), (320, 224))
+# Stored side and the side that is read. DFEW's faces, in the folder clip_224x224, have 256 pixels a side: so says the
+# public code of MAE-DFER, which reads them at 160 (github.com/sunlicai/MAE-DFER, issue 17). The paper reads at 224.
+SIZES = ((224, 112), (224, 160), (224, 224), (256, 160), (256, 224), (320, 224))
 # What Pillow and what OpenCV store JPEG images with unless they are told otherwise, in percent.
 QUALITIES = (75, 95)
 
