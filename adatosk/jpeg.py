@@ -16,36 +16,38 @@ _EXIF, _PIXELS = 0xE1, 0xDA
 _USUAL = {0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)} - {_EXIF}
 
 
-def jpeg_shape(data: bytes) -> tuple[int, int] | None:
-    """Height and width in pixels, from its head, of a file that :func:`decode_jpeg` takes; ``None`` for any other.
+def jpeg_head(data: bytes) -> tuple[bytes, tuple[int, int] | None]:
+    """What stands before the pixels of a file that :func:`decode_jpeg` takes, and the height and width it states.
 
-    It takes JPEGs with three channels stored as YCbCr and without EXIF.
+    It takes JPEGs with three channels stored as YCbCr and without EXIF, and so every file that begins with the head of
+    one; of any other the head is empty and the shape ``None``.
     """
     try:
-        if not _is_usual(data):
-            return None
+        head = data[: _pixels_at(data)]
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except (IndexError, ValueError):
-        return None
+        return b"", None
     taken = colours == "YCbCr" and min(height, width) >= LEAST_SIDE and height * width <= MOST_PIXELS
-    return (height, width) if taken else None
+    return (head, (height, width)) if taken else (b"", None)
 
 
-def _is_usual(data: bytes) -> bool:
-    """Whether usual segments lead from the start to the pixels; IndexError if the file ends before them."""
+def _pixels_at(data: bytes) -> int:
+    """Where the pixels of a usual file begin; ValueError of an unusual one, IndexError if the file ends before them."""
     if not data.startswith(b"\xff\xd8"):
-        return False
+        raise ValueError("not a JPEG")
     place = 2
     # To search for EXIF's marker takes 20 times as long: most bytes are pixels.
     while (marker := data[place + 1]) != _PIXELS:
         if data[place] != 0xFF or marker not in _USUAL:
-            return False
+            raise ValueError("an unusual JPEG")
         place += 2 + (data[place + 2] << 8 | data[place + 3])
-    return data[place] == 0xFF
+    if data[place] != 0xFF:
+        raise ValueError("not a JPEG")
+    return place + 2
 
 
 def decode_jpeg(data: bytes, out: np.ndarray) -> bool:
-    """Decode a file that has a :func:`jpeg_shape`, whole or at a half, a quarter or an eighth of its size.
+    """Decode a file that has a :func:`jpeg_head`, whole or at a half, a quarter or an eighth of its size.
 
     Args:
         data: the file.

@@ -88,7 +88,7 @@ def _fastest(ways: Sequence[Callable[[Path], np.ndarray]], path: Path, repeats: 
 
 def decode_table(
     sizes: Sequence[tuple[int, int]] | None = None,
-    clips: int = 2,
+    clips: int = 4,
     repeats: int = 15,
     qualities: Sequence[int] = QUALITIES,
 ) -> pd.DataFrame:

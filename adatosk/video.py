@@ -97,7 +97,7 @@ def read_frames(path: str | Path, choose: Callable[[int], np.ndarray], size: int
     path = _existing(path)
     if path.is_dir():
         names = image_names(path)
-        return read_images([path / names[index] for index in choose(len(names))], size)
+        return read_images([f"{path}{os.sep}{names[index]}" for index in choose(len(names))], size)
     length, plain = _probe(path)
     indices = np.asarray(choose(length), dtype=np.int64)
     images = _read_decord(path, indices) if HAS_DECORD and plain else None

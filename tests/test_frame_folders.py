@@ -11,7 +11,7 @@ from PIL import Image
 
 from adatosk import frame_folders
 from adatosk.frame_folders import REDUCED, VideoError, image_paths, natural_key
-from adatosk.jpeg import decode_jpeg, jpeg_shape
+from adatosk.jpeg import decode_jpeg, jpeg_head
 from adatosk.throughput import plain_folder
 from adatosk.video import decode_all, read_clip
 
@@ -55,7 +55,7 @@ def by_opencv(data: bytes, shrink: int = 1) -> np.ndarray:
 @pytest.mark.parametrize(("shape", "shrink"), list(product([(8, 8), (50, 70), (64, 48), (71, 65)], [1, *REDUCED])))
 def test_an_ordinary_jpeg_has_opencvs_pixels(options, shape, shrink):
     data = as_jpeg(coloured(*shape), **options)
-    assert jpeg_shape(data) == shape
+    assert jpeg_head(data)[1] == shape
     expected = by_opencv(data, shrink)
     out = np.empty_like(expected)
     assert decode_jpeg(data, out)
@@ -84,7 +84,7 @@ UNUSUAL = {
 @pytest.mark.parametrize("data", UNUSUAL.values(), ids=UNUSUAL)
 @pytest.mark.parametrize("size", [None, 3, 20, 64])
 def test_what_is_unusual_is_left_to_opencv(tmp_path, data, size):
-    assert jpeg_shape(data) is None
+    assert jpeg_head(data) == (b"", None)
     (tmp_path / "1.jpg").write_bytes(data)
     read, whole = read_clip(tmp_path, 2, 1, size=size), by_opencv(data)
     assert (read[0] == read[1]).all()
@@ -99,7 +99,7 @@ def test_what_is_unusual_is_left_to_opencv(tmp_path, data, size):
 @pytest.mark.parametrize("head", [b"", b"\xff", b"\xff\xe0\x00", b"\xff\xda\x00\x00", b"\xff\xc0\x00\x04" + bytes(9)])
 def test_a_torn_head_has_no_shape_and_its_file_is_named(tmp_path, head):
     data = b"\xff\xd8" + head + b"\xff\xd9"
-    assert jpeg_shape(data) is None
+    assert jpeg_head(data) == (b"", None)
     (tmp_path / "1.jpg").write_bytes(data)
     with pytest.raises(VideoError, match=r"1\.jpg: not an image that can be read whole"):
         read_clip(tmp_path, 2, 1)
@@ -116,7 +116,7 @@ def damaged(kind: str) -> bytes:
 @pytest.mark.parametrize("size", [None, 20, 64, 96])
 def test_what_libjpeg_warns_of_is_read_as_opencv_reads_it(tmp_path, kind, size):
     data = damaged(kind)
-    shape = jpeg_shape(data)
+    _, shape = jpeg_head(data)
     assert shape == (96, 96) and not decode_jpeg(data, np.empty((*shape, 3), np.uint8))
     (tmp_path / "1.jpg").write_bytes(as_jpeg(coloured(96, 96, 1)))
     (tmp_path / "2.jpg").write_bytes(data)
@@ -169,6 +169,38 @@ def test_names_are_sorted_by_their_numbers_as_paths_are(tmp_path):
         "9.jpg",
         "10.jpg",
     ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0010.jpg", "0009.jpg", "0123.jpg"],
+        ["12.png", "09.png"],
+        ["10.jpg", "9.jpg"],
+        # As long as each other, with digits in other places: letters would sort 12a before 1a2.
+        ["12a.jpg", "1a2.jpg"],
+        ["12.jpg3.jpg", "1.jpg23.jpg"],
+        ["٣٤.jpg", "12.jpg"],
+        ["11.jpg", "10.png"],
+        ["2.JPG", "1.JPG"],
+    ],
+    ids=" ".join,
+)
+def test_numbered_names_have_no_order_of_their_own(tmp_path, names):
+    for name in names:
+        (tmp_path / name).touch()
+    assert image_paths(tmp_path) == sorted((tmp_path / name for name in names), key=natural_key)
+
+
+def test_frames_with_heads_of_their_own_are_read_as_the_first_one_is(tmp_path):
+    """The first one's head is compared byte by byte; other qualities, and tables fitted to an image, have others."""
+    kinds = ({"quality": 90}, {"quality": 90}, {"quality": 50}, {"quality": 90, "optimize": True})
+    files = [as_jpeg(coloured(64, 64, number), **kind) for number, kind in enumerate(kinds)]
+    heads = [jpeg_head(data)[0] for data in files]
+    assert heads[0] == heads[1] and len(set(heads)) == 3
+    for number, data in enumerate(files):
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+    assert np.array_equal(decode_all(tmp_path), [by_opencv(data) for data in files])
 
 
 @pytest.mark.parametrize("size", [0, -3])

@@ -25,7 +25,7 @@ def test_rendered_clips_are_compared_as_both_kinds_and_recorded(tmp_path, monkey
     (path,) = tmp_path.glob("*-decode.csv")
     table = pd.read_csv(path)
     assert table.groupby(["size", "kind"]).size().to_dict() == {
-        (s, k): n for s in (32, 64) for k, n in (("folder", 4), ("video", 2))
+        (s, k): n for s in (32, 64) for k, n in (("folder", 8), ("video", 4))
     }
     assert table.loc[table["kind"] == "video", "quality"].isna().all()
     weights = table[table["kind"] == "folder"].groupby("quality")["bytes"].mean()
