@@ -7,7 +7,6 @@ pixels. What cannot be read whole is an error.
 import os
 import re
 from collections.abc import Sequence
-from io import FileIO
 from itertools import groupby
 from pathlib import Path
 
@@ -24,6 +23,8 @@ REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.
 # So many images are resized at once: each call has its cost, and a long clip at full size would fill the memory.
 TOGETHER = 16
 
+# Windows would read text without being told.
+_READ_BYTES = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _DIGITS = re.compile(r"(\d+)")
 _UNREADABLE = "not an image that can be read whole: extract the frames again, or exclude the clip"
 
@@ -136,9 +137,12 @@ def _shrunk(shape: tuple[int, int], shrink: int) -> tuple[int, int]:
 
 
 def _read_whole(path: str) -> bytes:
-    # Unbuffered, as buffers cost as much as reading files as small as frames.
-    with FileIO(path) as file:
-        data = file.readall()
+    # As buffers, and a file object itself, cost as much as reading files as small as frames.
+    file = os.open(path, _READ_BYTES)
+    try:
+        data = os.read(file, os.fstat(file).st_size)
+    finally:
+        os.close(file)
     # Decoders fill what a cut file lacks with grey and say nothing, so the end marker is looked for first.
     if not is_whole_image(data):
         raise VideoError(f"{path}: {_UNREADABLE}")
