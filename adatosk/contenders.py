@@ -19,6 +19,7 @@ from adatosk.linear import FLOPS, for_inference, through_onednn
 from adatosk.losses import total_loss
 from adatosk.model import AdaTosk
 from adatosk.optim import make_optimizer
+from adatosk.timing import synchronise
 
 MIB = 2**20
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -166,12 +167,6 @@ def _training_step(model: nn.Module, video: Tensor, labels: Tensor, setup: Setup
         optimizer.step()
 
     return step
-
-
-def synchronise(device: torch.device | str) -> None:
-    """Wait until a GPU has done what it was given."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def count_work(name: str, config: ModelConfig, work: str, device: torch.device | str = "cpu") -> int:

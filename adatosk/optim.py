@@ -1,11 +1,17 @@
-"""Optimiser and schedule of section 4.1: AdamW, linear scaling, cosine to 0 after a linear warm-up."""
+"""Optimiser, schedule and step of section 4.1: AdamW, linear scaling, cosine to 0 after a linear warm-up."""
 
+import torch
+from accelerate import Accelerator
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from adatosk.clips import normalise
 from adatosk.config import TrainConfig
+from adatosk.losses import Losses, total_loss
+from adatosk.model import AdaTosk
+from adatosk.tokens import tube_mask
 
 
 def make_optimizer(model: nn.Module, train: TrainConfig) -> Optimizer:
@@ -27,3 +33,34 @@ def make_schedule(optimizer: Optimizer, train: TrainConfig, steps_per_epoch: int
         warmup_prefix=True,
         t_in_epochs=False,
     )
+
+
+def optimizer_step(
+    model: AdaTosk,
+    batch: dict[str, Tensor],
+    optimizer: Optimizer,
+    train: TrainConfig,
+    accelerator: Accelerator,
+    generator: torch.Generator,
+) -> Losses:
+    """One step on one batch: draw hard masks, both branches, both losses, AdamW.
+
+    Args:
+        batch: ``video`` uint8 ``(B, C, T, H, W)`` and ``label`` int64 ``(B,)``.
+        generator: source of the hard masks.
+
+    Raises:
+        FloatingPointError: when the loss is not finite.
+    """
+    video, labels = normalise(batch["video"].to(accelerator.device)), batch["label"].to(accelerator.device)
+    config = accelerator.unwrap_model(model).config
+    visible = tube_mask(len(video), config.patches, config.mask_ratio, generator)
+    with accelerator.autocast():
+        output = model(video, visible, reconstruct=train.rec_weight > 0)
+        losses = total_loss(output, video, labels, config, train)
+    optimizer.zero_grad(set_to_none=True)
+    accelerator.backward(losses.total)
+    if train.clip_grad is not None:
+        accelerator.clip_grad_norm_(model.parameters(), train.clip_grad)
+    optimizer.step()
+    return losses

@@ -17,22 +17,18 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
-from torch import Tensor
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from adatosk import manifests, seeds
-from adatosk.clips import ClipCache, ClipDataset, make_loader, normalise, open_cache
-from adatosk.config import EvalConfig, RunConfig, TrainConfig
+from adatosk.clips import ClipCache, ClipDataset, make_loader, open_cache
+from adatosk.config import EvalConfig, RunConfig
 from adatosk.evaluate import Predictions, predict_split
-from adatosk.files import write_csv, write_json
-from adatosk.losses import Losses, total_loss
+from adatosk.files import replacing, write_csv, write_json
 from adatosk.metrics import majority
 from adatosk.model import AdaTosk, create_model
-from adatosk.optim import make_optimizer, make_schedule
+from adatosk.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.pretrained import load_encoder
 from adatosk.provenance import PROJECT, provenance
-from adatosk.tokens import tube_mask
 
 
 @dataclass(frozen=True)
@@ -72,37 +68,6 @@ def manifest_path(config: RunConfig) -> Path:
     """The run's manifest: a path that exists, or a file under the project's ``data_manifests/``."""
     named = Path(config.data.manifest)
     return named if named.is_file() else PROJECT / "data_manifests" / named
-
-
-def optimizer_step(
-    model: AdaTosk,
-    batch: dict[str, Tensor],
-    optimizer: Optimizer,
-    train: TrainConfig,
-    accelerator: Accelerator,
-    generator: torch.Generator,
-) -> Losses:
-    """One step on one batch: draw hard masks, both branches, both losses, AdamW.
-
-    Args:
-        batch: ``video`` uint8 ``(B, C, T, H, W)`` and ``label`` int64 ``(B,)``.
-        generator: source of the hard masks.
-
-    Raises:
-        FloatingPointError: when the loss is not finite.
-    """
-    video, labels = normalise(batch["video"].to(accelerator.device)), batch["label"].to(accelerator.device)
-    config = accelerator.unwrap_model(model).config
-    visible = tube_mask(len(video), config.patches, config.mask_ratio, generator)
-    with accelerator.autocast():
-        output = model(video, visible, reconstruct=train.rec_weight > 0)
-        losses = total_loss(output, video, labels, config, train)
-    optimizer.zero_grad(set_to_none=True)
-    accelerator.backward(losses.total)
-    if train.clip_grad is not None:
-        accelerator.clip_grad_norm_(model.parameters(), train.clip_grad)
-    optimizer.step()
-    return losses
 
 
 class Trainer:
@@ -178,7 +143,7 @@ class Trainer:
             if not (weights / "model.safetensors").is_file():
                 raise FileNotFoundError(f"{weights}: the run to start from has no weights here; train it first")
             model.encoder.load_state_dict(AdaTosk.from_pretrained(weights).encoder.state_dict())
-        if config.weights is not None and not (self.checkpoints / "resume").is_dir():
+        if config.weights is not None and self._saved_state() is None:
             loaded = load_encoder(model, config.weights.path, config.weights.sha256)
             if self.accelerator.is_main_process:
                 self.report(str(loaded))
@@ -203,13 +168,23 @@ class Trainer:
         size = config.train.batch_size // self.accelerator.num_processes if train else config.evaluation.batch_size
         return make_loader(dataset, size, self.places.workers, train, config.seed)
 
+    def _saved_state(self) -> Path | None:
+        """Of the last whole epoch, or of the one before where saving was cut off."""
+        places = (self.checkpoints / "resume", self.checkpoints / "previous")
+        return next((place for place in places if place.is_dir()), None)
+
     def _resume(self) -> None:
         """Go on at the last whole epoch, if there is one."""
         self._log = self.folder / "log.jsonl"
-        saved = self.checkpoints / "resume"
-        if saved.is_dir():
+        saved = self._saved_state()
+        if saved is not None:
             self.accelerator.load_state(str(saved))
             self.report(f"run {self.run_id}: goes on after epoch {self.progress.epoch}")
+            if self.accelerator.is_main_process and self._log.is_file():
+                # An epoch is logged before its state is saved, and may have been cut off in between.
+                lines = self._log.read_text().splitlines(keepends=True)
+                with replacing(self._log) as part:
+                    part.write_text("".join(lines[: self.progress.epoch]))
         elif self.accelerator.is_main_process:
             write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
             self._log.unlink(missing_ok=True)
@@ -268,8 +243,13 @@ class Trainer:
         accelerator.save_state(str(self.checkpoints / "saving"))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            shutil.rmtree(target, ignore_errors=True)
+            # A folder cannot be replaced in one go, and at every moment a whole state has to stand.
+            previous = self.checkpoints / "previous"
+            if target.is_dir():
+                shutil.rmtree(previous, ignore_errors=True)
+                target.rename(previous)
             (self.checkpoints / "saving").rename(target)
+            shutil.rmtree(previous, ignore_errors=True)
         accelerator.wait_for_everyone()
 
     def _bare_model(self) -> AdaTosk:

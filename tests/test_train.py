@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -103,6 +104,32 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_result(data, places, tmp_p
     assert len((folder / "log.jsonl").read_text().splitlines()) == 3
     seconds = [json.loads((run / "metrics.json").read_text())["train_seconds"] for run in (whole, folder)]
     assert seconds[0] == seconds[1] > 0
+
+
+@pytest.mark.parametrize("last", ["saving", "resume"])
+def test_a_run_cut_off_while_it_saves_goes_on_with_the_same_result(data, places, tmp_path, monkeypatch, last):
+    """The second save was about to move the folder ``last`` when it was cut off; its epoch is logged already."""
+    whole = train(configure(data), places, report=lambda line: None)
+    cut, moved, rename = replace(places, results=tmp_path / "cut"), [], Path.rename
+
+    def stop_before(path, target):
+        moved.append(path.name)
+        if moved.count(last) == (2 if last == "saving" else 1):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stop_before)
+        with pytest.raises(KeyboardInterrupt):
+            train(configure(data), cut, report=lambda line: None)
+    (log,) = cut.results.glob("runs/*/log.jsonl")
+    assert len(log.read_text().splitlines()) == 2
+    lines = []
+    folder = train(configure(data), cut, report=lines.append)
+    assert any("goes on after epoch 1" in line for line in lines)
+    assert all(torch.equal(weights(whole)[name], value) for name, value in weights(folder).items())
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best_on_test", "last"}
 
 
 def test_training_learns_what_an_untrained_model_and_the_majority_cannot(data, places):
