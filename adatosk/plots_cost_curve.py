@@ -3,6 +3,10 @@
 As in :mod:`adatosk.plots`, each function gives back a closed figure, to show or to save.
 """
 
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,8 +20,10 @@ from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure, recalls
 _COLOURS = {WITH: ORANGE, WITHOUT: BLUE, MERGED: PURPLE, RANDOM: GREY}
 _SHADES = ("#7a3b00", "#c25e00", "#f0a04b")  # of the hard mask ratios, from the densest to the sparsest view
 _MARKERS = "Dsv^P"
-# Where a point's label stands, in points from it: out of the way of the curves beside it.
-_ABOVE, _BELOW, _LEFT = (3, 4), (3, -10), (-4, 4)
+# Where labels stand, in points from the curve, out of the way of the others: one place for all of its points, or two
+# for its first and last.
+_ABOVE, _BELOW, _FAR_BELOW = ((3, 4),), ((3, -10),), ((5, -12),)
+_ENDS_ABOVE, _OUTWARD = ((0, 5), (0, 5)), ((-5, -2), (5, -1))
 _DIRECTIONS = {"same": BLUE, "opposite": ORANGE, "undecided": GREY}
 
 
@@ -32,19 +38,19 @@ def accuracy_against_cost(table: pd.DataFrame, score: str = "WAR") -> Figure:
     curves = dict(list(table.groupby("curve", sort=False)))
     rivals = [name for name in curves if name not in _COLOURS and "hidden" not in name and name != "joint"]
     for ax in axes[0]:
-        for name in (MERGED, RANDOM):
-            place = {MERGED: _ABOVE, RANDOM: _LEFT}[name] if ax is axes[0, 1] else None
-            _line(ax, name, curves[name], _COLOURS[name], style="--", labels=place, ends=name == MERGED)
+        for name, labels in ((MERGED, _ENDS_ABOVE), (RANDOM, _FAR_BELOW)):
+            _line(ax, name, curves[name], _COLOURS[name], style="--", labels=labels if ax is axes[0, 1] else ())
         for name, marker in zip(rivals, _MARKERS, strict=False):
             _line(ax, name, curves[name], GREEN, marker)
     for name in (WITHOUT, WITH):
         _views(axes[0, 0], name, curves[name], _COLOURS[name])
     ratios = [name for name in curves if "hidden" in name]
     for name, colour in zip(ratios, _SHADES, strict=False):
-        _line(axes[0, 1], f"{WITH}, {name}", curves[name], colour, labels=_BELOW, ends=True)
+        _line(axes[0, 1], f"{WITH}, {name}", curves[name], colour, labels=_OUTWARD)
     for ax, title in zip(axes[0], ("views at test time", "hard mask ratio and $r$, 1 view"), strict=True):
         ax.set(title=title, xlabel="GMACs of a clip", ylabel=f"{score} (%)" if ax is axes[0, 0] else "")
         _plain_log(ax)
+        ax.margins(x=0.08)
     named = {name: handle for ax in axes[0] for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(named.values(), named, frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     low, high = table["mean"].min(), table["mean"].max()
@@ -66,18 +72,19 @@ def _line(
     colour,
     marker: str = "o",
     style: str = "-",
-    labels: tuple[int, int] | None = None,
-    ends: bool = False,
+    labels: Sequence[tuple[int, int]] = (),
 ) -> None:
-    """One curve; the settings of all its points, or of its ``ends``, stand ``labels`` from them."""
+    """One curve; the settings of all its points, or of its first and last, stand where ``labels`` says."""
     points = points.sort_values("gmacs")
     bars = ((points["high"] - points["low"]) / 2).where(points["repeats"] > 2, 0).fillna(0)
     look = {"fmt": marker + style, "color": colour, "markersize": 9 if marker in "*X" else 5, "elinewidth": 0.8}
     ax.errorbar(points["gmacs"], points["mean"], bars, label=name, **look)
-    if labels is not None:
-        side = {"xytext": labels, "textcoords": "offset points", "ha": "right" if labels[0] < 0 else "left"}
-        for point in (points.iloc[[0, -1]] if ends and len(points) > 1 else points).itertuples():
-            ax.annotate(point.setting, (point.gmacs, point.mean), fontsize=7, **side)
+    if len(labels) == 2 and len(points) > 1:
+        points = points.iloc[[0, -1]]
+    for point, place in zip(points.itertuples(), itertools.cycle(labels), strict=False):
+        side = {-1: "right", 0: "center", 1: "left"}[np.sign(place[0])]
+        where = {"xytext": place, "textcoords": "offset points", "ha": side}
+        ax.annotate(point.setting, (point.gmacs, point.mean), fontsize=7, **where)
 
 
 def _views(ax: Axes, name: str, points: pd.DataFrame, colour) -> None:
