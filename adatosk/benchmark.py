@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from math import nan
 from pathlib import Path
 
@@ -149,10 +150,9 @@ def benchmark(
     device = _device(device)
     tables = []
     for setup in default_setups(device) if setups is None else setups:
-        before = matrix_peaks(device, PRECISIONS[setup.precision])
-        table = measure(config, setup, models, device, repeats, warmup)
-        after = matrix_peaks(device, PRECISIONS[setup.precision])
-        table = table.assign(sweep="", **{name: max(before[name], after[name]) for name in before})
+        work = partial(measure, config, setup, models, device, repeats, warmup)
+        table, peaks = _between_peaks(work, device, PRECISIONS[setup.precision])
+        table = table.assign(sweep="", **peaks)
         table["peak_share"] = 2 * table["gmacs"] * table["clips_per_second"] / table["peak_gflops"]
         wanted = memory and setup.precision == "fp32" and not setup.compiled
         table["memory_mib"] = [peak_memory(name, config, setup, device) if wanted else nan for name in table["model"]]
@@ -162,6 +162,16 @@ def benchmark(
         tables.append(table)
         _tell(table, setup, report)
     return pd.concat(tables, ignore_index=True).assign(**provenance(device))
+
+
+def _between_peaks(
+    work: Callable[[], pd.DataFrame], device: torch.device | str, dtype: torch.dtype
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """What ``work`` gives, and the higher of :func:`matrix_peaks` before and after it."""
+    before = matrix_peaks(device, dtype)
+    table = work()
+    after = matrix_peaks(device, dtype)
+    return table, {name: max(before[name], after[name]) for name in before}
 
 
 def _tell(table: pd.DataFrame, what: object, report: Callable[[str], None]) -> None:
@@ -220,8 +230,9 @@ def table2_times(
     One clip's forward pass in fp32, eager: what the counts of :func:`adatosk.efficiency.table2_cost` are in seconds.
 
     Returns:
-        one row a model: :func:`time_pair`'s columns, ``gmacs``, ``mask_ratio``, ``excluded_per_step``, the peak
-        just before them and each one's share of it, ``sweep`` saying ``table 2``, and the provenance.
+        one row a model: :func:`time_pair`'s columns, ``gmacs``, ``mask_ratio``, ``excluded_per_step``, the peak (the
+        higher one of before and after them) and each one's share of it, ``sweep`` saying ``table 2``, and the
+        provenance.
     """
     device = _device(device)
     bare = config.change(soft_mask=None)
@@ -229,9 +240,8 @@ def table2_times(
     for cell in table2_cost(config).query("feasible").itertuples():
         changed = config.change(mask_ratio=cell.mask_ratio, soft_mask={"excluded_per_step": cell.excluded_per_step})
         configs[f"{cell.mask_ratio:.0%} hidden, r = {cell.r}"] = changed
-    peaks = matrix_peaks(device, torch.float32)
     runs = {name: prepare("adatosk", cell, Setup(), device) for name, cell in configs.items()}
-    table = time_pair(runs, repeats, device=device)
+    table, peaks = _between_peaks(partial(time_pair, runs, repeats, device=device), device, torch.float32)
     table["gmacs"] = [sum(hand_count(cell).values()) / 1e9 for cell in configs.values()]
     table["mask_ratio"] = [cell.mask_ratio for cell in configs.values()]
     table["excluded_per_step"] = [c.soft_mask.excluded_per_step if c.soft_mask else 0 for c in configs.values()]
