@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(VENV)/uv/bin/uv
 DATASET ?=
+# Where the clips of a real set lie; data/<set> of the project by default.
+ROOT ?=
 # PROFILE=paper DATASET=mafw is the profile paper-mafw.
 PROFILE ?= demo
 ifneq ($(and $(filter paper,$(PROFILE)),$(filter-out dfew,$(DATASET))),)
@@ -44,14 +46,14 @@ $(READY): $(UV) requirements.lock pyproject.toml
 	touch $@
 
 reproduce: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) \
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) $(if $(ROOT),root=$(ROOT)) \
 		--nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
-	$(BIN)/python -m adatosk.report --profile $(PROFILE) --readme
+	$(BIN)/python -m adatosk.report --profile $(PROFILE) $(if $(filter demo,$(PROFILE)),--readme)
 
 reproduce-all: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) grid=all \
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) grid=all $(if $(ROOT),root=$(ROOT)) \
 		--nolock --rerun-incomplete --rerun-triggers mtime --keep-going --quiet rules
-	$(BIN)/python -m adatosk.report --profile $(PROFILE) --readme
+	$(BIN)/python -m adatosk.report --profile $(PROFILE) $(if $(filter demo,$(PROFILE)),--readme)
 
 benchmark: setup
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.benchmark --sweeps

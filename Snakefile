@@ -10,12 +10,21 @@ from papermill import inspect_notebook
 from adatosk.grid import HEADLINE_SEEDS, configs, headline_configs, stages, weighed
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS
+from adatosk.train import manifest_path
 from adatosk.workspace import saved_by
 
 PROFILE = config.get("profile", "demo")
 WHOLE = config.get("grid") == "all"
 RESULTS = Path("results") / PROFILE
-RENDERED = Path(PROFILES[PROFILE].data.manifest).stem in BENCHMARKS
+DATASET = Path(PROFILES[PROFILE].data.manifest).stem
+RENDERED = DATASET in BENCHMARKS
+if not manifest_path(PROFILES[PROFILE]).is_file():
+    # Runs are named after the manifest, so it has to be there first.
+    raise WorkflowError(
+        f"data_manifests/{DATASET}.csv: no such manifest; make it from your copy of the set: .venv/bin/papermill "
+        f"notebooks/01_data_preparation.ipynb out.ipynb -p profile {PROFILE} -p dataset {DATASET} -p root FOLDER"
+        + (" -p fold 1" if PROFILES[PROFILE].data.fold else "")
+    )
 HEADLINE = headline_configs(PROFILE)  # run id -> configuration
 CONFIGS = (configs(PROFILE) if WHOLE else {}) | HEADLINE
 
@@ -46,9 +55,13 @@ def made_by(name: str) -> list[Path]:
     return [RESULTS / "notebooks" / f"{name}.ipynb", *(RESULTS / path for path in saved)]
 
 
-def has_parameter(name: str, parameter: str) -> bool:
-    """Whether a notebook has a parameter; papermill would only warn of an unknown one."""
-    return parameter in inspect_notebook(f"notebooks/{name}.ipynb")
+def parameters(name: str) -> str:
+    """What papermill gives a notebook: of these, the parameters that it has, for papermill would only warn."""
+    given = {"profile": PROFILE, "root": config.get("root"), "repeats": HEADLINE_SEEDS}
+    if not RENDERED:
+        given |= {"dataset": DATASET, "fold": PROFILES[PROFILE].data.fold}
+    known = inspect_notebook(f"notebooks/{name}.ipynb")
+    return " ".join(f"-p {key} {value}" for key, value in given.items() if key in known and value is not None)
 
 
 def scores(run_id: str) -> Path:
@@ -106,10 +119,9 @@ for name in EXECUTED:
         output:
             made_by(name),
         params:
-            root=f"-p root {config['root']}" if "root" in config else "",
-            repeats=f"-p repeats {HEADLINE_SEEDS}" if has_parameter(name, "repeats") else "",
+            given=parameters(name),
         threads: 1
         shell:
             # Written beside its place first: papermill saves as it goes, also what then fails.
-            "papermill {input.source} {output[0]}.part.ipynb -k python3 -p profile {PROFILE} {params.root}"
-            " {params.repeats} --no-progress-bar && mv {output[0]}.part.ipynb {output[0]}"
+            "papermill {input.source} {output[0]}.part.ipynb -k python3 {params.given} --no-progress-bar"
+            " && mv {output[0]}.part.ipynb {output[0]}"

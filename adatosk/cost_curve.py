@@ -191,11 +191,16 @@ def methods(base: RunConfig) -> dict[str, Method]:
     return found | {f"{MERGED}, r={half}": Method(others[grid.ALL_TOKENS], MERGED, f"r={half}", merged=half)}
 
 
-def rival_table(base: RunConfig, points: pd.DataFrame) -> pd.DataFrame:
+# Runs score themselves with one view and with a partition; these are the names of both.
+_PROTOCOLS = {"1 view": tables.PROTOCOL, PARTITION: PARTITION}
+
+
+def rival_table(base: RunConfig, scores: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Table 1 of the embedded benchmark.
 
     Args:
-        points: of :func:`reported_points` and :func:`measured_points`.
+        scores: of the runs of Table 1 and the rivals, as of :func:`adatosk.tables.scores`: all their repeats count.
+        points: of :func:`reported_points` and :func:`measured_points`, for costs, and for what no run has scored.
 
     Returns:
         one row a method of :func:`methods`: ``parameters_m`` for classification in millions, ``gmacs`` a clip,
@@ -203,13 +208,15 @@ def rival_table(base: RunConfig, points: pd.DataFrame) -> pd.DataFrame:
         first method is above this one, paired by repeat; ``epochs`` and ``training_tmacs`` of all stages.
     """
     rows = {}
+    by_row = {place: group.set_index("repeat") for place, group in scores.groupby(["row", "protocol"])}
     by_place = {place: group.set_index("repeat") for place, group in points.groupby(["curve", "setting"])}
     for name, method in methods(base).items():
-        here, config = by_place[method.curve, method.setting], method.config
-        first = here if not rows else by_place[next(iter(rows)), "1 view"]
+        place, config = by_place[method.curve, method.setting], method.config
+        here = by_row.get((method.curve, _PROTOCOLS.get(method.setting)), place)
+        first = here if not rows else by_row[next(iter(rows)), tables.PROTOCOL]
         rows[name] = {
             "parameters_m": count_parameters(config.model).classification / 1e6,
-            "gmacs": here["gmacs"].iloc[0],
+            "gmacs": place["gmacs"].iloc[0],
             "repeats": len(here),
             "uar": str(tables.interval(here["uar"])),
             "war": str(tables.interval(here["war"])),

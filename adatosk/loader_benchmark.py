@@ -184,8 +184,8 @@ def trace(
     """When clips are loaded, when the training waits for them, and when it computes: a few steps after two others.
 
     Returns:
-        one row a span: ``workers``, ``lane`` (``training`` or ``loader 1`` …), ``what`` (``wait``, ``step``, ``load``),
-        ``start`` and ``end`` in seconds after the first one's wait began.
+        one row a span: ``workers``, ``lane`` (``training``, ``loading`` in the same process, ``loader 1`` …), ``what``
+        (``wait``, ``step``, ``load``), ``start`` and ``end`` in seconds after the first one's wait began.
     """
     rows = []
     for count in workers:
@@ -203,7 +203,7 @@ def trace(
             ready = time.perf_counter()
             step()
             spans += [("training", "wait", began, ready), ("training", "step", ready, time.perf_counter())]
-            lanes = [f"loader {max(worker, 0) + 1}" for worker in loaded["worker"].tolist()]
+            lanes = ["loading" if worker < 0 else f"loader {worker + 1}" for worker in loaded["worker"].tolist()]
             spans += [(lane, "load", *times) for lane, times in zip(lanes, loaded["loaded"].tolist(), strict=True)]
         # Stop the processes before the next ones start.
         del batches, loader

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 SOURCE = "arXiv 2502.21004"
-SETS = ("dfew", "ferv39k", "mafw")
+SETS = {"dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW"}  # by the names of their manifests
 
 # Rows of Table 1 for this model.
 WITHOUT_SOFT_MASK = "AdaTask (Ours)"
@@ -173,6 +173,12 @@ def _rows_less(better: str, worse: str) -> list[float]:
     return list(table.loc[better] - table.loc[worse])
 
 
+def _leads(better: str, worse: str) -> list[float]:
+    """Points of UAR and WAR between two rows of Table 4."""
+    table = table4().set_index("distance")[["uar", "war"]]
+    return list(table.loc[better] - table.loc[worse])
+
+
 def _from_r0(column: str, relative: bool) -> list[float]:
     """Loss of r = 2 against r = 0 at each ratio of Table 2, in % or in points."""
     cells = table2().pivot(index="mask_ratio", columns="r", values=column)
@@ -256,8 +262,9 @@ CLAIMS: tuple[Claim, ...] = (
           "section 4.3, hard mask ratios", 1, 1, 0.5, _POINTS, lambda: _from_25_to_70("war", relative=False)),
     Claim("ratio and cost", "a hard mask of 70 % instead of 25 % lowers GFLOPs by 40 to 50 %",
           "section 4.3, hard mask ratios", 40, 50, 0.5, _PERCENT, lambda: _from_25_to_70("gflops", relative=True)),
-    Claim("best distance", "L1 is the best distance, then L2, then cosine: the least lead over the next row",
-          "section 4.3, distance loss", 0, 100, 0, _POINTS, lambda: list(table4()[["uar", "war"]].diff().min())),
+    Claim("best distance", "L1 is the best distance, and L2 better than cosine: each lead",
+          "section 4.3, distance loss", 0, 100, 0, _POINTS,
+          lambda: _leads("l1", "l2") + _leads("l2", "cosine") + _leads("l1", "classification")),
 )  # fmt: skip
 
 

@@ -36,7 +36,8 @@ def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[
     pool = ThreadPoolExecutor(max(1, available_cores() if workers is None else workers))
 
     def each(function: Callable, chunks: Sequence[Sequence], title: str) -> Iterator[tuple[int, object]]:
-        with tqdm(total=sum(map(len, chunks)), desc=title, unit="clip", mininterval=1, disable=not progress) as bar:
+        clips = sum(map(len, chunks))
+        with tqdm(total=clips, desc=title, unit="clip", mininterval=1, disable=not (progress and clips)) as bar:
             for number, result in _results(pool, function, chunks):
                 yield number, result
                 bar.update(len(chunks[number]))

@@ -214,18 +214,20 @@ def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
     Lines mark onset, apex and offset; triangles the frames that are ``sampled``.
     """
     figure, axes = new_figure(3, 1, 7, 4.6, sharex=True, height_ratios=(3, 3, 1))
-    panels = {"expression": truth.action_units, "distractor": truth.distraction}
+    panels = {"expression": truth.action_units, "distractor, on a scale of its own": truth.distraction}
     for ax, (name, units) in zip(axes[:2, 0], panels.items(), strict=True):
         used = np.flatnonzero(units.max(axis=0) > 0)
         shown = units[:, used].T if len(used) else np.zeros((1, len(units)))
-        image = ax.imshow(shown, aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        most = 1 if ax is axes[0, 0] else max(shown.max(), 0.1)
+        image = ax.imshow(shown, aspect="auto", cmap="Blues", vmin=0, vmax=most, interpolation="nearest")
+        figure.colorbar(image, ax=ax, label="intensity")
         ax.set_yticks(range(len(shown)), [truth.unit_names[unit] for unit in used] or ["none"])
         ax.set_title(name, loc="left")
     for frame, name in (
         (truth.onset, "onset"),
         (truth.apex_start, "apex"),
-        (truth.apex_end, ""),
-        (truth.offset, "end"),
+        (truth.apex_end, "apex ends"),
+        (truth.offset, "offset"),
     ):
         if frame >= 0:
             axes[0, 0].axvline(frame, color=ORANGE)
@@ -237,7 +239,6 @@ def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
     ax.plot(sampled, np.full(len(sampled), -0.15), "^", color=ORANGE, markersize=4, label="sampled", clip_on=False)
     ax.set(xlabel="frame", ylim=(-0.25, 1.1), yticks=(0, 1))
     ax.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 0.9))
-    figure.colorbar(image, ax=axes[:2, 0], label="intensity")
     return figure
 
 

@@ -20,7 +20,8 @@ def check_report(report: Report, manifest: Manifest) -> Figure:
         report: what :meth:`adatosk.manifests.Manifest.check` found.
         manifest: what was checked. Lengths and sizes are of the clips without a problem.
     """
-    figure, axes = new_figure(2, 2, 9, 5.6)
+    figure, axes = new_figure(2, 2, 9, 6.2)
+    figure.get_layout_engine().set(hspace=0.1)
     fine = report.table[report.table["problem"] == ""]
     _classes(axes[0, 0], manifest)
     _lengths(axes[0, 1], fine["frames"])
@@ -40,7 +41,7 @@ def _classes(ax: Axes, manifest: Manifest) -> None:
         alpha=1,
         ax=ax,
     )
-    ax.set(xlabel="", ylabel="", title=f"clips of each class: {len(manifest.clips):,}")
+    ax.set(xlabel="clips", ylabel="", title=f"clips by class, {len(manifest.clips):,} in all")
     sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
@@ -50,7 +51,7 @@ def _lengths(ax: Axes, frames: pd.Series) -> None:
         return
     sns.histplot(frames.astype(int), bins=min(30, 1 + int(frames.max() - frames.min())), color=BLUE, ax=ax)
     ax.axvline(frames.median(), color=ORANGE)
-    ax.set(title=f"frames of a clip, median {frames.median():.0f}", xlabel="", ylabel="clips")
+    ax.set(title=f"frames of a clip, median {frames.median():.0f}", xlabel="frames", ylabel="clips")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
@@ -71,7 +72,7 @@ def _problems(ax: Axes, report: Report) -> None:
 def _bars(ax: Axes, counts: pd.Series, colour: tuple[float, float, float]) -> None:
     sns.barplot(x=counts.to_numpy(), y=counts.index.to_list(), color=colour, saturation=1, width=0.6, ax=ax)
     ax.bar_label(ax.containers[0], fmt="{:,.0f}", padding=2)
-    ax.set(xlabel="", ylabel="", ylim=(max(len(counts), 3) - 0.4, -0.6))
+    ax.set(xlabel="clips", ylabel="", ylim=(max(len(counts), 3) - 0.4, -0.6))
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.margins(x=0.12)
 

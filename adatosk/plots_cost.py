@@ -10,12 +10,12 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
 
 _SPANS = {"load": GREEN, "wait": ORANGE, "step": BLUE}
-_MODELS = {"videomae": GREY, "adatosk without soft mask": BLUE, "adatosk": ORANGE}
+_MODELS = {"videomae": GREY, "adatosk without soft mask": ORANGE, "adatosk": BLUE}
 _SWEEPS = {"frames": "frames", "image_size": "pixels a side", "batch": "clips at once"}
 
 
 def seconds_by_macs(table: pd.DataFrame) -> Figure:
-    """Does a saved multiply-accumulate save a second? Counts against the clock, one point a model.
+    """Does a saved multiply-accumulate save a second? Counts against the clock, one point a model; r grows leftwards.
 
     Args:
         table: rows of :func:`adatosk.benchmark.table2_times`; the line is what they would take at the device's peak.
@@ -23,7 +23,7 @@ def seconds_by_macs(table: pd.DataFrame) -> Figure:
     figure, ((ax,),) = new_figure(1, 1, 6.2, 3.6)
     masked = table[table["model"].str.contains(", r = ")]
     for (ratio, cells), colour in zip(masked.groupby("mask_ratio"), (BLUE, ORANGE, GREEN), strict=False):
-        ax.plot(cells["gmacs"], cells["seconds"], "o-", color=colour, label=f"soft mask, {ratio:.0%} hidden, r = 0 …")
+        ax.plot(cells["gmacs"], cells["seconds"], "o-", color=colour, label=f"soft mask, {ratio:.0%} hidden")
     others = table.drop(masked.index)
     for row, marker in zip(others.itertuples(), "sDv", strict=False):
         ax.plot(row.gmacs, row.seconds, marker, color=PURPLE, label=row.model)

@@ -17,8 +17,8 @@ from adatosk.cost_curve import ALL_PATCHES, MERGED, PARTITION, RANDOM
 from adatosk.grid import WITH, WITHOUT
 from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure, recalls
 
-_COLOURS = {WITH: ORANGE, WITHOUT: BLUE, MERGED: PURPLE, RANDOM: GREY}
-_SHADES = ("#7a3b00", "#c25e00", "#f0a04b")  # of the hard mask ratios, from the densest to the sparsest view
+_COLOURS = {WITH: BLUE, WITHOUT: ORANGE, MERGED: PURPLE, RANDOM: GREY}
+_SHADES = ("#08306b", "#2171b5", "#6baed6")  # of the hard mask ratios, from the densest to the sparsest view
 _MARKERS = "Dsv^P"
 # Where labels stand, in points from the curve, out of the way of the others: one place for all of its points, or two
 # for its first and last.

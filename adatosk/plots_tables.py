@@ -77,9 +77,9 @@ def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None
             _dot(ax, place, part, _side(tables.interval(part)))
         ax.axvline(0, color=PURPLE, linestyle=":", zorder=0)
         _span(ax, around=0)
-        ax.set(title=protocol.replace("_", " "), xlabel="points of WAR", yticks=range(len(choices)))
+        ax.set(title=protocol.replace("_", " "), xlabel="gain in WAR (points)", yticks=range(len(choices)))
     axes[0, 0].set_yticklabels(f"seeds: {choice}" for choice in choices)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(choices) - 0.5, -0.5)
     return figure
 
 
@@ -161,7 +161,8 @@ def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
         scale = Normalize(known.min() - 0.1, known.max() + 0.1)
         for cell in cells.itertuples():
             mean = tables.Interval(cell.war, cell.low, cell.high, cell.repeats) if war == "war" else cell.paper_war
-            _cell(ax, cell, getattr(cell, war), f"{mean}\n{_operations(getattr(cell, cost))}", scale)
+            lines = [*str(mean).replace("± ", "±").split(" "), _operations(getattr(cell, cost))]
+            _cell(ax, cell, getattr(cell, war), "\n".join(lines), scale)
         rs, ratios = sorted(cells["r"].unique()), sorted(cells["mask_ratio"].unique())
         ax.set(xlim=(-0.5, len(rs) - 0.5), ylim=(len(ratios) - 0.5, -0.5), xlabel="excluded tokens per frame $r$")
         ax.set_xticks(range(len(rs)), rs)
@@ -175,7 +176,7 @@ def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
 
 
 def _operations(giga: float) -> str:
-    return f"{giga:.3g} G" if giga >= 1 else f"{1000 * giga:.3g} M"
+    return f"{giga:.1f} G" if giga >= 1 else f"{1000 * giga:.1f} M"
 
 
 def _cell(ax: Axes, cell: tuple, war: float, text: str, scale: Normalize) -> None:
@@ -187,11 +188,11 @@ def _cell(ax: Axes, cell: tuple, war: float, text: str, scale: Normalize) -> Non
     colour = HEAT(scale(war))
     ax.add_patch(Rectangle(**box, facecolor=colour, linewidth=0))
     ink = "white" if np.dot(colour[:3], (0.3, 0.59, 0.11)) < 0.55 else "black"
-    ax.text(column, row, text, ha="center", va="center", color=ink, linespacing=1.6)
+    ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=8, linespacing=1.3)
 
 
 def readings(differences: pd.DataFrame) -> Figure:
-    """Each open reading the other way round against the default: points of WAR, one panel a protocol.
+    """Each open reading the other way round against the default or its like: points of WAR, one panel a protocol.
 
     Args:
         differences: one row a reading, protocol and repeat: ``reading``, ``protocol`` and ``difference``, above 0 where
@@ -207,10 +208,10 @@ def readings(differences: pd.DataFrame) -> Figure:
                 _dot(ax, place, values, _side(tables.interval(values)))
         ax.axvline(0, color="black", linewidth=0.8, zorder=0)
         _span(ax, around=0)
-        ax.set(title=protocol.replace("_", " "), xlabel="points above the default", yticks=range(len(names)))
+        ax.set(title=protocol.replace("_", " "), xlabel="points of WAR above it", yticks=range(len(names)))
     axes[0, 0].set_yticklabels(names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    colours = {"the other reading is better": ABOVE, "the default is better": BELOW, "the interval holds 0": OPEN}
+    colours = {"the reading is better": ABOVE, "what it is held against is better": BELOW, "the interval holds 0": OPEN}
     handles = [plt.Line2D([], [], color=colour, marker="o", label=name) for name, colour in colours.items()]
     figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=3)
     return figure

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from math import nan
 from pathlib import Path
 
 import pandas as pd
@@ -9,11 +10,12 @@ import pandas as pd
 from adatosk import manifests, paper
 from adatosk.efficiency import table1_cost
 from adatosk.files import replacing, write_csv
-from adatosk.grid import HEADLINE, TABLES, first_look, table1
+from adatosk.folds import MEAN, POOLED
+from adatosk.grid import HEADLINE, TABLES, Row, first_look, manifest_of, table1
 from adatosk.paper_vs_ours import REFERENCE, reported
 from adatosk.presets import MODELS, PROFILES
 from adatosk.provenance import PROJECT
-from adatosk.tables import PROTOCOL, interval, looks, scores, summary
+from adatosk.tables import PROTOCOL, interval, looks, over_folds, scores, summary
 from adatosk.train import manifest_path
 from adatosk.verdicts import PAPER_ROWS
 from adatosk.workspace import Run
@@ -21,10 +23,11 @@ from adatosk.workspace import Run
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 PROTOCOLS = ("views_1", "views_8")
 TITLES = {
-    "table3": "Table 3, the parts of the soft mask (mean ± 95 % interval over seeds):",
+    "table3": "Table 3, the parts of the soft mask (mean ± 95 % interval):",
     "table4": "Table 4, the frame distance:",
     "table2": "Table 2, hard mask ratio and excluded tokens r (cells without a row are impossible at this size):",
-    "rivals": "What else one would train on the same data:",
+    "rivals": "What else one would train on the same data (`joint` is the model without soft mask; `all tokens` sees "
+    "every patch at once, so it has no views to average; `pre-trained` reconstructs first):",
     "open_readings": "Open readings of the paper, each changed alone:",
 }
 
@@ -50,7 +53,7 @@ def score_table(runs: dict[str, Run]) -> pd.DataFrame:
     for name, run in runs.items():
         scores = run.metrics["last"]
         rows[name] = {(protocol, k.upper()): scores[protocol][k] for protocol in scores for k in ("uar", "war")}
-    table = pd.DataFrame.from_dict(rows, orient="index").astype(float)
+    table = pd.DataFrame.from_dict(rows, orient="index").astype(float).round(4)
     with_mask, without = list(HEADLINE)
     table.loc["gain of the soft mask"] = table.loc[with_mask] - table.loc[without]
     majority = next(iter(runs.values())).metrics["majority"]
@@ -59,24 +62,55 @@ def score_table(runs: dict[str, Run]) -> pd.DataFrame:
 
 
 def results_table(profile: str, results: Path) -> pd.DataFrame:
-    """Table 1's pair: the paper's cost and scores on DFEW, our cost of its model, our scores on the profile's data."""
+    """Table 1's pair: the paper's cost and WAR, our cost of its model, our scores on the profile's data.
+
+    The paper's WAR is on the profile's data set or, where it has none on that, on DFEW.
+    """
     runs = headline_runs(profile, results)
     data = next(iter(runs.values())).metrics["manifest"]["name"]
     ours = score_table(runs)
     reported = paper.table1().set_index("method")
     costs = table1_cost(MODELS["adatosk_base"]).set_index("paper_row")
     table = pd.DataFrame(index=ours.index)
+    rows, reference = {row.name: row for row in table1(PROFILES[profile])}, data if data in paper.SETS else "dfew"
     for name, method in PAPER_ROWS.items():
         row, cost = reported.loc[method], costs.loc[method]
         table.loc[name, "parameters (M), paper"] = row["parameters_m"]
         table.loc[name, "parameters (M) of the paper's model, ours"] = cost["classification_m"]
         table.loc[name, "FLOPs (G), paper"] = row["flops_g"]
         table.loc[name, "GMACs of the paper's model, ours"] = cost["gmacs"]
-        table.loc[name, "WAR on DFEW, paper"] = row["dfew_war"]
-        table.loc[name, "WAR on DFEW, ours"] = float("nan")
+        own = own_war(rows[name], results) if data == reference else nan
+        table.loc[name, f"WAR on {paper.SETS[reference]}, paper"] = row[f"{reference}_war"]
+        table.loc[name, f"WAR on {paper.SETS[reference]}, ours"] = own
     for protocol, score in ours.columns:
         table[f"{score}, {data}, {protocol.replace('_', ' ')}"] = ours[protocol, score]
     return table
+
+
+def own_war(row: Row, results: Path) -> float:
+    """WAR with one view, as the field reports it: the mean over all folds, NaN while one is missing, or of seed 0."""
+    folds = manifest_of(row.config).folds
+    if not folds:
+        found = scores([row], results, at_most=1)
+        return found["war"][found["protocol"] == PROTOCOL].item()
+    table = over_folds(row, results)
+    return table.at[MEAN, "war"] if all(f"fold {fold}" in table.index for fold in folds) else nan
+
+
+def folds_table(profile: str, results: Path) -> pd.DataFrame | None:
+    """The pair's UAR and WAR with one view: each fold, their mean, the pooled predictions; ``None`` without folds."""
+    base = PROFILES[profile]
+    if not manifest_of(base).folds:
+        return None
+    parts = {row.name: over_folds(row, results)[["uar", "war"]] for row in table1(base)}
+    table = pd.concat(parts, axis=1).map("{:.1f}".format)
+    table.columns = [f"{score.upper()}, {name}" for name, score in table.columns]
+    return table
+
+
+def repeats_are(profile: str) -> str:
+    """What tells a row's runs apart: ``fold`` or ``seed``."""
+    return "fold" if manifest_of(PROFILES[profile]).folds else "seed"
 
 
 def seeds_table(profile: str, results: Path) -> pd.DataFrame:
@@ -90,9 +124,9 @@ def seeds_table(profile: str, results: Path) -> pd.DataFrame:
     return table[[(protocol, row) for protocol in PROTOCOLS for row in (with_mask, without, "gain")]]
 
 
-def with_mean(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of seeds as text, with the mean ± its 95 % interval below."""
-    text = table.map("{:.1f}".format).rename(index="seed {}".format)
+def with_mean(table: pd.DataFrame, repeats: str = "seed") -> pd.DataFrame:
+    """A table of seeds or folds as text, with the mean ± its 95 % interval below."""
+    text = table.map("{:.1f}".format).rename(index=f"{repeats} {{}}".format)
     text.loc["mean"] = [str(interval(table[column])) for column in table]
     return text
 
@@ -100,13 +134,17 @@ def with_mean(table: pd.DataFrame) -> pd.DataFrame:
 def gain_in_words(profile: str, results: Path) -> str:
     """The gain of the soft mask with one view, over all seeds and over those run after the first look at it."""
     base = PROFILES[profile]
-    found = looks(scores(table1(base), results, partial=True), *HEADLINE, first_look(base))
+    found, repeats = (
+        looks(scores(table1(base), results, partial=True), *HEADLINE, first_look(base)),
+        repeats_are(profile),
+    )
     found = found[(found["score"] == "war") & (found["protocol"] == PROTOCOL)]
     parts = [
-        f"{one.repeats}: {one.difference:.1f} in [{one.low:.1f}, {one.high:.1f}], p = {one.p:.2g}, {one.count} seeds"
+        f"{one.repeats}: {one.difference:.1f} in [{one.low:.1f}, {one.high:.1f}], p = {one.p:.2g}, "
+        f"{one.count} {repeats}s"
         for one in found[found["count"] > 1].itertuples()
     ]
-    text = "Points of WAR with one view that the soft mask brings, with their 95 % interval, paired by seed"
+    text = f"Points of WAR with one view that the soft mask brings, with their 95 % interval, paired by {repeats}"
     looked = " The later seeds were run after a look at the first ones, and are judged alone as well."
     return f"{text}: {'; '.join(parts)}.{looked if len(parts) > 1 else ''}" if parts else ""
 
@@ -117,7 +155,11 @@ def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
     found = scores(rows, results, partial=True)
     table = summary(found).reindex([row.name for row in rows], columns=list(PROTOCOLS))
     table.columns = [f"WAR, {protocol.replace('_', ' ')}" for protocol in PROTOCOLS]
-    table.insert(0, "seeds", found.groupby("row")["repeat"].nunique().reindex(table.index).fillna(0).astype(int))
+    table.insert(
+        0,
+        f"{repeats_are(profile)}s",
+        found.groupby("row")["repeat"].nunique().reindex(table.index).fillna(0).astype(int),
+    )
     if name in REFERENCE:  # the paper has this table
         table["WAR on DFEW, paper"] = reported(name)["war"].reindex(table.index)
     return table
@@ -136,15 +178,24 @@ def readme_block(profile: str, results: Path) -> str:
     minutes = " and ".join(f"{one['train_seconds'] / 60:.1f}" for one in made)
     where = made[0]["provenance"]
     clips = made[0]["last"]["views_1"]["clips"]
+    repeats = repeats_are(profile)
+    first = f"fold {made[0]['config']['data']['fold']}" if repeats == "fold" else f"seed {made[0]['seed']}"
     note = (
-        f"Profile `{profile}`, seed {made[0]['seed']}, {clips} test clips, last epoch; trained in {minutes} minutes on "
-        f"{where['device']}, torch {where['torch']}. The paper's scores are on DFEW, which has to be requested: ours "
-        "stays empty until someone with the data runs it."
+        f"Profile `{profile}`, {first}, {clips} test clips, last epoch; trained in {minutes} minutes on "
+        f"{where['device']}, torch {where['torch']}."
     )
-    seeds = with_mean(seeds_table(profile, results))
+    if made[0]["manifest"]["name"] not in paper.SETS:
+        note += (
+            " The paper's scores are on DFEW, which has to be requested: ours stays empty until someone with the data "
+            "runs it."
+        )
+    seeds = with_mean(seeds_table(profile, results), repeats)
     seeds.columns = [f"WAR, {protocol.replace('_', ' ')}, {name}" for protocol, name in seeds.columns]
-    parts = [as_markdown(results_table(profile, results)), note, "The same pair, seed by seed:"]
+    parts = [as_markdown(results_table(profile, results)), note, f"The same pair, {repeats} by {repeats}:"]
     parts += [seeds.to_markdown(disable_numparse=True), gain_in_words(profile, results)]
+    folds = folds_table(profile, results)
+    if folds is not None:
+        parts += [f"With one view, the {MEAN} and the {POOLED}:", folds.to_markdown(disable_numparse=True)]
     for name, title in TITLES.items():
         table = grid_table(profile, name, results).map(lambda value: "" if pd.isna(value) else str(value))
         parts += [title, table.to_markdown(disable_numparse=True)]

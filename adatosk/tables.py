@@ -32,10 +32,12 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 import pandas as pd
+import torch
 from scipy import stats
 
 from adatosk.config import RunConfig
 from adatosk.efficiency import hand_count, table2_cost
+from adatosk.folds import score_folds
 from adatosk.grid import Row, cell_name, manifest_of, repeated, table2
 from adatosk.workspace import Run, Workspace
 
@@ -67,7 +69,8 @@ def scores(rows: Iterable[Row], results: Path, at_most: int | None = None, parti
             raise FileNotFoundError(f"{run.folder / 'metrics.json'}: {where}")
         metrics = run.metrics
         for protocol, values in metrics["last"].items():
-            numbers = (values["uar"], values["war"], metrics["train_seconds"], run.folder.name)
+            # Counts of clips as float32 percents: their differences would not round alike.
+            numbers = (round(values["uar"], 4), round(values["war"], 4), metrics["train_seconds"], run.folder.name)
             found.append((row.name, repeat_of(config), protocol, *numbers))
     return pd.DataFrame(found, columns=["row", "repeat", "protocol", "uar", "war", "train_seconds", "run_id"])
 
@@ -82,6 +85,25 @@ def _runs(rows: Iterable[Row], results: Path, at_most: int | None) -> Iterator[t
     for row in rows:
         for config in repeated(row, at_most):
             yield row, config, Run(results / "runs" / config.run_id(manifest_of(config).digest))
+
+
+def over_folds(row: Row, results: Path, protocol: str = PROTOCOL) -> pd.DataFrame:
+    """A row as the field reports a cross-validation, of its folds that have been run: ``score_folds``' table.
+
+    Raises:
+        FileNotFoundError: no fold has been run.
+    """
+    runs = {config.data.fold: run for _, config, run in _runs([row], results, None) if run.finished}
+    if not runs:
+        raise FileNotFoundError(f"{results / 'runs'}: no fold of the row '{row.name}' has been run")
+    classes = row.config.model.classes
+    found = {fold: run.predictions for fold, run in runs.items()}
+    places = (
+        {f: torch.tensor(pd.Categorical(t[name], classes).codes.astype(int)) for f, t in found.items()}
+        for name in (protocol, "label")
+    )
+    table, _ = score_folds(*places, classes)
+    return table
 
 
 def run_rows(workspace: Workspace, rows: Iterable[Row], at_most: int | None = None) -> pd.DataFrame:

@@ -23,7 +23,6 @@ from adatosk.tables import Interval, Verdict
 
 _RATIOS = ("25%", "50%", "70%")
 _BOTH, _CS = "CA + CS (A+M)", "CS (A+M)"
-_NAMES = {"dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW"}
 
 
 @dataclass(frozen=True)
@@ -126,12 +125,12 @@ class Published:
 
     def _finding(self, study: Study, column: str, rival: float) -> Finding:
         name, score = column.rsplit("_", 1)
-        what = f"{score.upper()} on {_NAMES[name]} over {self._named()}"
+        what = f"{score.upper()} on {paper.SETS[name]} over {self._named()}"
         nothing = Interval(nan, nan, nan, 0)
         if pd.isna(rival):
             return Finding(what, nothing, nan, "undecided", f"Table 1 has no {what.partition(' over ')[0]} of it")
         if study.data != name:
-            return Finding(what, nothing, nan, "undecided", f"needs {_NAMES[name]}")
+            return Finding(what, nothing, nan, "undecided", f"needs {paper.SETS[name]}")
         scores = study.scores("table1")
         ours = scores[(scores["row"] == grid.WITH) & (scores["protocol"] == study.protocol)][score] - rival
         found = tables.interval(ours)

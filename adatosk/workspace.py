@@ -85,6 +85,19 @@ class Workspace:
         """The profile's manifest."""
         return manifests.load(manifest_path(self.config))
 
+    def example(self, label: str | None = None) -> str:
+        """The class that a picture shows: ``label``, or by default a surprise, for it moves most, where there is one.
+
+        Raises:
+            ValueError: the data has no such class.
+        """
+        classes = self.config.model.classes
+        if label is None:
+            return next((name for name in classes if name.startswith("surprise")), classes[0])
+        if label not in classes:
+            raise ValueError(f"label='{label}': {self.manifest.name} has {', '.join(classes)}")
+        return label
+
     def run(self, weights: bool = False, **changes: Any) -> Run:
         """The run that deviates from the profile by ``changes``, trained now unless it is there.
 

@@ -79,7 +79,7 @@ def test_table_2_hatches_what_is_empty():
     hatched = [[patch.get_xy() for patch in ax.patches if patch.get_hatch()] for ax in (ours, theirs)]
     assert [len(found) for found in hatched] == [3, 2]
     assert all(len(ax.texts) + len(found) == 12 for ax, found in zip((ours, theirs), hatched, strict=True))
-    assert ours.texts[0].get_text().startswith("51.0 ± 2.5\n") and theirs.texts[0].get_text() == "76.74\n136 G"
+    assert ours.texts[0].get_text().startswith("51.0\n±2.5\n") and theirs.texts[0].get_text() == "76.74\n136.2 G"
 
 
 def test_readings_have_a_panel_a_protocol():

@@ -6,19 +6,22 @@ import pandas as pd
 import pytest
 
 from adatosk import manifests, report
+from adatosk.folds import MEAN, POOLED
 from adatosk.grid import HEADLINE, TABLES, repeated
 from adatosk.presets import PROFILES
 from adatosk.train import manifest_path
 
 
-def make_run(results, config, war):
+def make_run(results, config, war, manifest="made-up"):
     run_id = config.run_id(manifests.load(manifest_path(config)).digest)
     scores = {name: {"uar": war, "war": war, "clips": 14} for name in ("views_1", "views_8", "complementary")}
     folder = results / "runs" / run_id
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {"seed": config.seed, "last": scores, "train_seconds": 1.0, "majority": {"uar": 14.3, "war": 14.3}}
-    where = {"manifest": {"name": "made-up"}, "provenance": {"device": "none", "torch": "0"}}
+    where = {"manifest": {"name": manifest}, "provenance": {"device": "none", "torch": "0"}}
+    where["config"] = {"data": {"fold": config.data.fold}}
     (folder / "metrics.json").write_text(json.dumps(metrics | where))
+    return folder
 
 
 @pytest.fixture
@@ -55,3 +58,42 @@ def test_the_block_holds_every_table_and_no_nan(results):
     block = report.readme_block("smoke", results)
     assert all(title in block for title in report.TITLES.values()) and "nan" not in block
     assert all(name in block for name in HEADLINE)
+
+
+@pytest.fixture
+def folds(tmp_path, monkeypatch):
+    """A profile on a made-up MAFW, two clips in fold 1 and three in fold 2, of which both models have one wrong."""
+    labels = ("anger", "fear", "anger", "fear", "fear")
+    clips = pd.DataFrame({"path": [f"{n}.mp4" for n in range(5)], "id": list("abcde"), "label": labels})
+    clips["fold"] = [1, 1, 2, 2, 2]
+    path = manifests.Manifest("mafw", "1", ("anger", "fear"), clips).save(tmp_path / "mafw.csv")
+    base = PROFILES["smoke"].change(
+        model={"classes": ("anger", "fear")}, data={"manifest": str(path), "fold": 1, "cache_size": None}
+    )
+    monkeypatch.setitem(PROFILES, "made up", base)
+    for row in TABLES["table1"](base):
+        for config in repeated(row):
+            folder = make_run(tmp_path, config, 50.0 + config.data.fold, "mafw")
+            table = clips[clips["fold"] == config.data.fold][["id", "label"]].assign(views_1="fear")
+            table.loc[table["id"] == "a", "views_1"] = "anger"
+            table.to_csv(folder / "predictions.csv", index=False)
+    return tmp_path
+
+
+def test_a_set_with_folds_is_reported_by_fold_and_beside_its_own_rows_of_the_paper(folds):
+    shown = report.folds_table("made up", folds)
+    assert shown[f"UAR, {next(iter(HEADLINE))}"].tolist()[:2] == ["100.0", "50.0"]
+    assert shown.loc[MEAN, "WAR, with soft mask"] == "83.3" and shown.loc[POOLED, "WAR, with soft mask"] == "80.0"
+    table = report.results_table("made up", folds)
+    assert table.loc["with soft mask", "WAR on MAFW, paper"] == 57.92
+    assert table.loc["with soft mask", "WAR on MAFW, ours"] == pytest.approx(100 * (1 + 2 / 3) / 2)
+    block = report.readme_block("made up", folds)
+    assert "fold by fold" in block and "| fold 2" in block and MEAN in block and "seed" not in block
+
+
+def test_while_a_fold_is_missing_there_is_no_mean_over_folds(folds):
+    second = repeated(TABLES["table1"](PROFILES["made up"])[0])[1]
+    run_id = second.run_id(manifests.load(manifest_path(second)).digest)
+    (folds / "runs" / run_id / "metrics.json").unlink()
+    assert pd.isna(report.results_table("made up", folds).loc["with soft mask", "WAR on MAFW, ours"])
+    assert report.folds_table("smoke", folds) is None

@@ -12,12 +12,17 @@ from adatosk.provenance import PROJECT
 from adatosk.workspace import saved_by
 
 
-def planned(folder, grid: str = "pair") -> str:
-    """What a dry run says in a tree that lies at ``folder``."""
+def dry_run(folder, profile: str, grid: str) -> subprocess.CompletedProcess:
+    """In a tree that lies at ``folder``."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(folder)]
     command += ["--dry-run", "--nolock", "--cores", "1", "--rerun-triggers", "mtime"]
-    command += ["--config", "profile=demo", f"grid={grid}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command += ["--config", f"profile={profile}", f"grid={grid}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def planned(folder, grid: str = "pair") -> str:
+    """What a dry run of profile demo says."""
+    done = dry_run(folder, "demo", grid)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -87,3 +92,10 @@ def test_a_run_that_starts_from_another_asks_for_its_weights(clone):
     second = next(run_id for run_id, run in configs("demo").items() if run.initial is not None)
     shutil.rmtree(clone / "results" / "demo" / "runs" / second)
     assert planned(clone, "all").count("rule train:") == 2
+
+
+def test_a_real_set_without_manifest_says_how_to_make_it(clone):
+    done = dry_run(clone, "paper-mafw", "all")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "mafw.csv: no such manifest" in said and "-p dataset mafw -p root FOLDER -p fold 1" in said

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,8 @@ from adatosk.config import RunConfig
 from adatosk.grid import headline_configs
 from adatosk.plots import new_figure
 from adatosk.presets import PROFILES, Profile
-from adatosk.workspace import Run, open_workspace, prepare_data, read_parameters, saved_by
+from adatosk.train import Places
+from adatosk.workspace import Run, Workspace, open_workspace, prepare_data, read_parameters, saved_by
 
 KERNEL = {"In": [], "Out": {}, "get_ipython": print, "_ih": [], "workspace": workspace, "Profile": Profile}
 
@@ -87,3 +89,17 @@ def test_what_a_notebook_saves_is_read_from_its_code(tmp_path):
     path.write_text(json.dumps(notebook))
     assert saved_by(path, rendered=False) == ["tables/scores.csv"]
     assert saved_by(path, rendered=True) == ["tables/scores.csv", "figures/faces.png", "figures/faces.pdf"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "shown"), [("smoke", "surprise"), ("paper-ravdess", "surprised"), ("paper-crema_d", "anger")]
+)
+def test_pictures_show_a_surprise_where_there_is_one(profile, shown, tmp_path):
+    workspace = Workspace(profile, PROFILES[profile], Places(tmp_path, tmp_path, tmp_path))
+    assert workspace.example() == shown
+    assert workspace.example(shown) == shown
+
+
+def test_a_class_that_the_data_does_not_have_is_an_error():
+    with pytest.raises(ValueError, match="label='joy': embedded-smoke has happy, sad"):
+        Workspace("smoke", PROFILES["smoke"], Places(Path(), Path(), Path())).example("joy")
