@@ -153,7 +153,8 @@ def test_frames_of_two_sizes_need_a_size(tmp_path):
     for size, shrink in ((16, 4), (64, 1)):
         expected = [by_opencv(whole[0], shrink), by_opencv(whole[1]), by_opencv(whole[2])]
         assert np.array_equal(
-            decode_all(tmp_path, size), np.concatenate([frame_folders.fit(one[None], size) for one in expected])
+            decode_all(tmp_path, size),
+            np.concatenate([frame_folders.fit(one[None], size) for one in expected]),
         )
 
 
