@@ -7,7 +7,7 @@ part of it, so the same run has the same id everywhere.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,7 +29,7 @@ MIN_TEMPERATURE = 0.025
 class Frozen(BaseModel):
     """A configuration that cannot be changed, only copied with changes; unknown fields are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     def change(self, **parts: Any) -> Self:
         """A validated copy with fields changed, as in ``run.change(model={"soft_mask": {"top_k": 2}}, seed=1)``.
@@ -228,7 +228,7 @@ class TrainConfig(Frozen):
     batch_size: int = Field(128, ge=1)
     base_lr: float = Field(1.5e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     rec_weight: float = Field(1.0, ge=0)
     cls_weight: float = Field(0.1, ge=0)
     clip_grad: float | None = Field(None, gt=0)
@@ -259,10 +259,16 @@ class EvalConfig(Frozen):
         batch_size, seed: of the evaluation.
     """
 
-    views: tuple[int, ...] = (1, 8)
+    views: tuple[Annotated[int, Field(ge=1)], ...] = (1, 8)
     complementary: bool = True
     batch_size: int = Field(64, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.views and not self.complementary:
+            raise ValueError("views is empty and complementary is false: there is nothing to score")
+        return self
 
 
 class Weights(Frozen):
@@ -293,7 +299,7 @@ class RunConfig(Frozen):
     data: DataConfig
     train: TrainConfig
     evaluation: EvalConfig = EvalConfig()
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     initial: "RunConfig | None" = None
     weights: Weights | None = None
 
@@ -315,7 +321,7 @@ class RunConfig(Frozen):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such configuration file")
         try:
-            return cls.model_validate_json(path.read_text())
+            return cls.model_validate_json(path.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ValueError(f"{path}: not a valid run configuration: {error}") from error
 

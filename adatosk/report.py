@@ -222,15 +222,15 @@ def main(arguments: list[str] | None = None) -> int:
     results = PROJECT / "results" / options.profile
     try:
         block = readme_block(options.profile, results)
+        write_csv(results / "tables" / "table1.csv", results_table(options.profile, results))
+        write_csv(results / "tables" / "seeds.csv", seeds_table(options.profile, results))
+        for name in TITLES:
+            write_csv(results / "tables" / f"{name}_summary.csv", grid_table(options.profile, name, results))
+        if options.readme:
+            update_readme(PROJECT / "README.md", block)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    write_csv(results / "tables" / "table1.csv", results_table(options.profile, results))
-    write_csv(results / "tables" / "seeds.csv", seeds_table(options.profile, results))
-    for name in TITLES:
-        write_csv(results / "tables" / f"{name}_summary.csv", grid_table(options.profile, name, results))
-    if options.readme:
-        update_readme(PROJECT / "README.md", block)
     print(f"{block}\n\ntables:  {results / 'tables'}\nfigures: {results / 'figures'}")
     return 0
 

@@ -4,6 +4,7 @@ Without clips it renders its own and writes ``results/benchmark/<device>-decode.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -155,22 +156,37 @@ def _central_square(image: np.ndarray) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table for the clips named on the command line, or record the one for rendered clips."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="*", type=Path, help="video files or folders of frames; rendered ones if none")
-    parser.add_argument("--size", type=int, default=112, help="side of the frames in pixels, of the paths named")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--size", type=_at_least_one, default=112, help="side of the frames in pixels, of the paths")
+    parser.add_argument("--repeats", type=_at_least_one, default=15, help="rounds, at least 1")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table of rendered clips")
     options = parser.parse_args(arguments)
-    if options.paths:
-        print(compare(options.paths, options.size, options.repeats).round(2).to_string(index=False))
-        return
-    table = decode_table(repeats=options.repeats)
+    try:
+        if options.paths:
+            for path in options.paths:
+                read_clip(path, size=options.size)  # Says what is wrong with it, as the plain way does not.
+            print(compare(options.paths, options.size, options.repeats).round(2).to_string(index=False))
+            return 0
+        options.out.mkdir(parents=True, exist_ok=True)
+        table = decode_table(repeats=options.repeats)
+    except (ValueError, OSError, cv2.error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     settings = table.groupby(["kind", "stored", "size", "quality"], dropna=False)
     print(settings[["clips_per_second", "ratio"]].median().round(2))
     print(write_table(table, options.out, "-decode"))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -6,10 +6,11 @@ the bit.
 
 import argparse
 import json
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,18 +18,21 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
+from filelock import FileLock
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
 from adatosk import manifests, seeds
 from adatosk.clips import ClipCache, ClipDataset, make_loader, open_cache
 from adatosk.config import EvalConfig, RunConfig
 from adatosk.evaluate import Predictions, predict_split
-from adatosk.files import replacing, write_csv, write_json
+from adatosk.files import write_csv, write_json
 from adatosk.metrics import majority
 from adatosk.model import AdaTosk, create_model
 from adatosk.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.pretrained import load_encoder
 from adatosk.provenance import PROJECT, provenance
+from adatosk.run_state import Progress, RunState, cut_log
 
 
 @dataclass(frozen=True)
@@ -46,22 +50,6 @@ class Places:
     results: Path
     cache: Path
     workers: int | None = None
-
-
-@dataclass
-class _Progress:
-    """What a resumed run needs besides weights and optimiser; accelerate saves it."""
-
-    epoch: int = 0
-    best_war: float = -1.0
-    best_epoch: int = 0
-    seconds: float = 0.0
-
-    def state_dict(self) -> dict:
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict) -> None:
-        vars(self).update(state)
 
 
 def manifest_path(config: RunConfig) -> Path:
@@ -84,7 +72,7 @@ class Trainer:
         self.run_id = config.run_id(self.manifest.digest)
         self.folder = places.results / "runs" / self.run_id
         self.checkpoints = self.folder / "checkpoints"
-        self.progress = _Progress()
+        self.progress = Progress()
 
     def finished(self, weights: bool = False) -> bool:
         """Whether the run's scores are there and, where asked for, its weights."""
@@ -92,7 +80,21 @@ class Trainer:
         return saved and (self.folder / "metrics.json").is_file()
 
     def run(self, weights: bool = False) -> Path:
-        """Train, evaluate and write the run unless it is finished; returns its folder."""
+        """Train, evaluate and write the run unless it is finished; returns its folder.
+
+        A run that another process trains is waited for; one that starts on several devices cannot wait, and fails.
+        """
+        self.places.results.mkdir(parents=True, exist_ok=True)
+        with self._lock():
+            return self._run(weights)
+
+    def _lock(self) -> AbstractContextManager:
+        if int(os.environ.get("RANK", "0")):
+            return nullcontext()
+        waits = int(os.environ.get("WORLD_SIZE", "1")) == 1
+        return FileLock(self.places.results / f".{self.run_id}.lock", timeout=-1 if waits else 0)
+
+    def _run(self, weights: bool) -> Path:
         if self.finished(weights):
             self.report(f"run {self.run_id}: already finished")
             return self.folder
@@ -113,9 +115,13 @@ class Trainer:
         # Batches lie in pinned memory on a GPU's machine: nothing has to wait for their way to it.
         loading = DataLoaderConfiguration(non_blocking=True)
         self.accelerator = Accelerator(mixed_precision=config.train.precision, dataloader_config=loading)
+        self.state = RunState(self.checkpoints, self.accelerator)
         processes = self.accelerator.num_processes
         if config.train.batch_size % processes:
             raise ValueError(f"batch_size {config.train.batch_size} does not divide over {processes} processes")
+        for split in ("train", "test"):
+            # What is wrong with fold or exclusions is said before hours of decoding.
+            self.manifest.subset(split, config.data.fold, config.data.exclusions)
         with self.accelerator.main_process_first():
             self.cache = self._open_cache()
         self.train_loader = self.accelerator.prepare(self._loader("train"))
@@ -143,7 +149,7 @@ class Trainer:
             if not (weights / "model.safetensors").is_file():
                 raise FileNotFoundError(f"{weights}: the run to start from has no weights here; train it first")
             model.encoder.load_state_dict(AdaTosk.from_pretrained(weights).encoder.state_dict())
-        if config.weights is not None and self._saved_state() is None:
+        if config.weights is not None and self.state.saved() is None:
             loaded = load_encoder(model, config.weights.path, config.weights.sha256)
             if self.accelerator.is_main_process:
                 self.report(str(loaded))
@@ -168,25 +174,18 @@ class Trainer:
         size = config.train.batch_size // self.accelerator.num_processes if train else config.evaluation.batch_size
         return make_loader(dataset, size, self.places.workers, train, config.seed)
 
-    def _saved_state(self) -> Path | None:
-        """Of the last whole epoch, or of the one before where saving was cut off."""
-        places = (self.checkpoints / "resume", self.checkpoints / "previous")
-        return next((place for place in places if place.is_dir()), None)
-
     def _resume(self) -> None:
         """Go on at the last whole epoch, if there is one."""
-        self._log = self.folder / "log.jsonl"
-        saved = self._saved_state()
-        if saved is not None:
-            self.accelerator.load_state(str(saved))
+        # The log of finished scores stays until those of their second training are there.
+        again = (self.folder / "metrics.json").is_file()
+        self._log = (self.checkpoints if again else self.folder) / "log.jsonl"
+        if self.state.load():
             self.report(f"run {self.run_id}: goes on after epoch {self.progress.epoch}")
-            if self.accelerator.is_main_process and self._log.is_file():
-                # An epoch is logged before its state is saved, and may have been cut off in between.
-                lines = self._log.read_text().splitlines(keepends=True)
-                with replacing(self._log) as part:
-                    part.write_text("".join(lines[: self.progress.epoch]))
+            if self.accelerator.is_main_process:
+                cut_log(self._log, self.progress.epoch)
         elif self.accelerator.is_main_process:
             write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
+            self.checkpoints.mkdir(exist_ok=True)
             self._log.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 
@@ -235,22 +234,7 @@ class Trainer:
             self.report(f"run {self.run_id}: " + ", ".join(f"{k} {v:.4g}" for k, v in self._entry.items()))
         progress.seconds += time.perf_counter() - self._start
         if progress.epoch < train.epochs:
-            self._save_state()
-
-    def _save_state(self) -> None:
-        accelerator, target = self.accelerator, self.checkpoints / "resume"
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(self.checkpoints / "saving"))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            # A folder cannot be replaced in one go, and at every moment a whole state has to stand.
-            previous = self.checkpoints / "previous"
-            if target.is_dir():
-                shutil.rmtree(previous, ignore_errors=True)
-                target.rename(previous)
-            (self.checkpoints / "saving").rename(target)
-            shutil.rmtree(previous, ignore_errors=True)
-        accelerator.wait_for_everyone()
+            self.state.save()
 
     def _bare_model(self) -> AdaTosk:
         return self.accelerator.unwrap_model(self.model)
@@ -292,7 +276,8 @@ class Trainer:
             "majority": majority(last.labels, classes).as_dict(),
         }
         write_json(self.folder / "metrics.json", result)
-        shutil.rmtree(self.checkpoints / "resume", ignore_errors=True)
+        self._log.replace(self.folder / "log.jsonl")
+        self.state.clear()
 
 
 def train(config: RunConfig, places: Places, weights: bool = False, report: Callable[[str], None] = print) -> Path:
@@ -325,9 +310,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         places = Places(options.root, options.results, options.cache, options.workers)
         folder = train(RunConfig.read(options.config), places, options.weights)
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, FloatingPointError, SafetensorError) as error:
+        # A loader's process passes its whole traceback on as the message.
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"error: {said[-1] if 'Original Traceback' in str(error) else str(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on after the last whole epoch", file=sys.stderr)
+        return 130
     print(folder)
     return 0
 

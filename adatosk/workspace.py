@@ -4,6 +4,7 @@ Notebooks and the workflow share their runs through here: who needs a run names 
 once.
 """
 
+import argparse
 import json
 import re
 import sys
@@ -49,7 +50,16 @@ class Run:
     @cached_property
     def metrics(self) -> dict:
         """``metrics.json``: scores by protocol under ``last`` and ``best_on_test``, configuration and provenance."""
-        return json.loads((self.folder / "metrics.json").read_text())
+        path = self.folder / "metrics.json"
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: not whole ({error}): delete the run's folder, and it is trained again"
+            ) from error
+        if not isinstance(found, dict) or "last" not in found:
+            raise ValueError(f"{path}: not the scores of a run: delete the run's folder, and it is trained again")
+        return found
 
     @cached_property
     def log(self) -> pd.DataFrame:
@@ -116,9 +126,7 @@ class Workspace:
         trainer = Trainer(config, self.places)
         if config.initial is not None and not trainer.finished(weights):
             self.train(config.initial, weights=True)
-        self.places.results.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.places.results / f".{trainer.run_id}.lock"):
-            return Run(trainer.run(weights))
+        return Run(trainer.run(weights))
 
     def split(self, name: str, config: RunConfig | None = None) -> ClipDataset:
         """The clips of ``train`` or ``test`` as a run of ``config``, by default the profile's, sees them."""
@@ -243,10 +251,19 @@ def read_parameters(namespace: MutableMapping[str, Any], **expected: Any) -> typ
     return types.SimpleNamespace(**{name: given[name] for name in expected})
 
 
-def main(profile: str, root: str | None = None) -> None:
-    """Put a profile's data in place, decoded where its runs want that, before several of them start at once."""
-    open_workspace(profile, root).split("train")
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m adatosk.workspace PROFILE``: data in place, and decoded, before several runs start at once."""
+    parser = argparse.ArgumentParser(prog="python -m adatosk.workspace", description="Put a profile's data in place.")
+    parser.add_argument("profile", choices=list(PROFILES))
+    parser.add_argument("root", nargs="?", help="where the clips lie, if not in the project's data/")
+    options = parser.parse_args(arguments)
+    try:
+        open_workspace(options.profile, options.root).split("train")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    raise SystemExit(main())

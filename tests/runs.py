@@ -6,7 +6,7 @@ from adatosk.config import RunConfig
 from adatosk.train import Places, Trainer, train
 
 
-def train_cut_off(config: RunConfig, places: Places) -> None:
+def train_cut_off(config: RunConfig, places: Places, weights: bool = False) -> None:
     """Train one epoch of a run, which is then cut off in the second."""
     inner = Trainer._train_epoch
 
@@ -18,4 +18,4 @@ def train_cut_off(config: RunConfig, places: Places) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_train_epoch", stop_in_epoch_two)
         with pytest.raises(KeyboardInterrupt):
-            train(config, places, report=lambda line: None)
+            train(config, places, weights, report=lambda line: None)

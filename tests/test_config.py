@@ -44,3 +44,26 @@ def test_the_committed_runs_keep_their_ids(profile):
     for folder in folders:
         manifest = json.loads((folder / "metrics.json").read_text())["manifest"]["digest"]
         assert RunConfig.read(folder / "config.json").run_id(manifest) == folder.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"evaluation": {"views": (0,)}}, "greater than or equal to 1"),
+        ({"evaluation": {"views": (), "complementary": False}}, "nothing to score"),
+        ({"evaluation": {"seed": -5}}, "greater than or equal to 0"),
+        ({"seed": -1}, "greater than or equal to 0"),
+        ({"train": {"betas": (2.0, 0.9)}}, "less than 1"),
+        ({"train": {"base_lr": float("inf")}}, "finite"),
+        ({"model": {"mlp_ratio": float("inf")}}, "finite"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_at_once(changes, said):
+    with pytest.raises(ValueError, match=said):
+        PROFILES["smoke"].change(**changes)
+
+
+def test_a_configuration_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("\ufeff" + PROFILES["smoke"].model_dump_json(), encoding="utf-8")
+    assert RunConfig.read(path) == PROFILES["smoke"]

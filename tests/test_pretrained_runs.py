@@ -119,4 +119,4 @@ def test_a_run_whose_checkpoint_is_another_file_stops_before_anything_is_written
     save_pre_trained(checkpoint, authors_names(reference()) | {"more": torch.ones(1)})
     with pytest.raises(ValueError, match=r"its SHA-256 is .* is expected"):
         train(run, places, report=lambda line: None)
-    assert not places.results.exists()
+    assert not (places.results / "runs").exists()

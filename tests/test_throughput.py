@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pytest
 from media import moving_frames, write_frames, write_video
 
 from adatosk import throughput
@@ -31,3 +32,14 @@ def test_rendered_clips_are_compared_as_both_kinds_and_recorded(tmp_path, monkey
     weights = table[table["kind"] == "folder"].groupby("quality")["bytes"].mean()
     assert list(weights.index) == [75, 95] and weights[75] < weights[95]
     assert (table["bytes"] > 100).all() and table["commit"].notna().all()
+
+
+def test_what_cannot_be_read_is_named(tmp_path, capsys):
+    (tmp_path / "notes.mp4").write_text("not a video")
+    for path in ("none.mp4", "notes.mp4"):
+        assert main([str(tmp_path / path)]) == 1
+        assert path in capsys.readouterr().err
+    assert main(["--repeats", "1", "--out", str(tmp_path / "notes.mp4")]) == 1
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--repeats", "0"])
+    assert "argument --repeats" in capsys.readouterr().err

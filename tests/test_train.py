@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 from runs import train_cut_off
 
 from adatosk import seeds
@@ -18,7 +20,7 @@ from adatosk.evaluate import clip_masks
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BenchmarkConfig, write_benchmark
-from adatosk.train import Places, main, train
+from adatosk.train import Places, Trainer, main, train
 
 CLASSES = ("happy", "surprise")
 
@@ -236,3 +238,54 @@ def test_the_command_names_a_broken_configuration_and_a_broken_clip(data, tmp_pa
     excluded = configure(data, data={"cache_size": None, "exclusions": (victim.stem,)}, train={"batch_size": 5})
     status, error = run_command(excluded, broken, tmp_path, capsys)
     assert status == 0, error
+
+
+def test_a_second_training_that_is_cut_off_keeps_the_first_ones_log(data, places):
+    folder = train(configure(data), places, report=lambda line: None)
+    before = (folder / "log.jsonl").read_text()
+    shutil.rmtree(folder / "checkpoints")
+    train_cut_off(configure(data), places, weights=True)
+    assert (folder / "log.jsonl").read_text() == before
+    train(configure(data), places, weights=True, report=lambda line: None)
+    after = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [entry["loss"] for entry in after] == [json.loads(line)["loss"] for line in before.splitlines()]
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best_on_test", "last"}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin"])
+def test_a_state_that_is_not_whole_is_named(data, places, name):
+    train_cut_off(configure(data), places)
+    (path,) = places.results.glob(f"runs/*/checkpoints/resume/{name}")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"checkpoints/resume: not a whole state .*: delete the folder to start anew"):
+        train(configure(data), places, report=lambda line: None)
+
+
+def test_unknown_exclusions_are_named_before_clips_are_decoded(data, places, tmp_path):
+    fresh = replace(places, cache=tmp_path / "cache")
+    with pytest.raises(ValueError, match="has no clip 'nobody'"):
+        train(configure(data, data={"exclusions": ("nobody",)}), fresh, report=lambda line: None)
+    assert not fresh.cache.exists()
+
+
+def test_a_run_that_another_process_trains_is_left_alone(data, places, monkeypatch):
+    """On several devices it fails at once; alone it waits, which takes too long to show."""
+    trainer = Trainer(configure(data), places)
+    places.results.mkdir(parents=True)
+    with FileLock(places.results / f".{trainer.run_id}.lock"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(OSError, match=f"{trainer.run_id}.lock"):
+            trainer.run()
+    assert not trainer.folder.exists()
+
+
+def test_the_command_line_says_that_a_stopped_run_goes_on(data, places, tmp_path, monkeypatch, capsys):
+    def stop(self, epoch):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "run.json"
+    path.write_text(configure(data).model_dump_json())
+    monkeypatch.setattr(Trainer, "_train_epoch", stop)
+    options = ["--root", str(data), "--results", str(places.results), "--cache", str(places.cache), "--workers", "0"]
+    assert main([str(path), *options]) == 130
+    assert "goes on after the last whole epoch" in capsys.readouterr().err

@@ -103,3 +103,17 @@ def test_pictures_show_a_surprise_where_there_is_one(profile, shown, tmp_path):
 def test_a_class_that_the_data_does_not_have_is_an_error():
     with pytest.raises(ValueError, match="label='joy': embedded-smoke has happy, sad"):
         Workspace("smoke", PROFILES["smoke"], Places(Path(), Path(), Path())).example("joy")
+
+
+@pytest.mark.parametrize("text", ["", '{"last": ', "[]", "{}"])
+def test_scores_that_are_not_whole_are_named(tmp_path, text):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(ValueError, match=r"metrics\.json: not .*: delete the run's folder"):
+        _ = Run(tmp_path).metrics
+
+
+def test_the_command_line_puts_data_in_place_or_says_what_is_missing(tmp_path, capsys):
+    assert workspace.main(["paper-mafw", str(tmp_path / "none")]) == 1
+    assert "none: no such folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        workspace.main(["nothing"])

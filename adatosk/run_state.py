@@ -1,0 +1,84 @@
+"""What a run that was cut off goes on with: its weights, optimiser and progress after the last whole epoch."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from adatosk.files import replacing
+
+
+@dataclass
+class Progress:
+    """What a resumed run needs besides weights and optimiser; accelerate saves it."""
+
+    epoch: int = 0
+    best_war: float = -1.0
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+    def state_dict(self) -> dict:
+        """As accelerate wants it."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict) -> None:
+        """As accelerate wants it."""
+        vars(self).update(state)
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The saved state of a run.
+
+    Attributes:
+        folder: the run's ``checkpoints``.
+        accelerator: holds what is saved and loaded.
+    """
+
+    folder: Path
+    accelerator: Accelerator
+
+    def saved(self) -> Path | None:
+        """The state of the last whole epoch, or of the one before where saving was cut off; ``None`` without any."""
+        places = (self.folder / "resume", self.folder / "previous")
+        return next((place for place in places if place.is_dir()), None)
+
+    def load(self) -> bool:
+        """Load what is saved, if anything is; ``ValueError`` names a state that is not whole."""
+        saved = self.saved()
+        if saved is None:
+            return False
+        try:
+            self.accelerator.load_state(str(saved))
+        except Exception as error:  # weights, optimiser and progress each fail in their own way
+            kind = type(error).__name__
+            raise ValueError(f"{saved}: not a whole state ({kind}): delete the folder to start anew") from error
+        return True
+
+    def save(self) -> None:
+        """Save, so that one whole state stands at every moment: a folder cannot be replaced in one go."""
+        target, previous, saving = (self.folder / name for name in ("resume", "previous", "saving"))
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(saving))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            if target.is_dir():
+                shutil.rmtree(previous, ignore_errors=True)
+                target.rename(previous)
+            saving.rename(target)
+            shutil.rmtree(previous, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+
+    def clear(self) -> None:
+        """Remove what a finished run no longer needs."""
+        for name in ("resume", "previous", "saving"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+def cut_log(log: Path, epochs: int) -> None:
+    """Keep so many lines: an epoch is logged before its state is saved, and may have been cut off in between."""
+    if log.is_file():
+        lines = log.read_text().splitlines(keepends=True)
+        with replacing(log) as part:
+            part.write_text("".join(lines[:epochs]))
