@@ -1,5 +1,6 @@
-"""What a run that was cut off goes on with: its weights, optimiser and progress after the last whole epoch."""
+"""What a run leaves behind: the state that it goes on with when it was cut off, its log, its scores."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,3 +83,14 @@ def cut_log(log: Path, epochs: int) -> None:
         lines = log.read_text().splitlines(keepends=True)
         with replacing(log) as part:
             part.write_text("".join(lines[:epochs]))
+
+
+def read_metrics(path: Path) -> dict:
+    """A finished run's ``metrics.json``; ``ValueError`` names one that is not whole."""
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not whole ({error}): delete the run's folder, and it is trained again") from error
+    if not isinstance(found, dict) or "last" not in found:
+        raise ValueError(f"{path}: not the scores of a run: delete the run's folder, and it is trained again")
+    return found

@@ -32,7 +32,7 @@ from adatosk.model import AdaTosk, create_model
 from adatosk.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.pretrained import load_encoder
 from adatosk.provenance import PROJECT, provenance
-from adatosk.run_state import Progress, RunState, cut_log
+from adatosk.run_state import Progress, RunState, cut_log, read_metrics
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,21 @@ class Trainer:
         self.progress = Progress()
 
     def finished(self, weights: bool = False) -> bool:
-        """Whether the run's scores are there and, where asked for, its weights."""
+        """Whether the run's scores are there and, where asked for, its weights.
+
+        Raises:
+            ValueError: they are of another version of the data, which has the same clips and labels.
+        """
+        path, mine = self.folder / "metrics.json", self.manifest.version
+        if path.is_file():
+            there = read_metrics(path).get("manifest", {}).get("version", mine)
+            if there != mine:
+                raise ValueError(
+                    f"{path}: was made on '{there}', and the manifest is of '{mine}': name another folder for results, "
+                    "or remove the run"
+                )
         saved = not weights or (self.checkpoints / "last" / "model.safetensors").is_file()
-        return saved and (self.folder / "metrics.json").is_file()
+        return saved and path.is_file()
 
     def run(self, weights: bool = False) -> Path:
         """Train, evaluate and write the run unless it is finished; returns its folder.

@@ -28,6 +28,7 @@ from adatosk.manifests import Manifest
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
 from adatosk.provenance import PROJECT
+from adatosk.run_state import read_metrics
 from adatosk.synthetic import BENCHMARKS, write_benchmark
 from adatosk.train import Places, Trainer, manifest_path
 
@@ -50,16 +51,7 @@ class Run:
     @cached_property
     def metrics(self) -> dict:
         """``metrics.json``: scores by protocol under ``last`` and ``best_on_test``, configuration and provenance."""
-        path = self.folder / "metrics.json"
-        try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: not whole ({error}): delete the run's folder, and it is trained again"
-            ) from error
-        if not isinstance(found, dict) or "last" not in found:
-            raise ValueError(f"{path}: not the scores of a run: delete the run's folder, and it is trained again")
-        return found
+        return read_metrics(self.folder / "metrics.json")
 
     @cached_property
     def log(self) -> pd.DataFrame:

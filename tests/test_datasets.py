@@ -274,3 +274,9 @@ def test_a_truncated_video_is_reported(copy):
     truncate(path, 0.8)
     broken = build("ravdess", root, report=quiet).check(root, progress=False).broken
     assert list(broken["id"]) == [path.stem]
+
+
+def test_faces_and_whole_frames_are_versions_of_their_own(tmp_path):
+    faces, frames = (build("mafw", make_fake("mafw", tmp_path / form, media=form)) for form in ("faces", "frames"))
+    assert faces.digest == frames.digest
+    assert [faces.version, frames.version] == [f"single expression, 5 folds; {form}" for form in ("faces", "frames")]

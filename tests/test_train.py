@@ -289,3 +289,11 @@ def test_the_command_line_says_that_a_stopped_run_goes_on(data, places, tmp_path
     options = ["--root", str(data), "--results", str(places.results), "--cache", str(places.cache), "--workers", "0"]
     assert main([str(path), *options]) == 130
     assert "goes on after the last whole epoch" in capsys.readouterr().err
+
+
+def test_scores_on_another_form_of_the_same_clips_are_not_taken_for_these(data, places):
+    path = train(configure(data), places, report=lambda line: None) / "metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps(metrics | {"manifest": metrics["manifest"] | {"version": "whole frames"}}))
+    with pytest.raises(ValueError, match=r"metrics\.json: was made on 'whole frames', and the manifest is of '1'"):
+        train(configure(data), places, report=lambda line: None)

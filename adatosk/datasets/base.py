@@ -76,7 +76,9 @@ def build_set(dataset: DataSet, root: str | Path, media: str | None, report: Cal
         f"{len(missing)} of them missing; {extra} others lie beside them"
     )
     paths = [found.get(name, prefix + form.missing.format(id=name)) for name in table["id"]]
-    return Manifest(dataset.name, dataset.version, dataset.classes, table.assign(path=paths))
+    # Faces and whole frames are other pictures of the same clips, so a run on them is another run.
+    version = f"{dataset.version}; {form.name}"
+    return Manifest(dataset.name, version, dataset.classes, table.assign(path=paths))
 
 
 def find_folder(dataset: DataSet, root: Path) -> Path:
