@@ -23,8 +23,8 @@ from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.parallel import in_chunks, side_by_side
 from adatosk.video import count_frames, decode_all, stamp
 
-# 2: frames are resized by another filter.
-FORMAT = 2
+# 2 and 3: frames are resized by another filter.
+FORMAT = 3
 
 
 class CacheError(ValueError):
