@@ -4,13 +4,16 @@ A cache is a folder named after the data set, the frame size and a digest of the
 ``frames.bin`` (uint8, clip after clip, each ``(N, size, size, 3)``) and ``index.json`` (which clip lies where, what it
 was decoded from, and a digest of itself). It is built beside its place and moved there when whole: a cut-off build goes
 on where it stopped, and two processes never build the same one. A cache whose source files have changed since is built
-anew, and says so; a damaged one is a :class:`CacheError`.
+anew, and says so; it stays until the new one is whole, and runs that read it keep its frames. A damaged one is a
+:class:`CacheError`, as are sources that are not there, which change nothing.
 """
 
+import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +28,8 @@ from adatosk.video import count_frames, decode_all, stamp
 
 # 2 and 3: frames are resized by another filter.
 FORMAT = 3
+
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class CacheError(ValueError):
@@ -48,17 +53,24 @@ class ClipCache:
         self.lengths: dict[str, int] = dict(zip(index["ids"], index["lengths"], strict=True))
         self.sources: dict[str, list] = dict(zip(index["ids"], index["sources"], strict=True))
         self._offsets = dict(zip(index["ids"], _offsets(index["lengths"]), strict=True))
-        self._frames: np.ndarray | None = None
+        self._stamp = stamp(self.folder / "frames.bin")
+        # At once: a map, and one that is forked, keeps its file when another cache takes this one's place.
+        self._frames: np.ndarray | None = self._map()
 
     def __getstate__(self) -> dict:
         # A memory map would be pickled with all its bytes; each process opens its own.
         return self.__dict__ | {"_frames": None}
 
+    def _map(self) -> np.ndarray:
+        path = self.folder / "frames.bin"
+        if not path.is_file() or stamp(path) != self._stamp:
+            raise CacheError(f"{path}: the cache was built anew since this process was told of it: start the run again")
+        return np.memmap(path, np.uint8, "r", shape=(sum(self.lengths.values()), self.size, self.size, 3))
+
     def clip(self, clip_id: str) -> np.ndarray:
         """All frames of a clip, uint8 ``(N, size, size, 3)``: a view of the file, not a copy."""
         if self._frames is None:
-            path = self.folder / "frames.bin"
-            self._frames = np.memmap(path, np.uint8, "r", shape=(sum(self.lengths.values()), self.size, self.size, 3))
+            self._frames = self._map()
         if clip_id not in self._offsets:
             raise CacheError(
                 f"{self.folder}: clip '{clip_id}' is not in this cache: it was built with other exclusions"
@@ -87,23 +99,20 @@ def open_cache(
         report: gets one line before a build.
 
     Raises:
-        CacheError: the cache is damaged, the disk too small, or clips cannot be decoded (the first ten are named).
+        CacheError: clips are not there, the cache is damaged, the disk too small, the folder read-only, or clips cannot
+            be decoded (the first ten are named).
     """
     if size is None:
         return None
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    place = folder / _key(manifest, size, exclusions)
-    clips = manifest.clips[~manifest.clips["id"].isin(list(exclusions))]
-    paths = {clip: resolve(root, path) for clip, path in zip(clips["id"], clips["path"], strict=True)}
-    with FileLock(f"{place}.lock"):
-        if place.is_dir():
-            cache = ClipCache(place)
-            changed = [clip for clip, path in paths.items() if _changed(path, cache.sources[clip])]
-            if not changed:
-                return cache
-            report(f"{len(changed)} source files have changed since {place} was built (first: {paths[changed[0]]})")
-            shutil.rmtree(place)
+    paths = _existing(manifest, root, exclusions)
+    place = Path(folder) / _key(manifest, size, exclusions)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(place) as locked:
+        cache = _unchanged(place, paths, report) if place.is_dir() else None
+        if cache is not None:
+            return cache
+        if not locked:
+            raise CacheError(f"{place}: this cache has to be built and its folder is read-only: name another folder")
         report(
             f"decoding {len(paths)} clips into {place.name}, about {estimate_cache(manifest, size, root) / 1e6:.0f} MB"
         )
@@ -131,13 +140,53 @@ def estimate_cache(manifest: Manifest, size: int, root: str | Path | None = None
     return int(np.mean(lengths or [0]) * len(frames)) * size * size * 3
 
 
+def _existing(manifest: Manifest, root: str | Path, exclusions: Collection[str]) -> dict[str, Path]:
+    """Where each clip lies, by id; a mistyped or unmounted root must not pass for clips that have changed."""
+    clips = manifest.clips[~manifest.clips["id"].isin(list(exclusions))]
+    if clips.empty:
+        raise CacheError(f"manifest '{manifest.name}': every clip is excluded, so there is nothing to cache")
+    paths = {clip: resolve(root, path) for clip, path in zip(clips["id"], clips["path"], strict=True)}
+    absent = [path for path in paths.values() if not path.exists()]
+    if absent:
+        raise CacheError(
+            f"{len(absent)} of {len(paths)} clips are not under {root} (first: {absent[0]}): check the root, fetch "
+            "them, or list their ids under exclusions"
+        )
+    return paths
+
+
+def _unchanged(place: Path, paths: dict[str, Path], report: Callable[[str], None]) -> ClipCache | None:
+    """The cache that is there, unless clips have changed since it was built, which is reported."""
+    cache = ClipCache(place)
+    changed = [path for clip, path in paths.items() if _changed(path, cache.sources[clip])]
+    if not changed:
+        return cache
+    report(f"{len(changed)} source files have changed since {place} was built (first: {changed[0]})")
+    return None
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[bool]:
+    """Keep other processes from building a cache; ``False`` where no lock can be made, as in a read-only folder."""
+    lock = FileLock(f"{place}.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
 def _key(manifest: Manifest, size: int, exclusions: Collection[str]) -> str:
     text = json.dumps([FORMAT, manifest.digest, size, sorted(exclusions)])
     return f"{manifest.name}-{size}px-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _build(place: Path, paths: dict[str, Path], size: int, workers: int | None) -> None:
-    """Plan, decode what is not yet decoded, and move the finished folder to its place."""
+    """Plan, decode what is not yet decoded, and move the finished folder to its place, instead of one that is there."""
     building = place.with_name(place.name + ".building")
     building.mkdir(exist_ok=True)
     with side_by_side(workers) as each:
@@ -146,17 +195,22 @@ def _build(place: Path, paths: dict[str, Path], size: int, workers: int | None) 
     (building / "plan.json").unlink()
     (building / "done.txt").unlink()
     write_json(building / "index.json", plan | {"sha256": _self_digest(plan)}, indent=None)
+    old = place.with_name(place.name + ".old")
+    # What a swap left that was cut off.
+    shutil.rmtree(old, ignore_errors=True)
+    if place.is_dir():
+        place.rename(old)
     building.rename(place)
+    # On a network drive its files stay while they are read.
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _plan(building: Path, paths: dict[str, Path], size: int, each: Callable) -> dict:
     """Length and source of every clip: of this build, or of one that was cut off and whose sources are unchanged."""
     path = building / "plan.json"
-    if path.is_file():
-        plan = json.loads(path.read_text())
-        if not any(_changed(paths[clip], source) for clip, source in zip(plan["ids"], plan["sources"], strict=True)):
-            return plan
-        (building / "done.txt").unlink(missing_ok=True)
+    if plan := _earlier_plan(path, paths):
+        return plan
+    (building / "done.txt").unlink(missing_ok=True)
     lengths, sources, problems = {}, {}, []
     chunks = in_chunks(list(paths.items()))
     for number, found in each(_measure, chunks, "Reading clips"):
@@ -173,6 +227,16 @@ def _plan(building: Path, paths: dict[str, Path], size: int, each: Callable) -> 
     plan |= {"lengths": [lengths[clip] for clip in paths], "sources": [sources[clip] for clip in paths]}
     write_json(path, plan, indent=None)
     return plan
+
+
+def _earlier_plan(path: Path, paths: dict[str, Path]) -> dict | None:
+    """The plan of a build that was cut off; ``None`` if there is none, it is torn, or a source has changed."""
+    try:
+        plan = json.loads(path.read_text())
+        sources = dict(zip(plan["ids"], plan["sources"], strict=True))
+        return None if any(_changed(paths[clip], source) for clip, source in sources.items()) else plan
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _decode(building: Path, plan: dict, paths: dict[str, Path], size: int, each: Callable) -> None:
@@ -202,7 +266,7 @@ def _measure(clips: Sequence[tuple[str, Path]]) -> list[tuple[int, list, str]]:
     for _, path in clips:
         try:
             found.append((count_frames(path), _source(path), ""))
-        except VideoError as error:
+        except (VideoError, OSError) as error:
             found.append((0, [], str(error)))
     return found
 
@@ -235,8 +299,6 @@ def _source_digest(path: Path) -> str:
 
 def _changed(path: Path, source: list) -> bool:
     """Whether a clip is no longer what it was decoded from; one that was only touched or copied is the same."""
-    if not path.exists():
-        return True
     size, time, digest = source
     return stamp(path) != (size, time) and _source_digest(path) != digest
 
