@@ -7,7 +7,7 @@ pixels. What cannot be read whole is an error.
 import os
 import re
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, repeat
 from pathlib import Path
 
 import cv2
@@ -23,13 +23,13 @@ REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.
 # From this ratio on, frames shrink by area, as those of the recorded runs did (1.8 and more). Below it by the filter of
 # the field's loaders, Pillow's, which skips no pixel either and takes a fifth of the time.
 AREA_FROM = 1.75
-# So many images are resized at once: each call has its cost, and a long clip at full size would fill the memory.
+# So many images are held and resized at once: each call has its cost, and a long clip at full size would fill the
+# memory.
 TOGETHER = 16
 
 # Windows would read text without being told.
 _READ_BYTES = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _DIGITS = re.compile(r"(\d+)")
-_UNREADABLE = "not an image that can be read whole: extract the frames again, or exclude the clip"
 
 
 class VideoError(ValueError):
@@ -65,6 +65,8 @@ def _are_plain_numbers(names: list[str]) -> bool:
     return (
         suffix in IMAGE_SUFFIXES
         and len(set(map(len, names))) == 1
+        # Or 12.jpg beside .jpg34 would do.
+        and all(map(str.endswith, names, repeat(suffix)))
         and len(digits) == len(names) * (len(names[0]) - len(suffix))
         and digits.isascii()
         and digits.isdecimal()
@@ -112,9 +114,10 @@ def _read_distinct(paths: Sequence[str], size: int | None) -> np.ndarray:
     decoded = np.empty((min(TOGETHER, len(paths)), *_shrunk(shape, shrink), 3), np.uint8)
     if decoded.shape[1:] == images.shape[1:]:
         decoded = images
-    for start in range(0, len(paths), len(decoded)):
-        targets, others = images[start : start + len(decoded)], {}
-        for place, (path, out) in enumerate(zip(paths[start:], decoded, strict=False)):
+    for start in range(0, len(paths), TOGETHER):
+        targets, others = images[start : start + TOGETHER], {}
+        outs = targets if decoded is images else decoded
+        for place, (path, out) in enumerate(zip(paths[start : start + TOGETHER], outs, strict=False)):
             data = _read_whole(path) if start + place else data
             # Most heads are the first one's, byte by byte.
             alike = (head and data.startswith(head)) or jpeg_head(data)[1] == shape
@@ -141,28 +144,45 @@ def _shrunk(shape: tuple[int, int], shrink: int) -> tuple[int, int]:
 
 def _read_whole(path: str) -> bytes:
     # As buffers, and a file object itself, cost as much as reading files as small as frames.
-    file = os.open(path, _READ_BYTES)
     try:
-        data = os.read(file, os.fstat(file).st_size)
-    finally:
-        os.close(file)
+        file = os.open(path, _READ_BYTES)
+        try:
+            data = os.read(file, os.fstat(file).st_size)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from error
     # Decoders fill what a cut file lacks with grey and say nothing, so the end marker is looked for first.
     if not is_whole_image(data):
-        raise VideoError(f"{path}: {_UNREADABLE}")
+        raise _unreadable(path)
     return data
+
+
+def _unreadable(path: str, reason: str | None = None) -> VideoError:
+    why = f" ({reason})" if reason else ""
+    return VideoError(
+        f"{path}: not an image that can be read whole{why}: extract the frames again, or exclude the clip"
+    )
 
 
 def _decode(path: str, data: bytes, first: tuple[int, int] = (0, 0), shrink: int = 1) -> np.ndarray:
     """The image; a JPEG of the ``first`` one's shape comes ``shrink`` times smaller, averaged as it is decoded."""
+    try:
+        image = _by_opencv(data, first, shrink)
+    except cv2.error as error:  # Of a size, say, that no frame has.
+        raise _unreadable(path, error.err) from error
+    if image is None:
+        raise _unreadable(path)
+    return image
+
+
+def _by_opencv(data: bytes, first: tuple[int, int], shrink: int) -> np.ndarray | None:
     pixels = np.frombuffer(data, np.uint8)
     if shrink > 1 and data.startswith(b"\xff\xd8"):
         image = cv2.imdecode(pixels, REDUCED[shrink])
         if image is not None and image.shape[:2] == _shrunk(first, shrink):
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    image = cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise VideoError(f"{path}: {_UNREADABLE}")
-    return image
+    return cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB)
 
 
 def is_whole_image(data: bytes) -> bool:

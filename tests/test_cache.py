@@ -231,8 +231,11 @@ def test_broken_clips_stop_the_build_by_name(source, tmp_path):
     with pytest.raises(CacheError, match="2 of 8 clips cannot be read") as error:
         open_cache(manifest, root, 16, tmp_path / "cache", report=quiet)
     assert "clip3: " in str(error.value) and "4.mp4" in str(error.value) and "exclusions" in str(error.value)
-    cache = open_cache(manifest, root, 16, tmp_path / "cache", exclusions=["clip3", "clip4"], report=quiet)
-    assert len(cache.lengths) == 6
+    (root / "7" / "9.png").unlink(), (root / "7" / "9.png").mkdir()
+    with pytest.raises(CacheError, match=r"3 of 8 clips cannot be read(.|\n)*clip7: .*9\.png"):
+        open_cache(manifest, root, 16, tmp_path / "cache", report=quiet)
+    cache = open_cache(manifest, root, 16, tmp_path / "cache", exclusions=["clip3", "clip4", "clip7"], report=quiet)
+    assert len(cache.lengths) == 5
 
 
 def test_full_disks_are_told_before_decoding(source, tmp_path, monkeypatch):

@@ -1,6 +1,9 @@
 """Folders of frames. Ordinary JPEGs are decoded by simplejpeg: OpenCV's and Pillow's pixels are the reference."""
 
 import io
+import struct
+import tracemalloc
+import zlib
 from itertools import product
 
 import cv2
@@ -202,6 +205,58 @@ def test_frames_with_heads_of_their_own_are_read_as_the_first_one_is(tmp_path):
     for number, data in enumerate(files):
         (tmp_path / f"{number}.jpg").write_bytes(data)
     assert np.array_equal(decode_all(tmp_path), [by_opencv(data) for data in files])
+
+
+@pytest.mark.parametrize("size", [None, 64, 50])
+def test_a_long_clip_is_not_held_twice(tmp_path, size):
+    """What OpenCV decodes stands beside the result until it is put there: a few frames, also with nothing to resize."""
+    write_frames(tmp_path / "f", moving_frames(128, 64, 64), ".png")
+    decode_all(tmp_path / "f", size)
+    tracemalloc.start()
+    images = decode_all(tmp_path / "f", size)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(images) == 128
+    assert peak < 1.2 * images.nbytes + 3 * frame_folders.TOGETHER * 64 * 64 * 3
+
+
+@pytest.mark.parametrize("size", [None, 16, 64])
+@pytest.mark.parametrize("number", [1, 20])
+def test_frames_beyond_the_first_group_lie_in_their_places(tmp_path, size, number):
+    frames = moving_frames(40, 64, 64)
+    folder = write_frames(tmp_path / "f", frames, ".jpg")
+    (folder / f"{number}.jpg").write_bytes(cv2.imencode(".png", coloured(64, 64))[1].tobytes())
+    # Each alone is its own first group.
+    alone = [frame_folders.read_images([str(folder / f"{place}.jpg")], size)[0] for place in range(1, 41)]
+    assert np.array_equal(decode_all(folder, size), alone)
+
+
+def too_large() -> bytes:
+    """A PNG whose header says 60000×60000, with the right checksum."""
+    data = bytearray(cv2.imencode(".png", coloured())[1].tobytes())
+    data[16:24] = struct.pack(">II", 60000, 60000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("size", [None, 16])
+@pytest.mark.parametrize("number", [1, 2])
+def test_frames_that_no_decoder_takes_are_named(tmp_path, size, number):
+    folder = write_frames(tmp_path / "f", moving_frames(2, 40, 40), ".png")
+    frame = folder / f"{number}.png"
+    frame.write_bytes(too_large())
+    with pytest.raises(VideoError, match=rf"f/{number}\.png: not an image that can be read whole \(.*\): extract"):
+        decode_all(folder, size)
+    frame.unlink(), frame.mkdir()
+    with pytest.raises(VideoError, match=rf"f/{number}\.png: not an image that can be read whole \(Is a directory\)"):
+        decode_all(folder, size)
+
+
+@pytest.mark.parametrize("other", [".jpg34", "3.jpg4"])
+def test_a_suffix_inside_a_name_makes_no_frame(tmp_path, other):
+    for name in ("12.jpg", other):
+        (tmp_path / name).touch()
+    assert image_paths(tmp_path) == [tmp_path / "12.jpg"]
 
 
 @pytest.mark.parametrize("size", [0, -3])
