@@ -159,10 +159,8 @@ def _read_whole(path: str) -> bytes:
 
 
 def _unreadable(path: str, reason: str | None = None) -> VideoError:
-    why = f" ({reason})" if reason else ""
-    return VideoError(
-        f"{path}: not an image that can be read whole{why}: extract the frames again, or exclude the clip"
-    )
+    said = "not an image that can be read whole" + (f" ({reason})" if reason else "")
+    return VideoError(f"{path}: {said}: extract the frames again, or exclude the clip")
 
 
 def _decode(path: str, data: bytes, first: tuple[int, int] = (0, 0), shrink: int = 1) -> np.ndarray:
