@@ -1,5 +1,6 @@
 """Whether every clip of a manifest can be trained on, before a run finds out after hours."""
 
+import csv
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -187,13 +188,7 @@ def _resume(report: Path, clips: pd.DataFrame, root: Path) -> pd.DataFrame:
     """Rows of an earlier report that still hold; the file is left with just these, ready to be added to."""
     kept = _empty()
     if report.is_file():
-        try:
-            old = pd.read_csv(report, dtype=str, keep_default_na=False, on_bad_lines="skip")
-        except pd.errors.EmptyDataError:
-            old = kept
-        if tuple(old.columns) != COLUMNS:
-            raise ManifestError(f"{report}: this file is not a report of a check: delete it, or name another")
-        old = old.drop_duplicates("id", keep="last").set_index("id")
+        old = _read_report(report).drop_duplicates("id", keep="last").set_index("id")
         stated = clips.set_index("id")["frames"].astype("string").fillna("")
         paths = clips.set_index("id")["path"]
         holds = [
@@ -204,6 +199,21 @@ def _resume(report: Path, clips: pd.DataFrame, root: Path) -> pd.DataFrame:
         kept = _table(old.loc[holds].reset_index()[list(COLUMNS)].itertuples(index=False, name=None))
     write_csv(report, kept, index=False)
     return kept
+
+
+def _read_report(report: Path) -> pd.DataFrame:
+    """The whole rows of an earlier report as text.
+
+    A kill may cut its last row off anywhere, also inside quotes or a letter, at which pandas gives up.
+    """
+    try:
+        with report.open(encoding="utf-8", errors="replace", newline="") as file:
+            header, *rows = [*csv.reader(file)] or [COLUMNS]
+    except csv.Error:
+        header, rows = (), []
+    if tuple(header) != COLUMNS:
+        raise ManifestError(f"{report}: this file is not a report of a check: delete it, or name another")
+    return pd.DataFrame([row for row in rows if len(row) == len(COLUMNS)], columns=list(COLUMNS), dtype=str)
 
 
 def _holds(path: Path, stated: str, row: pd.Series) -> bool:

@@ -259,6 +259,23 @@ def test_check_goes_on_where_it_stopped(planted, tmp_path, monkeypatch):
     assert saved.set_index("id").loc["copy", "problem"].count("same content")
 
 
+@pytest.mark.parametrize("torn", [b'cut,"a.mp4: 12 frames, the', b"cut,a.mp4: 12\xc3", b"\0\0\0", b"", None])
+def test_a_report_torn_anywhere_is_gone_on_with(planted, tmp_path, monkeypatch, torn):
+    """A problem with commas is quoted, and pandas reads nothing of a file that ends inside quotes."""
+    from adatosk import checks
+
+    root, whole = planted
+    path = tmp_path / "check.csv"
+    first = whole.check(root, progress=False, report=path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"" if torn is None else b"".join(line for line in lines if b"cut" not in line) + torn)
+    looked, opened = checks._look_at_clip, []
+    monkeypatch.setattr(checks, "_look_at_clip", lambda root, *job: opened.append(job[0]) or looked(root, *job))
+    again = whole.check(root, progress=False, report=path)
+    assert ("fine" in opened) == (torn is None) and "cut" in opened
+    pd.testing.assert_frame_equal(again.table, first.table)
+
+
 def test_check_looks_again_at_a_folder_of_which_a_frame_was_overwritten(planted, tmp_path):
     root, whole = planted
     path = tmp_path / "check.csv"
@@ -283,12 +300,13 @@ def test_kinds_of_problems_are_counted(planted):
     }
 
 
-def test_check_refuses_another_file_as_its_report(planted, tmp_path):
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "id" * 100_000])
+def test_check_refuses_another_file_as_its_report(planted, tmp_path, text):
     root, whole = planted
-    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ManifestError, match="not a report of a check"):
+    (tmp_path / "notes.csv").write_text(text)
+    with pytest.raises(ManifestError, match="notes.csv: this file is not a report of a check"):
         whole.check(root, progress=False, report=tmp_path / "notes.csv")
-    assert (tmp_path / "notes.csv").read_text() == "a,b\n1,2\n"
+    assert (tmp_path / "notes.csv").read_text() == text
 
 
 def test_report_of_many_names_ten():
