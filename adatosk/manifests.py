@@ -44,7 +44,7 @@ class Manifest:
     """The clips of one data set.
 
     Attributes:
-        name, version: of the data set; ``version`` is free text.
+        name, version: of the data set; ``name`` becomes part of file names, ``version`` is one line of free text.
         classes: class names; the index of a label is its place here, and nowhere else.
         clips: one row a clip with the columns ``path`` (relative posix path of a video file or a folder of frames),
             ``id``, ``label`` (a class name), ``fold`` (``Int64``: the fold in which the clip is *test*; NA in a set
@@ -60,8 +60,12 @@ class Manifest:
     classes: tuple[str, ...]
     clips: pd.DataFrame
 
+    def __str__(self) -> str:
+        return f"manifest '{self.name}'"
+
     def __post_init__(self) -> None:
-        where = f"manifest '{self.name}'"
+        where = str(self)
+        _check_names(self.name, self.version, where)
         object.__setattr__(self, "classes", _checked_classes(self.classes, where))
         clips = _typed(self.clips.reset_index(drop=True), lambda row: f"{where}, row {row}")
         _check_rows(clips, self.classes, lambda row: f"{where}, clip {clips['id'].iloc[row]}")
@@ -103,35 +107,29 @@ class Manifest:
             ManifestError: a fold that is missing, unknown or given for a set without; an unknown id; nothing is left.
         """
         if split not in SPLITS:
-            raise ManifestError(f"manifest '{self.name}': split must be 'train' or 'test', got {split!r}")
+            raise ManifestError(f"{self}: split must be 'train' or 'test', got {split!r}")
         self._known(exclusions)
         clips = self.clips[self.members(split, fold) & ~self.clips["id"].isin(list(exclusions))]
         if clips.empty:
-            raise ManifestError(
-                f"manifest '{self.name}': no clips in {split}{'' if fold is None else f', fold {fold}'}"
-            )
+            raise ManifestError(f"{self}: no clips in {split}{'' if fold is None else f', fold {fold}'}")
         return clips.reset_index(drop=True)
 
     def members(self, split: Literal["train", "test"], fold: int | None = None) -> pd.Series:
         """Whether each clip is in a split, bool ``(clips,)``; arguments and errors as in :meth:`subset`."""
         if not self.folds:
             if fold is not None:
-                raise ManifestError(
-                    f"manifest '{self.name}' has one train/test split and no fold {fold}: set fold to null"
-                )
+                raise ManifestError(f"{self} has one train/test split and no fold {fold}: set fold to null")
             return self.clips["split"] == split
         if fold not in self.folds:
             said = "needs a fold" if fold is None else f"has no fold {fold}"
-            raise ManifestError(f"manifest '{self.name}' {said}: choose one of {', '.join(map(str, self.folds))}")
+            raise ManifestError(f"{self} {said}: choose one of {', '.join(map(str, self.folds))}")
         in_fold = self.clips["fold"] == fold
         return in_fold if split == "test" else ~in_fold
 
     def _known(self, ids: Iterable[str]) -> None:
         unknown = sorted(set(ids) - set(self.clips["id"]))
         if unknown:
-            raise ManifestError(
-                f"manifest '{self.name}' has no clip {_some(unknown)}: ids are spelled as in its column 'id'"
-            )
+            raise ManifestError(f"{self} has no clip {_some(unknown)}: ids are spelled as in its column 'id'")
 
     def save(self, path: str | Path) -> Path:
         """Write the CSV; it appears whole or not at all."""
@@ -146,11 +144,7 @@ class Manifest:
         return path
 
     def check(
-        self,
-        root: str | Path,
-        workers: int | None = None,
-        progress: bool = True,
-        report: str | Path | None = None,
+        self, root: str | Path, workers: int | None = None, progress: bool = True, report: str | Path | None = None
     ) -> "Report":
         """Open every clip under ``root``; see :func:`adatosk.checks.check`."""
         from adatosk.checks import check
@@ -182,6 +176,7 @@ def load(path: str | Path) -> Manifest:
     def where(row: int) -> str:
         return f"{path}, line {lines[row + 1]}" if len(lines) == len(clips) + 1 else f"{path}, row {row + 1}"
 
+    _check_names(header["name"], header.get("version", ""), str(path))
     _check_count(path, header.get("clips"), len(clips))
     classes = _checked_classes(header["classes"].split(), str(path))
     clips = _typed(clips.rename(columns=str.strip), where, whole=str(path))
@@ -195,8 +190,7 @@ def resolve(root: str | Path, relative: str) -> Path:
     Raises:
         ManifestError: when it leaves the root: absolute, through ``..`` or through a symbolic link.
     """
-    fault = _path_fault(relative)
-    if fault:
+    if fault := _path_fault(relative):
         raise ManifestError(f"{relative}: {fault}")
     root = Path(root).resolve()
     path = (root / relative).resolve()
@@ -231,6 +225,14 @@ def _split_header(text: str) -> tuple[dict[str, str], list[int]]:
         elif line.strip():
             lines.append(number)
     return header, lines
+
+
+def _check_names(name: str, version: str, where: str) -> None:
+    # Windows' rules know the separators of all systems.
+    if not name.strip() or name == ".." or name != PureWindowsPath(name).name or name.splitlines() != [name]:
+        raise ManifestError(f"{where}: name {name!r} cannot be part of a file's name: write e.g. 'own'")
+    if len((version + ".").splitlines()) > 1:
+        raise ManifestError(f"{where}: version {version!r} has a line break: write it on one line")
 
 
 def _check_count(path: Path, said: str | None, found: int) -> None:
@@ -286,8 +288,7 @@ def _check_rows(clips: pd.DataFrame, classes: tuple[str, ...], where: Callable[[
     for row in (~clips["label"].isin(classes)).to_numpy().nonzero()[0][:1]:
         raise ManifestError(f"{where(row)}: {label_fault(clips['label'].iloc[row], classes)}")
     for row, path in enumerate(clips["path"]):
-        fault = _path_fault(path)
-        if fault:
+        if fault := _path_fault(path):
             raise ManifestError(f"{where(row)}: path {path!r} {fault}")
     _check_membership(clips, where)
     for row in clips["id"].duplicated().to_numpy().nonzero()[0][:1]:

@@ -165,6 +165,22 @@ def test_faults_in_memory_name_the_clip():
         Manifest("own", "1", ("very happy", "sad"), table())
 
 
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "../../up", "my/set", "my\\set", "C:", "two\nlines", "own\n"])
+def test_names_become_part_of_file_names(tmp_path, name):
+    with pytest.raises(ManifestError, match=r"name .* cannot be part of a file's name"):
+        Manifest(name, "1", ("happy", "sad"), table())
+    if name.strip() and "\n" not in name:
+        with pytest.raises(ManifestError, match=r"m\.csv: name .* cannot be part of a file's name"):
+            manifests.load(write(tmp_path, HEADER.replace("own", name) + ROWS))
+
+
+@pytest.mark.parametrize("version", ["1\n2", "1\n", "\r"])
+def test_versions_are_one_line(version):
+    with pytest.raises(ManifestError, match=r"manifest 'own': version .* has a line break"):
+        Manifest("own", version, ("happy", "sad"), table())
+    assert Manifest("my own.set", "", ("happy", "sad"), table()).name == "my own.set"
+
+
 def test_resolve_never_leaves_the_root(tmp_path):
     root, outside = tmp_path / "root", tmp_path / "outside"
     root.mkdir(), outside.mkdir()
@@ -304,7 +320,7 @@ def test_kinds_of_problems_are_counted(planted):
 def test_check_refuses_another_file_as_its_report(planted, tmp_path, text):
     root, whole = planted
     (tmp_path / "notes.csv").write_text(text)
-    with pytest.raises(ManifestError, match="notes.csv: this file is not a report of a check"):
+    with pytest.raises(ManifestError, match=r"notes\.csv: this file is not a report of a check"):
         whole.check(root, progress=False, report=tmp_path / "notes.csv")
     assert (tmp_path / "notes.csv").read_text() == text
 
