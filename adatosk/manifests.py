@@ -33,6 +33,9 @@ COLUMNS = ("path", "id", "label", "fold", "split", "frames", "subject")
 REQUIRED = ("path", "id", "label")
 HEADERS = ("name", "version", "classes", "clips")
 SPLITS = ("train", "test")
+MOST = 10**9  # No set has more folds, no clip more frames; far larger numbers fit no integer.
+# Text throughout: 007 is an id and NA may be a name. No column is an index, or a longer row would shift the names.
+AS_TEXT = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
 
 
 class ManifestError(ValueError):
@@ -166,10 +169,7 @@ def load(path: str | Path) -> Manifest:
             example = "own" if key == "name" else "happy sad neutral"
             raise ManifestError(f"{path}: no header line '# {key}: …': add one such as '# {key}: {example}'")
     try:
-        # Text throughout: 007 is an id and NA may be a name.
-        clips = pd.read_csv(
-            io.StringIO(text), comment="#", dtype=str, keep_default_na=False, na_values=[""], index_col=False
-        )
+        clips = pd.read_csv(io.StringIO(text), comment="#", **AS_TEXT)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ManifestError(f"{path}: not a table with columns {', '.join(COLUMNS)}: {error}") from error
 
@@ -271,9 +271,9 @@ def _typed(clips: pd.DataFrame, where: Callable[[int], str], whole: str = "") ->
     clips = clips.reindex(columns=[*COLUMNS, *(column for column in clips if column not in COLUMNS)])
     for column in ("fold", "frames"):
         numbers = pd.to_numeric(clips[column], errors="coerce")
-        wrong = clips[column].notna() & (numbers.isna() | (numbers < 0) | (numbers % 1 != 0))
+        wrong = clips[column].notna() & (~numbers.between(0, MOST) | (numbers % 1 != 0))
         for row in wrong.to_numpy(dtype=bool).nonzero()[0][:1]:
-            raise ManifestError(f"{where(row)}: {column} {clips[column].iloc[row]!r} is not a whole number from 0 up")
+            raise ManifestError(f"{where(row)}: {column} {clips[column][row]!r} is not a whole number from 0 to {MOST}")
         clips[column] = numbers.astype("Int64")
     for column in ("path", "id", "label", "split", "subject"):
         texts = [None if pd.isna(value) else str(value).strip() or None for value in clips[column]]
@@ -327,6 +327,8 @@ def label_fault(label: str, classes: tuple[str, ...]) -> str:
 def _path_fault(path: str) -> str:
     """What is wrong with a manifest's path, on any system, or an empty string."""
     windows = PureWindowsPath(path)
+    if not windows.parts:
+        return "is the root itself: write the path of a video or a folder of frames in it"
     if PurePosixPath(path).is_absolute() or windows.anchor:
         return "is absolute: write it relative to the data set's root"
     if ".." in PurePosixPath(path).parts or ".." in windows.parts:

@@ -56,6 +56,14 @@ def test_own_videos_become_a_manifest_with_one_call(own):
         ("path,label\nvideos/0.mp4,sad\nvideos/0.mp4,sad\n", "'videos/0' is listed twice"),
         ("path,label\n../0.mp4,sad\nvideos/0.mp4,sad\n", "leaves the root"),
         ("path,label\nvideos/0.mp4,very sad\nvideos/1.mp4,sad\n", "class name 'very sad' has a space"),
+        ("path,label\nvideos/0.mp4,sad\n.,sad\n", r"labels\.csv: .*path '\.' is the root itself"),
+        ("path,label\nvideos/0.mp4,sad\n./,sad\n", "row 2: no path"),
+        ("path,label\nvideos/0.mp4,sad\n ,sad\n", "labels.csv, row 2: no path"),
+        ("path,label\nvideos/0.mp4,sad\nvideos/1.mp4, \n", "labels.csv, row 2: no label"),
+        ("path,label\nvideos/0.mp4,sad,x\nvideos/1.mp4,sad,y\n", "labels.csv, line 2: 3 fields, the header has 2"),
+        ("path,label\r\nvideos/0.mp4,sad\r\n\r\nvideos/1,2.mp4,sad\r\n", "line 4: 3 fields, the header has 2"),
+        ("path,label\n" + "x" * 200_000, "labels.csv: not a table"),
+        ("path,label,fold\nvideos/0.mp4,sad,1e30\n", "fold '1e30' is not a whole number from 0 to"),
         ("path,label,subject\nvideos/0.mp4,sad,\nvideos/1.mp4,sad,a\n", "some clips have no subject"),
         ("path,label,subject\nvideos/0.mp4,sad,a\nvideos/1.mp4,sad,a\n", "2 folds of 1 subjects"),
     ],
@@ -65,6 +73,15 @@ def test_faults_in_own_tables_are_named(own, text, said):
         from_csv(csv(own, text), own, folds=2)
     with pytest.raises(ManifestError, match="no such table"):
         from_csv(own / "gone.csv", own)
+
+
+def test_folders_keep_what_follows_a_dot(own):
+    """take.1 and take.2 are two clips; empty fields that a spreadsheet adds are none."""
+    for number in (1, 2):
+        write_frames(own / f"take.{number}", moving_frames(2, 32, 32, number))
+    (own / "videos" / "3.mp4").rename(own / "3.MP4")
+    manifest = from_csv(csv(own, "path,label,\ntake.1,sad,\ntake.2/,glad,\n\n3.MP4,sad,\n"), own, folds=2)
+    assert list(manifest.clips["id"]) == ["take.1", "take.2", "3"]
 
 
 def test_folds_keep_subjects_whole_and_classes_even():

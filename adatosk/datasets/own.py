@@ -1,5 +1,6 @@
 """A user's own videos: a folder and a CSV of labels become a manifest."""
 
+import csv
 import hashlib
 import io
 from collections.abc import Sequence
@@ -9,7 +10,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from adatosk.manifests import Manifest, ManifestError, resolve
+from adatosk.datasets.base import VIDEO_SUFFIXES
+from adatosk.frame_folders import IMAGE_SUFFIXES
+from adatosk.manifests import AS_TEXT, Manifest, ManifestError, resolve
+
+CLIP_SUFFIXES = VIDEO_SUFFIXES.union(IMAGE_SUFFIXES)
 
 
 def from_csv(
@@ -38,7 +43,7 @@ def from_csv(
     table, root = Path(table), Path(root)
     clips = _read(table)
     if "id" not in clips:
-        clips["id"] = [str(PurePosixPath(path).with_suffix("")) for path in clips["path"]]
+        clips["id"] = [_without_suffix(path) for path in clips["path"]]
     dealt = not {"split", "fold"} & set(clips)
     classes = tuple(classes) if classes is not None else tuple(sorted(clips["label"].unique()))
     try:
@@ -97,24 +102,44 @@ def _digest(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed},{name}".encode()).hexdigest()
 
 
+def _without_suffix(path: str) -> str:
+    """The path without a video's suffix; what follows a dot in a folder's name, such as ``take.2``, is its own."""
+    clip = PurePosixPath(path)
+    return str(clip.with_suffix("") if clip.suffix.lower() in CLIP_SUFFIXES else clip)
+
+
 def _read(table: Path) -> pd.DataFrame:
     if not table.is_file():
         raise ManifestError(f"{table}: no such table: give a CSV with the columns path and label")
     try:
-        text = table.read_bytes().decode("utf-8-sig")
-        clips = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_values=[""], skipinitialspace=True)
+        text = table.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        _check_fields(text, table)
+        clips = pd.read_csv(io.StringIO(text), skipinitialspace=True, **AS_TEXT)
     except UnicodeDecodeError as error:
         raise ManifestError(f"{table}: not a text file in UTF-8: save it as UTF-8 CSV") from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, csv.Error) as error:
         raise ManifestError(f"{table}: not a table with the columns path and label: {error}") from error
     clips.columns = clips.columns.str.strip()
     lacking = [column for column in ("path", "label") if column not in clips]
     if lacking or clips.empty:
         said = f"no column {' and '.join(lacking)}" if lacking else "no rows"
         raise ManifestError(f"{table}: {said}; needed are path and label, and there may be id, subject, split or fold")
+    clips["path"] = clips["path"].str.strip().str.removeprefix("./")
+    clips["label"] = clips["label"].str.strip()
     for column in ("path", "label"):
-        for row in clips[column].isna().to_numpy().nonzero()[0][:1]:
+        for row in clips[column].isin(["", None]).to_numpy().nonzero()[0][:1]:
             raise ManifestError(f"{table}, row {row + 1}: no {column}: fill it in, or delete the line")
-        clips[column] = clips[column].str.strip()
-    clips["path"] = clips["path"].str.removeprefix("./")
     return clips
+
+
+def _check_fields(text: str, table: Path) -> None:
+    """Refuse a row with more fields than the header, of which pandas drops some; a spreadsheet's empty ones pass."""
+    rows = csv.reader(io.StringIO(text), skipinitialspace=True)
+    columns = None
+    for row in filter(any, rows):
+        columns = columns or len(row)
+        if any(row[columns:]):
+            raise ManifestError(
+                f"{table}, line {rows.line_num}: {len(row)} fields, the header has {columns}: put quotes around what "
+                "has a comma, or delete what is too much"
+            )
