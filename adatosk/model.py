@@ -1,12 +1,16 @@
 """AdaTosk: a masked autoencoder with a classification branch behind a temporal soft mask (Figure 2)."""
 
+import json
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from pydantic import ValidationError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from adatosk.config import ModelConfig
@@ -33,6 +37,24 @@ class Output:
     reconstruction: Tensor | None
     visible: Tensor
     soft_mask: SoftMask | None
+
+
+LONGEST_REASON = 300  # characters: a file of other weights lacks them all, and torch lists each
+_OTHER = "name a folder that save_pretrained wrote, such as runs/<run id>/checkpoints/last, or train the model again"
+
+
+def _check_config(file: Path) -> None:
+    """Raise a `ValueError` that names the file and the field, where it describes no model."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no {…} of settings")  # noqa: TRY004  a fault of the file, as the others
+        ModelConfig.model_validate(content)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()]
+        raise ValueError(f"{file}: not a model's configuration ({'; '.join(faults)}): {_OTHER}") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: not a model's configuration ({error}): {_OTHER}") from error
 
 
 def _encode_config(config: ModelConfig) -> dict:
@@ -66,10 +88,29 @@ class AdaTosk(
         through_onednn(self)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> "AdaTosk":
-        """Load what :meth:`save_pretrained` wrote, from a folder or the hub; safetensors only."""
-        with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model
-            return super().from_pretrained(*args, **kwargs)
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "AdaTosk":
+        """Load what :meth:`save_pretrained` wrote, from a folder or the hub; safetensors only, and every weight of it.
+
+        Raises:
+            FileNotFoundError: a folder without one of its two files.
+            ValueError: a configuration or weights that are not this package's, do not belong together or are not
+                finite; the message names the folder and what is wrong.
+        """
+        source = pretrained_model_name_or_path
+        if Path(source).is_dir():
+            _check_config(Path(source) / "config.json")
+        try:
+            with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model
+                # Not strict, as the hub's loader is by itself, a weight that the file lacks would stay random.
+                model = super().from_pretrained(source, **{**kwargs, "strict": True})
+        except (RuntimeError, SafetensorError, ValueError, TypeError, KeyError) as error:
+            said = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+            said = said if len(said) < LONGEST_REASON else said[:LONGEST_REASON] + " …"
+            raise ValueError(f"{source}: no weights of the model in its config.json ({said}): {_OTHER}") from error
+        for name, value in model.state_dict().items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise ValueError(f"{source}: the weight {name} is not finite, as after a run that diverged: {_OTHER}")
+        return model
 
     def forward(
         self,

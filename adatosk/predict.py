@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from adatosk.clips import normalise
@@ -132,7 +131,7 @@ def load_model(folder: str | Path) -> AdaTosk:
 
     Raises:
         FileNotFoundError: naming the file that is not there.
-        ValueError: the files are no model of this package.
+        ValueError: see :meth:`adatosk.model.AdaTosk.from_pretrained`.
     """
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
@@ -140,10 +139,7 @@ def load_model(folder: str | Path) -> AdaTosk:
             raise FileNotFoundError(
                 f"{folder / name}: no such file; name a folder such as runs/<run id>/checkpoints/last"
             )
-    try:
-        return AdaTosk.from_pretrained(folder).eval()
-    except (RuntimeError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{folder}: no AdaTosk model that can be loaded: {str(error).splitlines()[0]}") from error
+    return AdaTosk.from_pretrained(folder).eval()
 
 
 def find_face(frames: np.ndarray) -> Box | None:

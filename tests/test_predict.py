@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from media import moving_frames, write_video
+from safetensors.torch import load_file, save_file
 
 from adatosk import create_model
 from adatosk.clip_script import sample_script
@@ -118,6 +119,72 @@ def test_the_command_line_ends_with_one_line_and_status_1(fault, scene, faceless
     out, err = capsys.readouterr()
     assert not out
     assert err.startswith("error: ") and str(named) in err and err.count("\n") == 1
+
+
+def spoil_missing(weights):
+    del weights[next(name for name in weights if name.startswith("head."))]
+
+
+def spoil_foreign(weights):
+    weights["foreign"] = torch.zeros(2)
+
+
+def spoil_shape(weights):
+    weights["mask_token"] = torch.zeros(1, 1, 1, 3)
+
+
+def spoil_finite(weights):
+    weights["mask_token"][..., 0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_missing, "Missing key"),
+        (spoil_foreign, "Unexpected key.*foreign"),
+        (spoil_shape, "size mismatch for mask_token"),
+        (spoil_finite, "the weight mask_token is not finite"),
+        (dict.clear, "Missing key"),
+    ],
+)
+def test_wrong_weights_are_refused_and_never_random(tmp_path, spoil, said):
+    create_model("adatosk_tiny").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    spoil(weights)
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=said) as error:
+        load_model(tmp_path)
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path}: ") and "name a folder" in message
+    assert "\n" not in message and len(message) < 700
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[]", r"it holds no \{…\} of settings"),
+        (b"null", r"it holds no \{…\} of settings"),
+        (b"{", "Expecting property name"),
+        (b"\xff\xfe", "codec can't decode"),
+        (b'{"depth": "deep"}', "depth: Input should be a valid integer"),
+        (b'{"soft_mask": {"top_k": 0}}', "soft_mask.top_k: Input should be greater"),
+        (b'{"hidden_size": 768}', "hidden_size: Extra inputs are not permitted"),
+    ],
+)
+def test_a_configuration_of_no_model_is_refused_with_its_field(tmp_path, content, said):
+    create_model("adatosk_tiny").save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=said) as error:
+        load_model(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / 'config.json'}: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_is_told_by_its_name(tmp_path, name):
+    create_model("adatosk_tiny").save_pretrained(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        load_model(tmp_path)
 
 
 def test_the_command_line_prints_label_and_probabilities(scene, folder):
