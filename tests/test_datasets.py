@@ -154,6 +154,15 @@ def test_an_actors_fold_does_not_depend_on_who_else_is_there():
             DATASETS[name].members([clip])
 
 
+def test_suffixes_in_capitals_are_videos_too(copy, rendered):
+    root = copy("ravdess")
+    for path in root.rglob("*.mp4"):
+        path.rename(path.with_suffix(".MP4"))
+    manifest = build("ravdess", root, report=quiet)
+    assert manifest.digest == build("ravdess", rendered / "ravdess", report=quiet).digest
+    assert set(manifest.clips["path"].str[-4:]) == {".MP4"}
+
+
 def test_cremad_level_has_one_spelling():
     clip_id = DATASETS["crema_d"].clip_id
     assert clip_id(PurePosixPath("a/1040_ITH_SAD_X.flv")) == clip_id(PurePosixPath("1040_ITH_SAD_XX.flv"))

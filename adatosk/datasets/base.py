@@ -10,7 +10,9 @@ from adatosk.manifests import Manifest, ManifestError, label_fault
 
 # Archives often unpack into a folder of their own.
 NESTING = ("", "*/", "*/*/")
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".flv", ".mkv", ".mov", ".webm"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".avi", ".flv", ".mkv", ".mov", ".webm", ".wmv", ".mpg", ".mpeg", ".mts", ".3gp"}
+)
 
 
 class LayoutError(ManifestError):
@@ -97,7 +99,8 @@ def find_clips(dataset: DataSet, root: Path, form: Media) -> tuple[str, dict[str
         found: dict[str, str] = {}
         for path in sorted(root.glob(nesting + form.pattern)):
             relative = PurePosixPath(path.relative_to(root).as_posix())
-            if path.name.startswith(".") or not (path.is_dir() if form.folders else path.suffix in VIDEO_SUFFIXES):
+            wanted = path.is_dir() if form.folders else path.suffix.lower() in VIDEO_SUFFIXES
+            if path.name.startswith(".") or not wanted:
                 continue
             name = dataset.clip_id(relative)
             if name is not None:
