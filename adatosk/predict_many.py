@@ -1,7 +1,9 @@
 """Name the expression in many videos: ``python -m adatosk.predict_many FOLDER --model FOLDER --out FILE.csv``."""
 
 import argparse
+import os
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +20,13 @@ from adatosk.config import ModelConfig
 from adatosk.contenders import PRECISIONS
 from adatosk.datasets.base import VIDEO_SUFFIXES
 from adatosk.export import Classifier, fixed_masks
+from adatosk.files import write_csv
 from adatosk.frame_folders import natural_key
 from adatosk.linear import for_inference
 from adatosk.model import AdaTosk
 from adatosk.parallel import available_cores, in_chunks
-from adatosk.predict import as_seen, face_in, load_model
-from adatosk.video import read_clip
+from adatosk.predict import FaceNotFoundError, as_seen, face_in, load_model
+from adatosk.video import VideoError, read_clip
 
 
 def find_videos(folder: str | Path) -> list[Path]:
@@ -32,12 +35,17 @@ def find_videos(folder: str | Path) -> list[Path]:
     Raises:
         FileNotFoundError: when there are none.
     """
-    entries = [path for path in Path(folder).iterdir() if not path.name.startswith(".")]
+    entries = _entries(folder)
     files = [path for path in entries if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
     found = files or [path for path in entries if path.is_dir()]
     if not found:
         raise FileNotFoundError(f"{folder}: holds neither video files nor folders of frames")
-    return sorted(found, key=natural_key)
+    return found
+
+
+def _entries(folder: str | Path) -> list[Path]:
+    """What a folder shows, sorted as people count."""
+    return sorted((path for path in Path(folder).iterdir() if not path.name.startswith(".")), key=natural_key)
 
 
 def predict_many(
@@ -105,8 +113,10 @@ def _read(path: Path, config: ModelConfig, locate_face: bool, stride: int) -> Te
     try:
         frames = read_clip(path, config.frames, stride)
         return as_seen(frames, face_in(path, frames) if locate_face else None, config.image_size)
-    except (ValueError, OSError) as error:
+    except (VideoError, FaceNotFoundError) as error:
         return str(error)
+    except Exception as error:  # of whatever kind: one clip must not cost the rows of all others
+        return f"{path}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
 
 
 def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[Tensor | str]:
@@ -139,8 +149,33 @@ def _rows(
     return rows
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns 1 when nothing could be done or a video has no label."""
+def _is_ordinary(path: Path) -> bool:
+    """Whether a file can take the place of ``path``; not that of a device, a pipe or a link such as /dev/stdout."""
+    return not path.exists() or (path.is_file() and not path.is_symlink())
+
+
+def check_target(path: Path) -> None:
+    """Raise an `OSError` that names the file, where no table can be written; folders on the way are made."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder; name a file in it, such as {path / 'labels.csv'}")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"{path}: write-protected; name another file")
+    if not _is_ordinary(path):
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()  # tried, since permissions alone do not tell
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    """The table as CSV; bytes of file names that are no UTF-8 are written as ``\\udcXX``."""
+    write = partial(write_csv, path, table) if _is_ordinary(path) else partial(table.to_csv, path)
+    write(index=False, float_format="%.4f", errors="backslashreplace")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m adatosk.predict_many", description=__doc__)
     parser.add_argument("videos", type=Path, nargs="+", help="one folder of videos, or videos")
     parser.add_argument(
@@ -152,9 +187,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--compile", action="store_true", help="for a GPU; slower on a CPU")
     parser.add_argument("--views", type=int, default=1, help="hard masks that are averaged")
     parser.add_argument("--whole-frame", action="store_true", help="do not look for faces: the clips are cropped")
-    chosen = parser.parse_args(arguments)
-    paths = chosen.videos[0] if len(chosen.videos) == 1 and chosen.videos[0].is_dir() else chosen.videos
+    return parser
+
+
+def _tell(table: pd.DataFrame, others: Sequence[Path], out: Path) -> int:
+    """Print what has no label and what was passed over; returns the number of videos without a label."""
+    failed = table[table["error"] != ""]
+    for row in failed.itertuples():
+        print(f"no label: {row.error}", file=sys.stderr)
+    if others:
+        names = ", ".join(path.name for path in others[:5]) + (", …" if len(others) > 5 else "")
+        print(f"passed over, {len(others)} beside the videos: {names}", file=sys.stderr)
+    print(f"{out}: {len(table) - len(failed)} of {len(table)} videos")
+    return len(failed)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns 1 when nothing could be done or a video has no label."""
+    chosen = _parser().parse_args(arguments)
+    paths, others = chosen.videos, []
     try:
+        check_target(chosen.out)  # before the work that it would cost
+        if len(paths) == 1 and paths[0].is_dir():
+            entries, paths = _entries(paths[0]), find_videos(paths[0])
+            others = sorted(set(entries) - set(paths), key=natural_key)
         table = predict_many(
             paths,
             chosen.model,
@@ -164,15 +220,11 @@ def main(arguments: list[str] | None = None) -> int:
             chosen.views,
             not chosen.whole_frame,
         )
-        table.to_csv(chosen.out, index=False, float_format="%.4f")
+        _write(chosen.out, table)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    failed = table[table["error"] != ""]
-    for row in failed.itertuples():
-        print(f"no label: {row.error}", file=sys.stderr)
-    print(f"{chosen.out}: {len(table) - len(failed)} of {len(table)} videos")
-    return int(len(failed) > 0)
+    return int(_tell(table, others, chosen.out) > 0)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,9 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
 import pandas as pd
 import pytest
 import torch
@@ -96,8 +102,72 @@ def test_the_command_line_writes_a_table_and_lists_what_has_no_label(folder, mod
     printed = capsys.readouterr()
     assert printed.out == f"{out}: 6 of 7 videos\n"
     assert printed.err.startswith("no label: ") and "clip7.mp4" in printed.err
+    assert printed.err.endswith("\npassed over, 1 beside the videos: notes.txt\n")
     assert pd.read_csv(out)["label"].notna().sum() == 6
     good = str(folder / "clip4.mp4")
     assert main([good, "--model", str(tmp_path / "model"), "--out", str(out), "--whole-frame"]) == 0
     assert main([good, "--model", str(tmp_path), "--out", str(out)]) == 1
     assert "config.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".m4v", ".WMV", ".mpg", ".mpeg", ".mts", ".3gp"])
+def test_other_suffixes_of_videos_are_found(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").touch()
+    (tmp_path / "a.mp4").touch()
+    assert len(find_videos(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("error", [cv2.error("no memory"), ValueError("odd"), RuntimeError("two\nlines"), KeyError(3)])
+def test_a_clip_that_fails_in_any_way_does_not_stop_the_others(folder, model, monkeypatch, error):
+    def broken(path, *rest):
+        if path.name == "clip5.mp4":
+            raise error
+        return read(path, *rest)
+
+    read = many.read_clip
+    monkeypatch.setattr(many, "read_clip", broken)
+    table = predict_many([folder / f"clip{number}.mp4" for number in (4, 5, 6)], model, locate_face=False)
+    assert table["label"].notna().tolist() == [True, False, True]
+    assert table["error"][1].startswith(f"{folder / 'clip5.mp4'}: cannot be read (") and "\n" not in table["error"][1]
+
+
+@pytest.mark.parametrize("place", ["a folder", "below a file", "no place for files", "write-protected"])
+def test_a_table_that_cannot_be_written_is_told_before_the_work(folder, tmp_path, monkeypatch, capsys, place):
+    (tmp_path / "file").touch()
+    out = {"a folder": tmp_path, "below a file": tmp_path / "file" / "a.csv", "write-protected": tmp_path / "file"}
+    out = out.get(place, Path("/proc/a.csv"))
+    if place == "no place for files" and not Path("/proc").is_dir():
+        pytest.skip("a folder into which nobody can write is only known on Linux")
+    if place == "write-protected":
+        monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run with all rights
+    monkeypatch.setattr(many, "predict_many", lambda *_: pytest.fail("the videos were classified"))
+    assert main([str(folder), "--model", str(tmp_path), "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {out}: ") and "name a" in said and said.count("\n") == 1
+
+
+def test_the_table_makes_its_folder_and_takes_any_file_name(folder, model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    odd = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    try:
+        odd.write_bytes((folder / "clip4.mp4").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    out = tmp_path / "new" / "labels.csv"
+    videos = [str(odd), str(folder / "clip4.mp4")]
+    assert main([*videos, "--model", str(tmp_path / "model"), "--out", str(out), "--whole-frame"]) == 1
+    table = pd.read_csv(out)
+    assert table["path"][0].endswith(r"caf\udce9.mp4") and table["label"].notna().tolist() == [False, True]
+    assert [path.name for path in out.parent.iterdir()] == ["labels.csv"]
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout here")
+def test_the_table_may_go_to_the_output(folder, model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    command = [sys.executable, "-m", "adatosk.predict_many", str(folder / "clip4.mp4"), "--whole-frame"]
+    command += ["--model", str(tmp_path / "model"), "--out", "/dev/stdout"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("path,label,") and done.stdout.endswith("/dev/stdout: 1 of 1 videos\n")
+    with (tmp_path / "kept.csv").open("w") as file:
+        subprocess.run(command, stdout=file, check=True)
+    assert (tmp_path / "kept.csv").stat().st_size > 0 and not list(Path("/dev").glob(".stdout*"))
