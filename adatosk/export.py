@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from adatosk.files import replacing
 from adatosk.model import AdaTosk
 from adatosk.predict import load_model
 from adatosk.tokens import check_mask, patchify, positions_of, tube_mask
@@ -99,12 +100,11 @@ def to_onnx(model: AdaTosk, path: str | Path, visible: Tensor | None = None) -> 
     if missing:
         raise ModuleNotFoundError(f"writing ONNX needs {' and '.join(missing)}: pip install -e .[dev]")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():  # torch's exporter warns of its own calls
+    with replacing(path) as part, warnings.catch_warnings():  # torch's exporter warns of its own calls
         warnings.simplefilter("ignore")
         torch.onnx.export(
             export_program(model, visible),
-            f=str(path),
+            f=str(part),
             input_names=["video"],
             output_names=["logits"],
             opset_version=OPSET,
@@ -113,6 +113,14 @@ def to_onnx(model: AdaTosk, path: str | Path, visible: Tensor | None = None) -> 
             custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
             verbose=False,
         )
+    return path
+
+
+def save_program(model: AdaTosk, path: str | Path, visible: Tensor | None = None) -> Path:
+    """Write :func:`export_program`'s program for ``torch.export.load``; arguments and errors as there."""
+    path = Path(path)
+    with replacing(path) as part, part.open("wb") as file:  # by its name, torch would want it to end in .pt2
+        torch.export.save(export_program(model, visible), file)
     return path
 
 
@@ -130,12 +138,14 @@ def main(arguments: list[str] | None = None) -> int:
         model = load_model(options.model)
         visible = fixed_masks(model, options.views)
         if options.program is not None:
-            torch.export.save(export_program(model, visible), options.program)
-            print(options.program)
+            print(save_program(model, options.program, visible))
         if options.onnx is not None:
             print(to_onnx(model, options.onnx, visible))
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:  # as torch's writers raise where the disk is full
+        print(f"error: the model was not exported: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
 

@@ -75,3 +75,34 @@ def test_the_command_line_writes_a_program_or_says_why_not(model, tmp_path, caps
         main([str(tmp_path / "model")])
     assert "nothing to write" in capsys.readouterr().err
     assert "onnx" not in sys.argv
+
+
+@pytest.mark.parametrize("kind", ["--program", "--onnx"])
+def test_a_failed_export_keeps_what_was_there_and_is_one_line(model, tmp_path, monkeypatch, capsys, kind):
+    pytest.importorskip("onnxscript")
+    model.save_pretrained(tmp_path / "model")
+    target = tmp_path / "new" / "model.out"
+    target.parent.mkdir()
+    target.write_text("before")
+
+    def full(*arguments, **options):
+        place = options.get("f", arguments[-1])
+        with open(place, "wb") if isinstance(place, str) else place as file:  # noqa: PTH123  a name or a file
+            file.write(b"half")
+        raise RuntimeError("PytorchStreamWriter failed\nwriting file")
+
+    monkeypatch.setattr("torch.onnx.export" if kind == "--onnx" else "torch.export.save", full)
+    assert main([str(tmp_path / "model"), kind, str(target)]) == 1
+    assert capsys.readouterr().err == "error: the model was not exported: PytorchStreamWriter failed writing file\n"
+    assert target.read_text() == "before" and [file.name for file in target.parent.iterdir()] == ["model.out"]
+
+
+def test_the_programs_folder_is_made_or_told(model, tmp_path, capsys):
+    model.save_pretrained(tmp_path / "model")
+    target = tmp_path / "new" / "deep" / "model.pt2"
+    assert main([str(tmp_path / "model"), "--program", str(target)]) == 0
+    assert [file.name for file in target.parent.iterdir()] == ["model.pt2"]
+    capsys.readouterr()
+    assert main([str(tmp_path / "model"), "--program", str(target / "below.pt2")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and str(target) in said and said.count("\n") == 1
