@@ -1,8 +1,9 @@
 """From a video file, or a folder of frames, to the frames of one clip.
 
 Video files are decoded by decord where it is installed and by PyAV elsewhere, with the same frames: to the bit, but for
-old codecs such as MPEG-4 part 2 whose transform leaves a pixel's last step (1 of 255) to the decoder. A reader
-is opened where it is used, with one thread: one that crosses a fork hangs, and clips are what runs in parallel. What
+old codecs such as MPEG-4 part 2 whose transform leaves a pixel's last step (1 of 255) to the decoder. Where they
+differ in more, in pictures of odd height or of more than 8 bits a colour, PyAV decodes on every machine. A reader is
+opened where it is used, with one thread: one that crosses a fork hangs, and clips are what runs in parallel. What
 cannot be read whole is an error; a clip is never silently shorter, and never replaced.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from adatosk.containers import stated_bytes
 from adatosk.frame_folders import VideoError, fit, image_names, is_image, read_images
@@ -23,6 +25,9 @@ HAS_DECORD = importlib.util.find_spec("decord") is not None
 # Containers without a frame count (mkv, webm, flv) mostly state how many bytes they have, and a duration, not always to
 # the frame. Missing more than both of these means a cut file.
 MISSING_SHARE, MISSING_SECONDS = 0.05, 0.25
+
+# Formats that FFmpeg shows as a video though they are a picture, as all its …_pipe are, or text that it draws.
+STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
 
 
 def read_clip(
@@ -135,14 +140,17 @@ class _Packets:
 def _probe(path: Path) -> tuple[int, bool]:
     """Number of frames that will decode, and whether decord may show just those.
 
-    decord can hang on broken files, shows repeated frames where an edit list drops some and fails on rotated video: so
-    the packets are read, and one frame is decoded, with PyAV first: about 1 ms a clip.
+    decord can hang on broken files, shows repeated frames where an edit list drops some, fails on rotated video and has
+    other colours than PyAV in some: so the packets are read, and one frame is decoded, with PyAV first: about 1 ms a
+    clip.
     """
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise VideoError(f"{path}: no video in this file (only sound or text, or it is cut short): {_ADVICE}")
-            found = _read_packets(container)
+            stream = _video_of(container, path)
+            found = _read_packets(container, stream)
+            alike = len(container.streams.video) == 1 and _same_colours(stream.codec_context)
+    except UnicodeEncodeError as error:
+        raise VideoError(f"{path}: a name that is not UTF-8, which no decoder opens: rename the file") from error
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a video that can be read ({_reason(error)}): {_ADVICE}") from error
     if not found.stated:
@@ -157,11 +165,26 @@ def _probe(path: Path) -> tuple[int, bool]:
         raise VideoError(f"{path}: cut short or damaged: {whole}: {_ADVICE}")
     if not found.shown:
         raise VideoError(f"{path}: the video has no frames: {_ADVICE}")
-    return found.shown, found.shown == found.packets and not found.rotation
+    return found.shown, alike and found.shown == found.packets and not found.rotation
 
 
-def _read_packets(container: av.container.InputContainer) -> _Packets:
-    video = container.streams.video[0]
+def _video_of(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The first stream of moving pictures: not the cover of a song or a film, a photo, or text that FFmpeg draws."""
+    moving = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    if not moving:
+        raise VideoError(f"{path}: no video in this file (only sound, text or a cover, or it is cut short): {_ADVICE}")
+    if container.format.name in STILLS or container.format.name.endswith("_pipe"):
+        raise VideoError(f"{path}: no video in this file, but a single picture or text: {_ADVICE}")
+    return moving[0]
+
+
+def _same_colours(codec: av.VideoCodecContext) -> bool:
+    """Whether decord's RGB is PyAV's: their converters part where a pixel has more bits, and on an odd last row."""
+    pixels = codec.format
+    return pixels is not None and all(part.bits == 8 for part in pixels.components) and codec.height % 2 == 0
+
+
+def _read_packets(container: av.container.InputContainer, video: av.VideoStream) -> _Packets:
     video.codec_context.thread_count = 1
     found = _Packets(stated=video.frames, seconds=(container.duration or 0) / av.time_base)
     for packet in container.demux():
@@ -200,8 +223,9 @@ def _read_pyav(path: Path, indices: np.ndarray) -> np.ndarray:
     wanted, images, number = set(indices.tolist()), {}, 0
     try:
         with av.open(str(path)) as container:
-            container.streams.video[0].codec_context.thread_count = 1
-            for number, frame in enumerate(container.decode(video=0), start=1):
+            stream = _video_of(container, path)
+            stream.codec_context.thread_count = 1
+            for number, frame in enumerate(container.decode(stream), start=1):
                 if number - 1 in wanted:
                     image = frame.to_ndarray(format="rgb24")
                     images[number - 1] = np.rot90(image, k=round(frame.rotation / 90)) if frame.rotation else image
@@ -211,6 +235,9 @@ def _read_pyav(path: Path, indices: np.ndarray) -> np.ndarray:
         raise VideoError(f"{path}: decoding stops after {number} frames ({_reason(error)}): {_ADVICE}") from error
     if len(images) < len(wanted):
         raise VideoError(f"{path}: only {number} frames decode, frame {max(wanted)} is wanted: {_ADVICE}")
+    sizes = {f"{image.shape[1]}×{image.shape[0]}": None for image in images.values()}
+    if len(sizes) > 1:
+        raise VideoError(f"{path}: its frames change their size ({', '.join(sizes)} pixels): {_ADVICE}")
     return np.stack([images[index] for index in indices.tolist()])
 
 

@@ -1,0 +1,107 @@
+"""What a file's streams hold: moving pictures, or a cover, a photo or a text; their colours and sizes."""
+
+from types import SimpleNamespace
+
+import av
+import cv2
+import numpy as np
+import pytest
+from av.stream import Disposition
+from media import moving_frames, write_video
+
+from adatosk import video
+from adatosk.video import VideoError, count_frames, decode_all, read_clip
+
+
+def expect(path, said):
+    for read in (read_clip, decode_all, count_frames):
+        with pytest.raises(VideoError, match=said) as error:
+            read(path)
+        assert str(error.value).startswith(f"{path}: ")
+
+
+def write_with_cover(path, frames):
+    """A cover, a sound, and the stream of ``frames``, of which there may be none."""
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("png", rate=25)
+        cover.height, cover.width, cover.pix_fmt, cover.disposition = 32, 32, "rgb24", Disposition.attached_pic
+        sound = container.add_stream("libmp3lame", rate=44100)
+        if len(frames):
+            film = container.add_stream("libx264", rate=25)
+            film.height, film.width, film.pix_fmt = *frames.shape[1:3], "yuv420p"
+        image = av.VideoFrame.from_ndarray(moving_frames(1, 32, 32)[0], format="rgb24")
+        container.mux([*cover.encode(image), *cover.encode(None)])
+        for _ in range(9):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.float32), format="fltp", layout="mono")
+            silence.sample_rate = 44100
+            container.mux(sound.encode(silence))
+        container.mux(sound.encode(None))
+        for frame in frames:
+            container.mux(film.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        if len(frames):
+            container.mux(film.encode(None))
+    return path
+
+
+def test_the_cover_of_a_song_is_no_video(tmp_path):
+    expect(write_with_cover(tmp_path / "song.mp3", ()), "no video in this file")
+
+
+def test_the_cover_of_a_film_is_not_taken_for_it(tmp_path):
+    path = write_with_cover(tmp_path / "film.mp4", moving_frames(20, 64, 96))
+    assert video._probe(path) == (20, False)  # decord chooses among streams by a rule of its own
+    assert decode_all(path).shape == (20, 64, 96, 3)
+    with av.open(str(path)) as container:
+        film, cover = container.streams.video
+        # Windows' files name the cover first; FFmpeg writes none of them.
+        other = SimpleNamespace(streams=SimpleNamespace(video=(cover, film)), format=SimpleNamespace(name="asf"))
+        assert cover.disposition & Disposition.attached_pic and video._video_of(other, path) is film
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp", "a.webp"])
+def test_a_photo_is_no_video(tmp_path, name):
+    cv2.imwrite(str(tmp_path / name), moving_frames(1)[0])
+    expect(tmp_path / name, "no video in this file")
+    expect((tmp_path / name).rename(tmp_path / "a.mp4"), "no video in this file")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "notes.ans", "notes.nfo"])
+def test_a_text_is_no_video(tmp_path, name):
+    (tmp_path / name).write_text("these are\nnotes\n" * 40)
+    expect(tmp_path / name, "no video in this file")
+
+
+def write_pixels(path, frames, pixels, codec="libx264"):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pixels
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "codec", "height", "plain"),
+    [
+        ("a.mp4", "yuv420p", "libx264", 50, True),
+        ("a.mp4", "yuv444p", "libx264", 50, True),
+        ("a.mp4", "yuv420p10le", "libx264", 50, False),
+        ("a.mp4", "yuv422p", "libx264", 51, False),
+        ("a.avi", "yuv420p", "mpeg4", 51, False),
+    ],
+)
+def test_the_pixels_are_pyavs_whatever_reads_them(tmp_path, name, pixels, codec, height, plain):
+    path = write_pixels(tmp_path / name, moving_frames(8, height, 70), pixels, codec)
+    assert video._probe(path) == (8, plain)
+    assert np.array_equal(decode_all(path), video._read_pyav(path, np.arange(8)))
+
+
+def test_frames_that_change_their_size_are_told(tmp_path, monkeypatch):
+    parts = [write_video(tmp_path / f"{side}.h264", moving_frames(12, side, 64)) for side in (64, 48)]
+    path = tmp_path / "both.h264"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    monkeypatch.setattr(video, "HAS_DECORD", False)
+    with pytest.raises(VideoError, match=r"both.h264: its frames change their size \(64×64, 64×48 pixels\)"):
+        decode_all(path)
