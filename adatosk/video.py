@@ -126,7 +126,10 @@ def _existing(path: str | Path) -> Path:
 
 @dataclass
 class _Packets:
-    """What reading a file's packets tells about its video: all of them, those shown as frames, and the broken ones."""
+    """What reading a file's packets tells about its video: all of them, those shown as frames, and the broken ones.
+
+    ``resized``: the last keyframe has another size than the first frame.
+    """
 
     stated: int
     seconds: float
@@ -135,14 +138,15 @@ class _Packets:
     shown: int = 0
     broken: int = 0
     rotation: int | None = None
+    resized: bool = False
 
 
 def _probe(path: Path) -> tuple[int, bool]:
     """Number of frames that will decode, and whether decord may show just those.
 
-    decord can hang on broken files, shows repeated frames where an edit list drops some, fails on rotated video and has
-    other colours than PyAV in some: so the packets are read, and one frame is decoded, with PyAV first: about 1 ms a
-    clip.
+    decord can hang on broken files, shows repeated frames where an edit list drops some, fails on rotated video,
+    stretches frames that change their size and has other colours than PyAV in some: so the packets are read, and the
+    first frame and the last keyframe are decoded, with PyAV first: about 1 ms a clip.
     """
     try:
         with av.open(str(path)) as container:
@@ -165,7 +169,7 @@ def _probe(path: Path) -> tuple[int, bool]:
         raise VideoError(f"{path}: cut short or damaged: {whole}: {_ADVICE}")
     if not found.shown:
         raise VideoError(f"{path}: the video has no frames: {_ADVICE}")
-    return found.shown, alike and found.shown == found.packets and not found.rotation
+    return found.shown, alike and found.shown == found.packets and not found.rotation and not found.resized
 
 
 def _video_of(container: av.container.InputContainer, path: Path) -> av.VideoStream:
@@ -186,6 +190,7 @@ def _same_colours(codec: av.VideoCodecContext) -> bool:
 
 def _read_packets(container: av.container.InputContainer, video: av.VideoStream) -> _Packets:
     video.codec_context.thread_count = 1
+    first, last = None, None
     found = _Packets(stated=video.frames, seconds=(container.duration or 0) / av.time_base)
     for packet in container.demux():
         if not packet.size:
@@ -196,9 +201,24 @@ def _read_packets(container: av.container.InputContainer, video: av.VideoStream)
         if packet.stream_index == video.index:
             found.packets += 1
             found.shown += not packet.is_discard
-            if found.rotation is None and not found.broken:
-                found.rotation = next((frame.rotation for frame in packet.decode()), None)
+            last = packet if packet.is_keyframe and found.packets > 1 else last
+            if first is None and not found.broken:
+                first = next(iter(packet.decode()), None)
+    if first is not None:
+        found.rotation = first.rotation
+    if first is not None and last is not None and not found.broken:
+        found.resized = _size_at(video.codec_context, last) not in (None, (first.width, first.height))
     return found
+
+
+def _size_at(codec: av.VideoCodecContext, keyframe: av.Packet) -> tuple[int, int] | None:
+    """Width and height of a keyframe's picture; ``None`` where it does not decode, which reading it will tell."""
+    codec.flush_buffers()
+    try:
+        frames = [*codec.decode(keyframe), *codec.decode(None)]
+    except av.FFmpegError:
+        return None
+    return (frames[0].width, frames[0].height) if frames else None
 
 
 _ADVICE = "fetch or convert it again, or exclude the clip"

@@ -1,5 +1,6 @@
 """What a file's streams hold: moving pictures, or a cover, a photo or a text; their colours and sizes."""
 
+from fractions import Fraction
 from types import SimpleNamespace
 
 import av
@@ -98,10 +99,18 @@ def test_the_pixels_are_pyavs_whatever_reads_them(tmp_path, name, pixels, codec,
     assert np.array_equal(decode_all(path), video._read_pyav(path, np.arange(8)))
 
 
-def test_frames_that_change_their_size_are_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["both.h264", "both.mp4", "both.mkv"])
+def test_frames_that_change_their_size_are_told(tmp_path, name):
     parts = [write_video(tmp_path / f"{side}.h264", moving_frames(12, side, 64)) for side in (64, 48)]
-    path = tmp_path / "both.h264"
-    path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    monkeypatch.setattr(video, "HAS_DECORD", False)
-    with pytest.raises(VideoError, match=r"both.h264: its frames change their size \(64×64, 64×48 pixels\)"):
+    bare, path = tmp_path / "both.h264", tmp_path / name
+    bare.write_bytes(b"".join(part.read_bytes() for part in parts))
+    if path != bare:
+        with av.open(str(bare)) as source, av.open(str(path), "w") as target:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for time, packet in enumerate(packet for packet in source.demux() if packet.size):
+                packet.stream, packet.time_base = stream, Fraction(1, 25)
+                packet.pts, packet.dts, packet.duration = time, time, 1
+                target.mux(packet)
+    with pytest.raises(VideoError, match=rf"{name}: its frames change their size \(64×64, 64×48 pixels\)"):
         decode_all(path)
+    assert read_clip(path, 4, 1, start=0).shape == (4, 64, 64, 3)  # before the change
