@@ -18,12 +18,21 @@ WHOLE = config.get("grid") == "all"
 RESULTS = Path("results") / PROFILE
 DATASET = Path(PROFILES[PROFILE].data.manifest).stem
 RENDERED = DATASET in BENCHMARKS
+
+
+def parameters(name: str, root: str | None = config.get("root")) -> str:
+    """What papermill gives a notebook: of these, the parameters that it has, for papermill would only warn."""
+    given = {"profile": PROFILE, "dataset": None if RENDERED else DATASET, "root": root}
+    given |= {"fold": PROFILES[PROFILE].data.fold, "repeats": HEADLINE_SEEDS}
+    known = inspect_notebook(f"notebooks/{name}.ipynb")
+    return " ".join(f"-p {key} {value}" for key, value in given.items() if key in known and value is not None)
+
+
 if not manifest_path(PROFILES[PROFILE]).is_file():
     # Runs are named after the manifest, so it has to be there first.
     raise WorkflowError(
         f"data_manifests/{DATASET}.csv: no such manifest; make it from your copy of the set: .venv/bin/papermill "
-        f"notebooks/01_data_preparation.ipynb out.ipynb -p profile {PROFILE} -p dataset {DATASET} -p root FOLDER"
-        + (" -p fold 1" if PROFILES[PROFILE].data.fold else "")
+        f"notebooks/01_data_preparation.ipynb out.ipynb {parameters('01_data_preparation', config.get('root', 'FOLDER'))}"
     )
 HEADLINE = headline_configs(PROFILE)  # run id -> configuration
 CONFIGS = (configs(PROFILE) if WHOLE else {}) | HEADLINE
@@ -53,15 +62,6 @@ def made_by(name: str) -> list[Path]:
     """The executed notebook, and the tables and figures that it writes."""
     saved = saved_by(Path("notebooks") / f"{name}.ipynb", RENDERED)
     return [RESULTS / "notebooks" / f"{name}.ipynb", *(RESULTS / path for path in saved)]
-
-
-def parameters(name: str) -> str:
-    """What papermill gives a notebook: of these, the parameters that it has, for papermill would only warn."""
-    given = {"profile": PROFILE, "root": config.get("root"), "repeats": HEADLINE_SEEDS}
-    if not RENDERED:
-        given |= {"dataset": DATASET, "fold": PROFILES[PROFILE].data.fold}
-    known = inspect_notebook(f"notebooks/{name}.ipynb")
-    return " ".join(f"-p {key} {value}" for key, value in given.items() if key in known and value is not None)
 
 
 def scores(run_id: str) -> Path:

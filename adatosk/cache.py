@@ -129,7 +129,7 @@ def estimate_cache(manifest: Manifest, size: int, root: str | Path | None = None
     if frames.notna().all():
         return int(frames.sum()) * size * size * 3
     if root is None:
-        raise ManifestError(f"manifest '{manifest.name}' does not tell how many frames its clips have: name the root")
+        raise ManifestError(f"{manifest} does not tell how many frames its clips have: name the root")
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(sample, len(frames))).astype(int))
     lengths = []
     for path in manifest.clips["path"].iloc[chosen]:
@@ -144,7 +144,7 @@ def _existing(manifest: Manifest, root: str | Path, exclusions: Collection[str])
     """Where each clip lies, by id; a mistyped or unmounted root must not pass for clips that have changed."""
     clips = manifest.clips[~manifest.clips["id"].isin(list(exclusions))]
     if clips.empty:
-        raise CacheError(f"manifest '{manifest.name}': every clip is excluded, so there is nothing to cache")
+        raise CacheError(f"{manifest}: every clip is excluded, so there is nothing to cache")
     paths = {clip: resolve(root, path) for clip, path in zip(clips["id"], clips["path"], strict=True)}
     absent = [path for path in paths.values() if not path.exists()]
     if absent:

@@ -206,7 +206,7 @@ def _read_text(path: Path) -> str:
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest: check the name, or build one with adatosk.datasets.build")
     try:
-        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not a text file in UTF-8 ({error}): save it as UTF-8 CSV") from error
     if not text.strip():

@@ -79,7 +79,12 @@ def results_table(profile: str, results: Path) -> pd.DataFrame:
         table.loc[name, "parameters (M) of the paper's model, ours"] = cost["classification_m"]
         table.loc[name, "FLOPs (G), paper"] = row["flops_g"]
         table.loc[name, "GMACs of the paper's model, ours"] = cost["gmacs"]
-        own = own_war(rows[name], results) if data == reference else nan
+        if data != reference:
+            own = nan
+        elif manifest_of(rows[name].config).folds:
+            own = war_over_folds(rows[name], results)
+        else:
+            own = ours.at[name, (PROTOCOL, "WAR")]
         table.loc[name, f"WAR on {paper.SETS[reference]}, paper"] = row[f"{reference}_war"]
         table.loc[name, f"WAR on {paper.SETS[reference]}, ours"] = own
     for protocol, score in ours.columns:
@@ -87,13 +92,9 @@ def results_table(profile: str, results: Path) -> pd.DataFrame:
     return table
 
 
-def own_war(row: Row, results: Path) -> float:
-    """WAR with one view, as the field reports it: the mean over all folds, NaN while one is missing, or of seed 0."""
-    folds = manifest_of(row.config).folds
-    if not folds:
-        found = scores([row], results, at_most=1)
-        return found["war"][found["protocol"] == PROTOCOL].item()
-    table = over_folds(row, results)
+def war_over_folds(row: Row, results: Path) -> float:
+    """WAR with one view, as the field reports it: the mean over all folds, NaN while one is missing."""
+    table, folds = over_folds(row, results), manifest_of(row.config).folds
     return table.at[MEAN, "war"] if all(f"fold {fold}" in table.index for fold in folds) else nan
 
 

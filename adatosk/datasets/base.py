@@ -139,7 +139,7 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         raise ManifestError(f"{path}: this list is missing: unpack the set's annotations again")
     try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not a text file in UTF-8: unpack the set's annotations again") from error
     found = [(f"{path}, line {number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip()]

@@ -112,7 +112,7 @@ def _read(table: Path) -> pd.DataFrame:
     if not table.is_file():
         raise ManifestError(f"{table}: no such table: give a CSV with the columns path and label")
     try:
-        text = table.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = table.read_text(encoding="utf-8-sig")
         _check_fields(text, table)
         clips = pd.read_csv(io.StringIO(text), skipinitialspace=True, **AS_TEXT)
     except UnicodeDecodeError as error:
