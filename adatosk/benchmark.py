@@ -28,12 +28,13 @@ from adatosk.contenders import (
     prepare,
 )
 from adatosk.efficiency import hand_count, table2_cost
-from adatosk.files import write_csv
 from adatosk.linear import for_inference
 from adatosk.model import AdaTosk
 from adatosk.presets import MODELS
-from adatosk.provenance import PROJECT, provenance
 from adatosk.timing import matrix_peaks, time_pair
+from adatosk.utils.files import write_csv
+from adatosk.utils.project import PROJECT
+from adatosk.utils.provenance import provenance
 
 RESULTS = PROJECT / "results" / "benchmark"
 # What grows, one size at a time; at 160 pixels stand the rivals that work there (MAE-DFER, SVFAP).

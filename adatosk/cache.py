@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from adatosk.files import write_json
 from adatosk.frame_folders import VideoError, image_paths
 from adatosk.manifests import Manifest, ManifestError, resolve
-from adatosk.parallel import in_chunks, side_by_side
+from adatosk.utils.files import write_json
+from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.video import count_frames, decode_all, stamp
 
 # 2 and 3: frames are resized by another filter.

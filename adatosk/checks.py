@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adatosk.files import write_csv
 from adatosk.frame_folders import VideoError, image_paths, is_whole_image
 from adatosk.manifests import Manifest, ManifestError, resolve
-from adatosk.parallel import in_chunks, side_by_side
+from adatosk.utils.files import write_csv
+from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.video import count_frames, read_frames, stamp
 
 COLUMNS = ("id", "problem", "frames", "width", "height", "bytes", "digest", "stamp")

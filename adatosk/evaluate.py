@@ -9,12 +9,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from adatosk import seeds
 from adatosk.clips import normalise
 from adatosk.config import EvalConfig, ModelConfig
 from adatosk.metrics import Scores, score
 from adatosk.model import AdaTosk
 from adatosk.tokens import complementary_masks, tube_mask
+from adatosk.utils import seeds
 
 
 @dataclass(frozen=True)

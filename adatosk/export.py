@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from adatosk.files import replacing
 from adatosk.model import AdaTosk
 from adatosk.predict import load_model
 from adatosk.tokens import check_mask, patchify, positions_of, tube_mask
+from adatosk.utils.files import replacing
 
 # The first with Gelu as one operator.
 OPSET = 20

@@ -25,10 +25,10 @@ from adatosk.config import RunConfig
 from adatosk.contenders import Setup, count_work, prepare
 from adatosk.manifests import Manifest
 from adatosk.presets import PROFILES
-from adatosk.provenance import provenance
 from adatosk.synthetic import BENCHMARKS, encode, write_benchmark
 from adatosk.throughput import write_images
 from adatosk.timing import synchronise
+from adatosk.utils.provenance import provenance
 from adatosk.video import decode_all
 
 VIDEO_FILES, FRAME_FOLDERS, CACHE = "video files", "frame folders", "cache"

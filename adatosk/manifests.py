@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from adatosk.files import replacing
+from adatosk.utils.files import replacing
 
 if TYPE_CHECKING:
     from adatosk.checks import Report

@@ -15,8 +15,8 @@ from adatosk import grid, paper, tables
 from adatosk.config import RunConfig
 from adatosk.efficiency import table1_cost, table2_cost
 from adatosk.presets import PROFILES
-from adatosk.provenance import PROJECT
 from adatosk.tables import Interval
+from adatosk.utils.project import MANIFESTS
 from adatosk.verdicts import PAPER_ROWS, Study
 
 Direction = Literal["same", "opposite", "undecided", "impossible here"]
@@ -73,7 +73,7 @@ def _described() -> dict[str, int]:
     """Clips and classes of the licensed sets, from their cards; test folds part a set."""
     found = {}
     for name in paper.SETS:
-        card = yaml.safe_load((PROJECT / "data_manifests" / f"{name}.yaml").read_text())
+        card = yaml.safe_load((MANIFESTS / f"{name}.yaml").read_text())
         parts = [part for part in card["expected"] if part["split"] == "test" or "fold" not in part]
         found |= {f"{name}_clips": sum(part["clips"] for part in parts), f"{name}_classes": len(card["classes"])}
     return found

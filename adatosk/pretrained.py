@@ -31,8 +31,8 @@ from torch import Tensor
 from adatosk.config import Weights
 from adatosk.model import AdaTosk, create_model
 from adatosk.presets import MODELS
-from adatosk.provenance import file_digest
 from adatosk.transformer import Encoder
+from adatosk.utils.provenance import file_digest
 
 # Name of a layout, what its encoder's names begin with, and the rest of the name that it is recognised by.
 _LAYOUTS = (

@@ -9,14 +9,14 @@ import pandas as pd
 
 from adatosk import manifests, paper
 from adatosk.efficiency import table1_cost
-from adatosk.files import replacing, write_csv
 from adatosk.folds import MEAN, POOLED
 from adatosk.grid import HEADLINE, TABLES, Row, first_look, manifest_of, table1
 from adatosk.paper_vs_ours import REFERENCE, reported
 from adatosk.presets import MODELS, PROFILES
-from adatosk.provenance import PROJECT
 from adatosk.tables import PROTOCOL, interval, looks, over_folds, scores, summary
 from adatosk.train import manifest_path
+from adatosk.utils.files import replacing, write_csv
+from adatosk.utils.project import PROJECT
 from adatosk.verdicts import PAPER_ROWS
 from adatosk.workspace import Run
 

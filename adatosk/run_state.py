@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from adatosk.files import replacing
+from adatosk.utils.files import replacing
 
 
 @dataclass

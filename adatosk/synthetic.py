@@ -33,8 +33,8 @@ from adatosk.clip_script import (
     clip_id,
     sample_script,
 )
-from adatosk.files import replacing, write_json
 from adatosk.manifests import Manifest
+from adatosk.utils.files import replacing, write_json
 
 __all__ = [
     "AU_REGIONS",

@@ -19,8 +19,8 @@ from PIL import Image
 
 from adatosk.benchmark import RESULTS, write_table
 from adatosk.frame_folders import image_paths
-from adatosk.provenance import provenance
 from adatosk.synthetic import BENCHMARKS, encode, render, sample_script
+from adatosk.utils.provenance import provenance
 from adatosk.video import frame_indices, read_clip
 
 # Stored side and the side that is read. DFEW's faces, in the folder clip_224x224, have 256 pixels a side: so says the

@@ -22,17 +22,19 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
-from adatosk import manifests, seeds
+from adatosk import manifests
 from adatosk.clips import ClipCache, ClipDataset, make_loader, open_cache
 from adatosk.config import EvalConfig, RunConfig
 from adatosk.evaluate import Predictions, predict_split
-from adatosk.files import write_csv, write_json
 from adatosk.metrics import majority
 from adatosk.model import AdaTosk, create_model
 from adatosk.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.pretrained import load_encoder
-from adatosk.provenance import PROJECT, provenance
 from adatosk.run_state import Progress, RunState, cut_log, read_metrics
+from adatosk.utils import seeds
+from adatosk.utils.files import write_csv, write_json
+from adatosk.utils.project import MANIFESTS, PROJECT
+from adatosk.utils.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Places:
 def manifest_path(config: RunConfig) -> Path:
     """The run's manifest: a path that exists, or a file under the project's ``data_manifests/``."""
     named = Path(config.data.manifest)
-    return named if named.is_file() else PROJECT / "data_manifests" / named
+    return named if named.is_file() else MANIFESTS / named
 
 
 class Trainer:

@@ -23,14 +23,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from adatosk import manifests
 from adatosk.clips import ClipDataset, open_cache
 from adatosk.config import RunConfig
-from adatosk.files import replacing, write_csv
 from adatosk.manifests import Manifest
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
-from adatosk.provenance import PROJECT
 from adatosk.run_state import read_metrics
 from adatosk.synthetic import BENCHMARKS, write_benchmark
 from adatosk.train import Places, Trainer, manifest_path
+from adatosk.utils.files import replacing, write_csv
+from adatosk.utils.project import PROJECT
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def test_estimate_is_the_size(source, tmp_path):
 
 def test_threads_build_the_same_cache(source, tmp_path, monkeypatch):
     root, manifest = source
-    monkeypatch.setattr("adatosk.parallel.in_chunks.__defaults__", (3,))
+    monkeypatch.setattr("adatosk.utils.parallel.in_chunks.__defaults__", (3,))
     single = open_cache(manifest, root, 16, tmp_path / "a", workers=1, report=quiet)
     several = open_cache(manifest, root, 16, tmp_path / "b", workers=4, report=quiet)
     assert (single.folder / "frames.bin").read_bytes() == (several.folder / "frames.bin").read_bytes()
@@ -64,7 +64,7 @@ def test_threads_build_the_same_cache(source, tmp_path, monkeypatch):
 
 def test_a_build_that_was_cut_off_goes_on(source, tmp_path, monkeypatch):
     root, manifest = source
-    monkeypatch.setattr("adatosk.parallel.in_chunks.__defaults__", (2,))
+    monkeypatch.setattr("adatosk.utils.parallel.in_chunks.__defaults__", (2,))
     decoded = []
 
     def decode(path, size):

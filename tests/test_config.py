@@ -5,7 +5,7 @@ import pytest
 
 from adatosk.config import RunConfig
 from adatosk.presets import PROFILES
-from adatosk.provenance import PROJECT
+from adatosk.utils.project import PROJECT
 
 YOUNGER = {"activation", "weights"}
 

@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from adatosk.files import replacing, write_csv, write_json
+from adatosk.utils.files import replacing, write_csv, write_json
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):

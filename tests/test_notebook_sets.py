@@ -6,7 +6,7 @@ from fakes import make_fake
 
 from adatosk import manifests
 from adatosk.datasets import DATASETS
-from adatosk.provenance import PROJECT
+from adatosk.utils.project import PROJECT
 
 
 @pytest.mark.parametrize("name", list(DATASETS))

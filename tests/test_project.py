@@ -11,8 +11,8 @@ from packaging.version import Version
 
 from adatosk import report
 from adatosk.manifests import load
-from adatosk.provenance import PROJECT
 from adatosk.synthetic import BENCHMARKS, build_manifest
+from adatosk.utils.project import MANIFESTS, PROJECT
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 LOCK = (PROJECT / "requirements.lock").read_text()
@@ -71,7 +71,7 @@ def test_conda_installs_the_same_lock_on_a_python_that_is_supported():
 
 @pytest.mark.parametrize("name", list(BENCHMARKS))
 def test_the_committed_manifests_are_those_that_the_code_renders(name):
-    committed, made = load(PROJECT / "data_manifests" / f"{name}.csv"), build_manifest(BENCHMARKS[name])
+    committed, made = load(MANIFESTS / f"{name}.csv"), build_manifest(BENCHMARKS[name])
     assert committed.digest == made.digest
     assert committed.classes == made.classes
     assert committed.clips.equals(made.clips) or committed.clips.astype(str).equals(made.clips.astype(str))

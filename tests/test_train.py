@@ -14,13 +14,13 @@ import torch
 from filelock import FileLock
 from runs import train_cut_off
 
-from adatosk import seeds
 from adatosk.config import RunConfig
 from adatosk.evaluate import clip_masks
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BenchmarkConfig, write_benchmark
 from adatosk.train import Places, Trainer, main, train
+from adatosk.utils import seeds
 
 CLASSES = ("happy", "surprise")
 

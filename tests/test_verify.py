@@ -12,7 +12,7 @@ from media import moving_frames, write_frames
 from adatosk.datasets import DATASETS, build, expectations, load_card, verify
 from adatosk.datasets.cards import Card
 from adatosk.manifests import Manifest, ManifestError
-from adatosk.provenance import PROJECT
+from adatosk.utils.project import PROJECT
 
 
 def quiet(*_):

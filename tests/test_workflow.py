@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from adatosk.grid import configs, headline_configs, weighed
-from adatosk.provenance import PROJECT
+from adatosk.utils.project import PROJECT
 from adatosk.workspace import saved_by
 
 

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from adatosk.manifests import Manifest, ManifestError
-from adatosk.provenance import PROJECT
+from adatosk.utils.project import MANIFESTS
 
 COLUMNS = ("what", "where", "expected", "found")
 
@@ -65,7 +65,7 @@ def load_card(name: str | Path) -> Card:
     """The card of a set of the project by its name, or any card by its path."""
     path = Path(name)
     if not path.suffix:
-        path = PROJECT / "data_manifests" / f"{name}.yaml"
+        path = MANIFESTS / f"{name}.yaml"
     if not path.is_file():
         raise ManifestError(f"{path}: no such card")
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-PROJECT = Path(__file__).resolve().parent.parent
+from adatosk.utils.project import PROJECT
 
 
 def file_digest(path: Path) -> str:

@@ -1,0 +1,21 @@
+"""Where the project lies: a checkout beside the package; an installed package has cards and manifests inside."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+# A wheel has neither the workflow nor results; what it writes goes to the folder it is called in.
+IS_CHECKOUT = (_PACKAGE.parent / "Snakefile").is_file()
+PROJECT = _PACKAGE.parent if IS_CHECKOUT else Path.cwd()
+# The data sets' cards and the embedded benchmark's manifests.
+MANIFESTS = (PROJECT if IS_CHECKOUT else _PACKAGE) / "data_manifests"
+
+
+class CheckoutError(FileNotFoundError):
+    """Something that only a checkout of the project has was asked of an installed package."""
+
+
+def need_checkout(what: str) -> Path:
+    """The checkout's folder; a `CheckoutError` says that ``what`` needs one."""
+    if not IS_CHECKOUT:
+        raise CheckoutError(f"{what} needs a checkout of the project: clone it, and run make setup there")
+    return PROJECT
