@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from adatosk.frame_folders import VideoError, image_paths
 from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.utils.files import write_json
 from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.video import count_frames, decode_all, stamp
+from adatosk.video.folders import VideoError, image_paths
 
 # 2 and 3: frames are resized by another filter.
 FORMAT = 3

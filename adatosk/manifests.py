@@ -18,16 +18,17 @@ import csv
 import hashlib
 import io
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path, PureWindowsPath
+from typing import Literal
 
 import pandas as pd
 
 from adatosk.utils.files import replacing
+from adatosk.utils.paths import ManifestError, path_fault, resolve
+from adatosk.video.checks import Report, check_clips
 
-if TYPE_CHECKING:
-    from adatosk.checks import Report
+__all__ = ["Manifest", "ManifestError", "label_fault", "load", "resolve"]
 
 COLUMNS = ("path", "id", "label", "fold", "split", "frames", "subject")
 REQUIRED = ("path", "id", "label")
@@ -36,10 +37,6 @@ SPLITS = ("train", "test")
 MOST = 10**9  # No set has more folds, no clip more frames; far larger numbers fit no integer.
 # Text throughout: 007 is an id and NA may be a name. No column is an index, or a longer row would shift the names.
 AS_TEXT = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
-
-
-class ManifestError(ValueError):
-    """A manifest, or a clip that it lists, is not as it has to be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,11 +145,15 @@ class Manifest:
 
     def check(
         self, root: str | Path, workers: int | None = None, progress: bool = True, report: str | Path | None = None
-    ) -> "Report":
-        """Open every clip under ``root``; see :func:`adatosk.checks.check`."""
-        from adatosk.checks import check
+    ) -> Report:
+        """Open every clip under ``root``; see :func:`adatosk.video.checks.check_clips`."""
+        return check_clips(self.clips, root, self.name, workers, progress, report)
 
-        return check(self, root, workers=workers, progress=progress, report=report)
+    def complete(self, report: Report) -> "Manifest":
+        """A copy whose columns ``frames``, ``bytes`` and ``digest`` are as a check found them."""
+        columns = ["frames", "bytes", "digest"]
+        found = report.table.set_index("id").loc[self.clips["id"], columns].reset_index(drop=True)
+        return replace(self, clips=self.clips.assign(**found))
 
 
 def load(path: str | Path) -> Manifest:
@@ -182,24 +183,6 @@ def load(path: str | Path) -> Manifest:
     clips = _typed(clips.rename(columns=str.strip), where, whole=str(path))
     _check_rows(clips, classes, where)
     return Manifest(header["name"], header.get("version", ""), classes, clips)
-
-
-def resolve(root: str | Path, relative: str) -> Path:
-    """Absolute path of ``relative`` under ``root``.
-
-    Raises:
-        ManifestError: when it leaves the root: absolute, through ``..`` or through a symbolic link.
-    """
-    if fault := _path_fault(relative):
-        raise ManifestError(f"{relative}: {fault}")
-    root = Path(root).resolve()
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root):
-        raise ManifestError(
-            f"{relative}: a symbolic link leads out of the root {root} to {path}: copy the clip under the root, "
-            "or name a root that holds both"
-        )
-    return path
 
 
 def _read_text(path: Path) -> str:
@@ -288,7 +271,7 @@ def _check_rows(clips: pd.DataFrame, classes: tuple[str, ...], where: Callable[[
     for row in (~clips["label"].isin(classes)).to_numpy().nonzero()[0][:1]:
         raise ManifestError(f"{where(row)}: {label_fault(clips['label'].iloc[row], classes)}")
     for row, path in enumerate(clips["path"]):
-        if fault := _path_fault(path):
+        if fault := path_fault(path):
             raise ManifestError(f"{where(row)}: path {path!r} {fault}")
     _check_membership(clips, where)
     for row in clips["id"].duplicated().to_numpy().nonzero()[0][:1]:
@@ -322,20 +305,6 @@ def label_fault(label: str, classes: tuple[str, ...]) -> str:
     meant = {name.casefold(): name for name in classes}.get(label.casefold())
     hint = f"write '{meant}' (case counts)" if meant else f"the classes are {', '.join(classes)}"
     return f"unknown label '{label}': {hint}"
-
-
-def _path_fault(path: str) -> str:
-    """What is wrong with a manifest's path, on any system, or an empty string."""
-    windows = PureWindowsPath(path)
-    if not windows.parts:
-        return "is the root itself: write the path of a video or a folder of frames in it"
-    if PurePosixPath(path).is_absolute() or windows.anchor:
-        return "is absolute: write it relative to the data set's root"
-    if ".." in PurePosixPath(path).parts or ".." in windows.parts:
-        return "leaves the root through '..': write it relative to the data set's root"
-    if "\\" in path:
-        return f"has backslashes: write '{windows.as_posix()}'"
-    return ""
 
 
 def _digest(fields: pd.DataFrame) -> str:

@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from adatosk.checks import Report
 from adatosk.manifests import Manifest
 from adatosk.plots import BLUE, GREY, ORANGE, new_figure
+from adatosk.video.checks import Report
 
 MOST_SIZES = 8
 

@@ -20,13 +20,13 @@ from adatosk.config import ModelConfig
 from adatosk.contenders import PRECISIONS
 from adatosk.datasets.base import VIDEO_SUFFIXES
 from adatosk.export import Classifier, fixed_masks
-from adatosk.frame_folders import natural_key
 from adatosk.linear import for_inference
 from adatosk.model import AdaTosk
 from adatosk.predict import FaceNotFoundError, as_seen, face_in, load_model
 from adatosk.utils.files import write_csv
 from adatosk.utils.parallel import available_cores, in_chunks
 from adatosk.video import VideoError, read_clip
+from adatosk.video.folders import natural_key
 
 
 def find_videos(folder: str | Path) -> list[Path]:

@@ -18,10 +18,10 @@ import pandas as pd
 from PIL import Image
 
 from adatosk.benchmark import RESULTS, write_table
-from adatosk.frame_folders import image_paths
 from adatosk.synthetic import BENCHMARKS, encode, render, sample_script
 from adatosk.utils.provenance import provenance
 from adatosk.video import frame_indices, read_clip
+from adatosk.video.folders import image_paths
 
 # Stored side and the side that is read. DFEW's faces, in the folder clip_224x224, have 256 pixels a side: so says the
 # public code of MAE-DFER, which reads them at 160 (github.com/sunlicai/MAE-DFER, issue 17). The paper reads at 224.

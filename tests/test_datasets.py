@@ -43,7 +43,7 @@ def test_each_layout_becomes_a_manifest_that_can_be_loaded(rendered, tmp_path, n
     assert manifest.folds == {"ferv39k": (), "ravdess": tuple(range(1, 7))}.get(name, tuple(range(1, 6)))
     report = manifest.check(rendered / name, progress=False)
     assert report.broken.empty and set(report.table["frames"]) == {16}
-    whole = report.complete(manifest)
+    whole = manifest.complete(report)
     read = manifests.load(whole.save(tmp_path / "m.csv"))
     assert read.digest == manifest.digest
     assert set(read.clips["frames"]) == {16} and (read.clips["bytes"].astype(int) > 0).all()

@@ -12,11 +12,11 @@ import pytest
 from media import moving_frames, truncate, write_frames
 from PIL import Image
 
-from adatosk import frame_folders
-from adatosk.frame_folders import REDUCED, VideoError, image_paths, natural_key
-from adatosk.jpeg import decode_jpeg, jpeg_head
 from adatosk.throughput import plain_folder
 from adatosk.video import decode_all, read_clip
+from adatosk.video import folders as frame_folders
+from adatosk.video.folders import REDUCED, VideoError, image_paths, natural_key
+from adatosk.video.jpeg import decode_jpeg, jpeg_head
 
 ORDINARY = {
     "4:2:0": {},

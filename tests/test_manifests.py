@@ -259,7 +259,7 @@ def test_check_goes_on_where_it_stopped(planted, tmp_path, monkeypatch):
     fine = [line for line in lines if line.split(",")[0] in ("fine", "folder", "one")]
     path.write_text("\n".join([lines[0], fine[0], fine[1], fine[2][: len(fine[2]) // 2]]))
     opened = []
-    from adatosk import checks
+    from adatosk.video import checks
 
     monkeypatch.setattr(checks, "count_frames", lambda path: opened.append(path.name) or 12)
     again = whole.check(root, progress=False, report=path)
@@ -278,7 +278,7 @@ def test_check_goes_on_where_it_stopped(planted, tmp_path, monkeypatch):
 @pytest.mark.parametrize("torn", [b'cut,"a.mp4: 12 frames, the', b"cut,a.mp4: 12\xc3", b"\0\0\0", b"", None])
 def test_a_report_torn_anywhere_is_gone_on_with(planted, tmp_path, monkeypatch, torn):
     """A problem with commas is quoted, and pandas reads nothing of a file that ends inside quotes."""
-    from adatosk import checks
+    from adatosk.video import checks
 
     root, whole = planted
     path = tmp_path / "check.csv"
@@ -326,7 +326,7 @@ def test_check_refuses_another_file_as_its_report(planted, tmp_path, text):
 
 
 def test_report_of_many_names_ten():
-    from adatosk.checks import Report
+    from adatosk.video.checks import Report
 
     rows = pd.DataFrame({"id": [str(i) for i in range(30)], "problem": ["broken"] * 30})
     with pytest.raises(ManifestError, match="and 20 more"):

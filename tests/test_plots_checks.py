@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adatosk.checks import Report
 from adatosk.manifests import Manifest
 from adatosk.plots_checks import MOST_SIZES, check_report
+from adatosk.video.checks import Report
 
 CLASSES = ("happy", "sad", "fear")
 

@@ -9,11 +9,11 @@ import pytest
 from media import moving_frames, truncate, write_frames, write_video
 from PIL import Image
 
-from adatosk import video
-from adatosk.containers import stated_bytes
-from adatosk.frame_folders import TOGETHER
 from adatosk.presets import PROFILES
 from adatosk.video import VideoError, count_frames, decode_all, frame_indices, last_start, read_clip
+from adatosk.video import reading as video
+from adatosk.video.containers import stated_bytes
+from adatosk.video.folders import TOGETHER
 
 
 def naive_indices(length, frames, stride, start=None):

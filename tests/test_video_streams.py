@@ -10,8 +10,8 @@ import pytest
 from av.stream import Disposition
 from media import moving_frames, write_video
 
-from adatosk import video
 from adatosk.video import VideoError, count_frames, decode_all, read_clip
+from adatosk.video import reading as video
 
 
 def expect(path, said):

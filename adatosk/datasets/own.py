@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from adatosk.datasets.base import VIDEO_SUFFIXES
-from adatosk.frame_folders import IMAGE_SUFFIXES
 from adatosk.manifests import AS_TEXT, Manifest, ManifestError, resolve
+from adatosk.video.folders import IMAGE_SUFFIXES
 
 CLIP_SUFFIXES = VIDEO_SUFFIXES.union(IMAGE_SUFFIXES)
 

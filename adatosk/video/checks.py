@@ -1,20 +1,20 @@
-"""Whether every clip of a manifest can be trained on, before a run finds out after hours."""
+"""Whether every clip that a manifest lists can be trained on, before a run finds out after hours."""
 
 import csv
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from adatosk.frame_folders import VideoError, image_paths, is_whole_image
-from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.utils.files import write_csv
 from adatosk.utils.parallel import in_chunks, side_by_side
-from adatosk.video import count_frames, read_frames, stamp
+from adatosk.utils.paths import ManifestError, resolve
+from adatosk.video.folders import VideoError, image_paths, is_whole_image
+from adatosk.video.reading import count_frames, read_frames, stamp
 
 COLUMNS = ("id", "problem", "frames", "width", "height", "bytes", "digest", "stamp")
 NUMBERS = ("frames", "width", "height", "bytes")
@@ -36,7 +36,7 @@ KINDS = {
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What :func:`check` found.
+    """What :func:`check_clips` found.
 
     Attributes:
         name: of the manifest.
@@ -64,13 +64,6 @@ class Report:
         """How many clips have a problem of each kind of ``KINDS``, the most frequent first; others are ``other``."""
         return self.broken["problem"].map(_kind).value_counts()
 
-    def complete(self, manifest: Manifest) -> Manifest:
-        """The manifest with its columns ``frames``, ``bytes`` and ``digest`` filled in as found."""
-        found = (
-            self.table.set_index("id").loc[manifest.clips["id"], ["frames", "bytes", "digest"]].reset_index(drop=True)
-        )
-        return replace(manifest, clips=manifest.clips.assign(**found))
-
     def raise_if_broken(self, exclusions: Collection[str] = ()) -> None:
         """Refuse to go on with broken clips other than those in ``exclusions``; names the first ten.
 
@@ -89,25 +82,28 @@ class Report:
         )
 
 
-def check(
-    manifest: Manifest,
+def check_clips(
+    clips: pd.DataFrame,
     root: str | Path,
+    name: str,
     workers: int | None = None,
     progress: bool = True,
     report: str | Path | None = None,
 ) -> Report:
-    """Look at every clip of ``manifest`` under ``root``.
+    """Look at every clip of a manifest under ``root``.
 
     A clip is fine when it lies under the root, opens, has all the frames that its container and the manifest state, its
     first, middle and last frame decode (of a folder, every image is whole), and no earlier clip has the same content.
 
     Args:
+        clips: rows with the columns of :class:`adatosk.manifests.Manifest`.
+        root: folder that their paths are relative to.
+        name: of the manifest.
         workers: threads; ``None`` takes one a core.
         progress: show a bar.
         report: a CSV that is written as clips are looked at. Where it exists, clips found fine there whose source has
             not changed are not opened again, so a check that was cut off goes on.
     """
-    clips = manifest.clips
     found = _resume(Path(report), clips, Path(root)) if report is not None else _empty()
     left = clips[~clips["id"].isin(found["id"])]
     jobs = [
@@ -115,7 +111,7 @@ def check(
     ]
     chunks, rows = in_chunks(jobs), []
     with side_by_side(workers, progress) as each:
-        for _, part in each(partial(_look_at, Path(root)), chunks, f"Checking {manifest.name}"):
+        for _, part in each(partial(_look_at, Path(root)), chunks, f"Checking {name}"):
             rows += part
             if report is not None:
                 _table(part).to_csv(report, mode="a", header=False, index=False)
@@ -123,7 +119,7 @@ def check(
     table = _name_duplicates(table.loc[clips["id"]].reset_index()[list(COLUMNS)], clips)
     if report is not None:
         write_csv(Path(report), table, index=False)
-    return Report(manifest.name, table)
+    return Report(name, table)
 
 
 def _look_at(root: Path, jobs: Sequence[tuple[str, str, int | None]]) -> list[tuple]:

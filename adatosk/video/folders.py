@@ -1,7 +1,7 @@
 """Clips stored as folders of images, one a frame: which frames there are, and their pixels.
 
-Ordinary JPEGs are decoded by :mod:`adatosk.jpeg` straight to where they belong, all others by OpenCV, with the same
-pixels. What cannot be read whole is an error.
+Ordinary JPEGs are decoded by :mod:`adatosk.video.jpeg` straight to where they belong, all others by OpenCV, with the
+same pixels. What cannot be read whole is an error.
 """
 
 import os
@@ -12,10 +12,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from adatosk.jpeg import decode_jpeg, jpeg_head
+from adatosk.video.jpeg import decode_jpeg, jpeg_head
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -224,6 +222,10 @@ def fit(images: np.ndarray, size: int | None, out: np.ndarray | None = None) -> 
 
 
 def _bilinear(squares: np.ndarray, size: int) -> np.ndarray:
-    # torch has Pillow's filter for bytes as they lie here, at a seventh of Pillow's time.
+    # torch has Pillow's filter for bytes as they lie here, at a seventh of Pillow's time. It takes seconds to load, and
+    # most clips need no filter.
+    import torch
+    import torch.nn.functional as F
+
     channels_last = torch.from_numpy(np.ascontiguousarray(squares)).permute(0, 3, 1, 2)
     return F.interpolate(channels_last, (size, size), mode="bilinear", antialias=True).permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,21 @@
+"""From a video file or a folder of images to frames: which reader, which frames, and what is damaged.
+
+Nothing here knows of manifests, labels or models, or loads torch before it has frames to shrink.
+"""
+
+from adatosk.video.folders import IMAGE_SUFFIXES, VideoError
+from adatosk.video.reading import HAS_DECORD, count_frames, decode_all, read_clip, read_frames, stamp
+from adatosk.video.sampling import frame_indices, last_start
+
+__all__ = [
+    "HAS_DECORD",
+    "IMAGE_SUFFIXES",
+    "VideoError",
+    "count_frames",
+    "decode_all",
+    "frame_indices",
+    "last_start",
+    "read_clip",
+    "read_frames",
+    "stamp",
+]
