@@ -11,8 +11,8 @@ import torch
 from clip_sources import LENGTHS, batches, dataset, make_source, quiet
 from media import moving_frames, truncate, write_video
 
-from adatosk import cache as caches
-from adatosk.cache import CacheError, ClipCache, estimate_cache, open_cache
+from adatosk.clips import cache as caches
+from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache
 from adatosk.manifests import Manifest, ManifestError
 from adatosk.video import decode_all
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from clip_sources import batches, dataset, make_source, quiet
 
-from adatosk.cache import open_cache
 from adatosk.clips import ClipDataset, make_loader, normalise
+from adatosk.clips.cache import open_cache
 from adatosk.config import DataConfig
 from adatosk.manifests import ManifestError
 from adatosk.video import decode_all, frame_indices

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from adatosk import create_model
 from adatosk.clip_script import sample_script
 from adatosk.clips import normalise
-from adatosk.predict import FACE_MARGIN, FaceNotFoundError, _one_person, _square, find_face, load_model, main, predict
+from adatosk.clips.faces import FACE_MARGIN, FaceNotFoundError, _one_person, _square, find_face
+from adatosk.predict import load_model, main, predict
 from adatosk.synthetic import BENCHMARKS, render
 from adatosk.video import VideoError
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from adatosk.transforms import SCALES, augment, eval_transform, train_transform
+from adatosk.clips.transforms import SCALES, augment, eval_transform, train_transform
 
 
 def generator(seed: int) -> torch.Generator:

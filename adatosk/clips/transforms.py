@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 # Sides of a crop as shares of the frame's shorter side (Wang et al., TSN, https://arxiv.org/abs/1608.00859; VideoMAE).
 SCALES = (1.0, 0.875, 0.75, 0.66)
@@ -49,11 +49,21 @@ def augment(
     wide = near[int(second * len(near))]
     height, width = (max(1, round(scale * min(rows, columns))) for scale in (scales[tall], wide))
     top, left = int(down * (rows - height + 1)), int(across * (columns - width + 1))
-    video = F.resized_crop(video, top, left, height, width, [image_size, image_size], antialias=True)
-    return F.horizontal_flip(video) if flip and mirror < 0.5 else video
+    video = _resize(video[..., top : top + height, left : left + width], image_size, image_size)
+    return video.flip(-1) if flip and mirror < 0.5 else video
 
 
 def resize_and_centre(video: Tensor, generator: torch.Generator | None = None, *, image_size: int) -> Tensor:
     """uint8 ``(T, C, H, W)`` to ``(T, C, image_size, image_size)``; nothing is drawn."""
-    video = F.resize(video, [image_size], antialias=True)
-    return F.center_crop(video, [image_size, image_size])
+    rows, columns = video.shape[-2:]
+    shorter = min(rows, columns)
+    height, width = (int(image_size * side / shorter) for side in (rows, columns))
+    top, left = (round((side - image_size) / 2) for side in (height, width))
+    return _resize(video, height, width)[..., top : top + image_size, left : left + image_size]
+
+
+def _resize(video: Tensor, height: int, width: int) -> Tensor:
+    # Pillow's antialiased filter on bytes, which is what torchvision calls too, but takes seconds to import.
+    if video.shape[-2:] == (height, width):
+        return video
+    return F.interpolate(video, (height, width), mode="bilinear", antialias=True)

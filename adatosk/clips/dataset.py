@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from adatosk.cache import CacheError, ClipCache, estimate_cache, open_cache
+from adatosk.clips.cache import ClipCache
+from adatosk.clips.transforms import eval_transform, train_transform
 from adatosk.config import DataConfig, RunConfig
 from adatosk.manifests import Manifest, ManifestError, resolve
-from adatosk.transforms import eval_transform, train_transform
 from adatosk.utils import seeds
 from adatosk.utils.parallel import available_cores
 from adatosk.video import frame_indices, last_start, read_frames
-
-__all__ = ["CacheError", "ClipCache", "ClipDataset", "estimate_cache", "make_loader", "normalise", "open_cache"]
 
 # The statistics that VideoMAE's checkpoints expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

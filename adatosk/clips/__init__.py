@@ -1,0 +1,19 @@
+"""From a manifest's clip to a batch: the decoded-clip cache, the loader, augmentation, and the search for faces.
+
+Nothing here knows of a model or of a run's results; a loader's process gets by with torch, NumPy and the decoders.
+"""
+
+from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache
+from adatosk.clips.dataset import IMAGENET_MEAN, IMAGENET_STD, ClipDataset, make_loader, normalise
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "CacheError",
+    "ClipCache",
+    "ClipDataset",
+    "estimate_cache",
+    "make_loader",
+    "normalise",
+    "open_cache",
+]
