@@ -16,13 +16,13 @@ import torch
 from einops import reduce
 from torch import Tensor
 
-from adatosk.action_units import moving_regions
 from adatosk.clips import ClipDataset, make_loader, normalise
 from adatosk.config import EvalConfig, ModelConfig
 from adatosk.evaluate import clip_masks
 from adatosk.model import AdaTosk
 from adatosk.soft_mask import SoftMask, active_frames, class_semantic_mask, frame_differences, semantic_scores
 from adatosk.synthetic import GroundTruth, load_truth
+from adatosk.synthetic.action_units import moving_regions
 from adatosk.tokens import check_mask, gather_patches, patchify, positions_of
 from adatosk.video import frame_indices
 

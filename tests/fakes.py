@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from media import write_frames, write_video
 
-from adatosk.clip_script import CLASS_UNITS, BenchmarkConfig, sample_script
 from adatosk.datasets import cremad, dfew, ferv39k, mafw, ravdess
 from adatosk.synthetic import render
+from adatosk.synthetic.scripts import CLASS_UNITS, BenchmarkConfig, sample_script
 
 # What the renderer calls each set's classes.
 RENDERED = {

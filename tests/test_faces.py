@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from adatosk.action_units import AU_REGIONS, CLASS_UNITS, REGIONS, UNIT_NAMES, UNITS, moving_regions
-from adatosk.faces import Motion, Scene, draw_faces, region_boxes, sample_identity
+from adatosk.synthetic.action_units import AU_REGIONS, CLASS_UNITS, REGIONS, UNIT_NAMES, UNITS, moving_regions
+from adatosk.synthetic.faces import draw_faces, region_boxes
+from adatosk.synthetic.people import Motion, Scene, sample_identity
 
 SIZE = 96
 STILL = (0.0, 0.0, 1.0, 0.0, 0.0, 0.0)

@@ -6,8 +6,6 @@ import pytest
 import torch
 
 from adatosk import create_model
-from adatosk.action_units import moving_regions
-from adatosk.clip_script import BenchmarkConfig, sample_script
 from adatosk.clips import ClipDataset, normalise
 from adatosk.config import DataConfig, EvalConfig
 from adatosk.evaluate import clip_masks
@@ -27,6 +25,8 @@ from adatosk.mask_scores import (
 from adatosk.presets import MODELS
 from adatosk.soft_mask import semantic_scores
 from adatosk.synthetic import ground_truth, write_benchmark
+from adatosk.synthetic.action_units import moving_regions
+from adatosk.synthetic.scripts import BenchmarkConfig, sample_script
 from adatosk.tokens import complementary_masks, patchify
 from adatosk.video import frame_indices
 

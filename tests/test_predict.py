@@ -10,11 +10,11 @@ from media import moving_frames, write_video
 from safetensors.torch import load_file, save_file
 
 from adatosk import create_model
-from adatosk.clip_script import sample_script
 from adatosk.clips import normalise
 from adatosk.clips.faces import FACE_MARGIN, FaceNotFoundError, _one_person, _square, find_face
 from adatosk.predict import load_model, main, predict
 from adatosk.synthetic import BENCHMARKS, render
+from adatosk.synthetic.scripts import sample_script
 from adatosk.video import VideoError
 
 FACE = 96  # side of the rendered clip

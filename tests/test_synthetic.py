@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
-from adatosk import manifests, synthetic
-from adatosk.action_units import CLASS_UNITS, CLASSES_11, UNITS
+from adatosk import manifests
 from adatosk.synthetic import (
     BENCHMARKS,
     BenchmarkConfig,
+    benchmark,
     build_manifest,
     ground_truth,
     load_truth,
@@ -20,6 +20,7 @@ from adatosk.synthetic import (
     sample_script,
     write_benchmark,
 )
+from adatosk.synthetic.action_units import CLASS_UNITS, CLASSES_11, UNITS
 
 DEMO = BENCHMARKS["embedded-demo"]
 TINY = BenchmarkConfig(
@@ -245,7 +246,7 @@ def test_interruption_leaves_no_half_written_clip(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(synthetic, "encode", stop_halfway)
+        patch.setattr(benchmark, "encode", stop_halfway)
         write_benchmark(TINY, tmp_path, workers=1, progress=False)
     assert not list(tmp_path.glob("videos/*.mp4"))
     assert not (tmp_path / "manifest.csv").exists()

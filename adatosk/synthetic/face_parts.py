@@ -4,17 +4,12 @@ Geometry lives in face coordinates: x to the viewer's right, y down, the top of 
 A part is computed for all T frames at once, so a coordinate is a plain number or an array ``(T,)``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adatosk.action_units import UNITS
-
-if TYPE_CHECKING:
-    from adatosk.faces import Identity, Motion, Scene
+from adatosk.synthetic.action_units import UNITS
+from adatosk.synthetic.people import Identity, Motion, Scene
 
 _SIDES = (-1, 1)
 _DARK_MOUTH = np.array([70.0, 18, 24])

@@ -1,8 +1,8 @@
 """The embedded benchmark: rendered clips of facial expressions whose key moments and moving regions are known.
 
-Each clip shows one person (:mod:`adatosk.faces`) whose expression rises (onset), holds (apex) and falls (offset)
-somewhere inside the clip, beside a weak second expression, head motion, blinks, talking and sensor noise
-(:mod:`adatosk.clip_script`). Clips are written as H.264 files, so they are read like any other video.
+Each clip shows one person (:mod:`adatosk.synthetic.people`) whose expression rises (onset), holds (apex) and falls
+(offset) somewhere inside the clip, beside a weak second expression, head motion, blinks, talking and sensor noise
+(:mod:`adatosk.synthetic.scripts`). Clips are written as H.264 files, so they are read like any other video.
 """
 
 import json
@@ -20,10 +20,11 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from adatosk import faces
-from adatosk.action_units import AU_REGIONS, CLASS_UNITS, REGIONS, UNIT_NAMES, moving_regions
-from adatosk.clip_script import (
-    BENCHMARKS,
+from adatosk.manifests import Manifest
+from adatosk.synthetic import faces, people
+from adatosk.synthetic.action_units import REGIONS, UNIT_NAMES
+from adatosk.synthetic.people import Identity, Scene
+from adatosk.synthetic.scripts import (
     BenchmarkConfig,
     ClipScript,
     Phases,
@@ -33,27 +34,7 @@ from adatosk.clip_script import (
     clip_id,
     sample_script,
 )
-from adatosk.manifests import Manifest
 from adatosk.utils.files import replacing, write_json
-
-__all__ = [
-    "AU_REGIONS",
-    "BENCHMARKS",
-    "CLASS_UNITS",
-    "BenchmarkConfig",
-    "ClipScript",
-    "GroundTruth",
-    "build_manifest",
-    "clip_id",
-    "encode",
-    "ground_truth",
-    "load_truth",
-    "moving_regions",
-    "render",
-    "sample_identity",
-    "sample_script",
-    "write_benchmark",
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +72,14 @@ def render(script: ClipScript, config: BenchmarkConfig) -> np.ndarray:
     """Frames of a clip, RGB uint8 ``(T, H, W, 3)``."""
     identity = sample_identity(config, script.identity)
     rng = clip_generator(config, script.split, script.index, 2)
-    scene = faces.Scene(_background(config, rng), *script.light)
+    scene = Scene(_background(config, rng), *script.light)
     frames = faces.draw_faces(identity, script.motion, scene)
     return _add_noise(frames, config.noise, rng) if config.noise else frames
 
 
-def sample_identity(config: BenchmarkConfig, number: int) -> faces.Identity:
+def sample_identity(config: BenchmarkConfig, number: int) -> Identity:
     """The person with this number; train has numbers below ``train_identities``, test those after."""
-    return faces.sample_identity(clip_generator(config, "identity", number), config.identity_spread)
+    return people.sample_identity(clip_generator(config, "identity", number), config.identity_spread)
 
 
 def _background(config: BenchmarkConfig, rng: np.random.Generator) -> np.ndarray:

@@ -1,129 +1,19 @@
 """Faces drawn from FACS action units: one identity, one movement and one scene make a clip of frames.
 
-The shapes of all frames are computed at once (:mod:`adatosk.face_parts`); only filling polygons runs frame by frame.
+The shapes of all frames are computed at once (:mod:`adatosk.synthetic.face_parts`); only filling polygons runs frame by
+frame.
 """
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from adatosk.action_units import REGIONS
-from adatosk.face_parts import Shape, sketch_face
-
-POSE = ("x", "y", "scale", "roll", "yaw", "pitch")
+from adatosk.synthetic.action_units import REGIONS
+from adatosk.synthetic.face_parts import Shape, sketch_face
+from adatosk.synthetic.people import Identity, Motion, Scene
 
 SUPERSAMPLE = 2
 _SHIFT = 4  # OpenCV reads polygon points as fixed-point numbers with this many fractional bits
 _FACE_SCALE = 0.385  # half the face's height, as a share of the frame's side
-_SKIN = np.array([(255, 224, 198), (240, 196, 160), (214, 160, 120), (166, 112, 78), (112, 74, 52)], float)
-_HAIR = np.array([(30, 24, 22), (74, 48, 32), (124, 82, 46), (214, 176, 100), (150, 62, 34), (150, 150, 152)], float)
-_IRIS = np.array([(86, 54, 30), (60, 100, 60), (66, 112, 168), (92, 92, 96)], float)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """One person; lengths in face coordinates, colours RGB in [0, 255]."""
-
-    face_width: float
-    jaw_taper: float
-    eye_x: float
-    eye_y: float
-    eye_width: float
-    eye_height: float
-    eye_tilt: float
-    brow_y: float
-    brow_arch: float
-    brow_thickness: float
-    nose_width: float
-    nose_y: float
-    mouth_y: float
-    mouth_width: float
-    lip: float
-    hairline: float
-    hair_volume: float
-    hair_length: float
-    parting: float
-    glasses: bool
-    beard: bool
-    skin: tuple[float, float, float]
-    hair: tuple[float, float, float]
-    iris: tuple[float, float, float]
-    shirt: tuple[float, float, float]
-
-
-# Mean and half range of each length.
-_LENGTHS = {
-    "face_width": (0.76, 0.08),
-    "jaw_taper": (0.26, 0.12),
-    "eye_x": (0.34, 0.04),
-    "eye_y": (-0.07, 0.04),
-    "eye_width": (0.185, 0.025),
-    "eye_height": (0.105, 0.02),
-    "eye_tilt": (0.01, 0.03),
-    "brow_y": (-0.35, 0.03),
-    "brow_arch": (0.05, 0.03),
-    "brow_thickness": (0.045, 0.018),
-    "nose_width": (0.13, 0.035),
-    "nose_y": (0.27, 0.04),
-    "mouth_y": (0.56, 0.03),
-    "mouth_width": (0.28, 0.045),
-    "lip": (0.06, 0.02),
-    "hairline": (-0.78, 0.1),
-    "hair_volume": (1.1, 0.07),
-    "hair_length": (0.4, 0.6),
-    "parting": (0.0, 0.5),
-}
-
-
-@dataclass(frozen=True)
-class Motion:
-    """What a face does over T frames.
-
-    Attributes:
-        action_units: ``(T, 15)`` intensities in [0, 1], in the order of ``UNITS``.
-        pose: ``(T, 6)``: x and y in shares of the frame (0 is the middle), scale (1 is usual), roll, yaw and
-            pitch in radians.
-        blink: ``(T,)``, 0 open to 1 closed.
-        talk: ``(T,)``, mouth opening in [0, 1] on top of the action units.
-    """
-
-    action_units: np.ndarray
-    pose: np.ndarray
-    blink: np.ndarray
-    talk: np.ndarray
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What surrounds the face.
-
-    Attributes:
-        background: uint8 ``(2S, 2S, 3)`` for frames of S x S pixels.
-        light_direction: where the light comes from, in radians; 0 is the viewer's right, -π/2 above.
-        light_strength: 0 even light, 1 a strong light from that side.
-    """
-
-    background: np.ndarray
-    light_direction: float = -1.0
-    light_strength: float = 0.3
-
-
-def sample_identity(rng: np.random.Generator, spread: float = 1.0) -> Identity:
-    """Draw one person; ``spread`` scales how far lengths lie from the mean face and colours from a middle tone."""
-    lengths = {name: mean + spread * half * rng.uniform(-1, 1) for name, (mean, half) in _LENGTHS.items()}
-    tone = 1.5 + min(spread, 1.0) * rng.uniform(-1.5, 2.5)
-    skin = np.array([np.interp(tone, range(len(_SKIN)), channel) for channel in _SKIN.T])
-    hair = _HAIR[rng.integers(len(_HAIR))] * rng.uniform(0.85, 1.1)
-    return Identity(
-        **lengths,
-        glasses=bool(rng.random() < 0.12 * spread),
-        beard=bool(rng.random() < 0.15 * spread),
-        skin=tuple(skin),
-        hair=tuple(hair.clip(0, 255)),
-        iris=tuple(_IRIS[rng.integers(len(_IRIS))]),
-        shirt=tuple(rng.uniform(40, 220, 3)),
-    )
 
 
 def draw_faces(identity: Identity, motion: Motion, scene: Scene) -> np.ndarray:
@@ -185,7 +75,7 @@ def region_boxes(identity: Identity, pose: np.ndarray) -> np.ndarray:
 
 def _project(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
     """Face coordinates ``(T, N, 2)`` to shares of the frame, under pose ``(T, 6)``."""
-    x, y, scale, roll, yaw, pitch = (pose[:, [column]] for column in range(len(POSE)))
+    x, y, scale, roll, yaw, pitch = (pose[:, [column]] for column in range(6))
     px, py = points[..., 0], points[..., 1]
     # Depth over an ellipsoid: a turn of the head shifts the nose most and the outline not at all.
     depth = np.sqrt((1 - (px / 0.85) ** 2 - (py / 1.1) ** 2).clip(0))

@@ -11,9 +11,9 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from adatosk import faces
-from adatosk.action_units import CLASS_UNITS, CLASSES_7, UNITS
 from adatosk.config import Frozen
+from adatosk.synthetic.action_units import CLASS_UNITS, CLASSES_7, UNITS
+from adatosk.synthetic.people import Motion
 
 # Raised when the drawing changes, so that clips of an older drawing are not taken for new ones.
 DRAWING = 1
@@ -151,7 +151,7 @@ class ClipScript:
     distractor_phases: Phases | None
     expression: np.ndarray
     distraction: np.ndarray
-    motion: faces.Motion
+    motion: Motion
     light: tuple[float, float]
 
 
@@ -178,7 +178,7 @@ def sample_script(config: BenchmarkConfig, split: Split, index: int) -> ClipScri
     distractor, distractor_phases = _sample_distractor(config, rng, frames, label, phases)
     expression = _intensities(config, rng, label, config.expression_intensity, phases, frames)
     distraction = _intensities(config, rng, distractor, config.distractor_intensity, distractor_phases, frames)
-    motion = faces.Motion(
+    motion = Motion(
         action_units=(expression + distraction).clip(0, 1),
         pose=_sample_pose(config, rng, frames),
         blink=_sample_blinks(config, rng, frames),

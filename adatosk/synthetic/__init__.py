@@ -1,0 +1,36 @@
+"""The embedded benchmark: action units, scripts of clips, drawn faces, video files, and the truth about each of them.
+
+Nothing here knows of a model; what is rendered is read back as any user's video.
+"""
+
+from adatosk.synthetic.action_units import AU_REGIONS, CLASS_UNITS, moving_regions
+from adatosk.synthetic.benchmark import (
+    GroundTruth,
+    build_manifest,
+    encode,
+    ground_truth,
+    load_truth,
+    render,
+    sample_identity,
+    write_benchmark,
+)
+from adatosk.synthetic.scripts import BENCHMARKS, BenchmarkConfig, ClipScript, clip_id, sample_script
+
+__all__ = [
+    "AU_REGIONS",
+    "BENCHMARKS",
+    "CLASS_UNITS",
+    "BenchmarkConfig",
+    "ClipScript",
+    "GroundTruth",
+    "build_manifest",
+    "clip_id",
+    "encode",
+    "ground_truth",
+    "load_truth",
+    "moving_regions",
+    "render",
+    "sample_identity",
+    "sample_script",
+    "write_benchmark",
+]
