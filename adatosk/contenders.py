@@ -18,8 +18,8 @@ from adatosk.config import ModelConfig, TrainConfig
 from adatosk.linear import FLOPS, for_inference, through_onednn
 from adatosk.losses import total_loss
 from adatosk.model import AdaTosk
-from adatosk.optim import make_optimizer
 from adatosk.timing import synchronise
+from adatosk.training.optim import make_optimizer
 
 MIB = 2**20
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -28,9 +28,9 @@ from adatosk.config import EvalConfig, RunConfig
 from adatosk.evaluate import Predictions, predict_split
 from adatosk.metrics import majority
 from adatosk.model import AdaTosk, create_model
-from adatosk.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.pretrained import load_encoder
-from adatosk.run_state import Progress, RunState, cut_log, read_metrics
+from adatosk.training.optim import make_optimizer, make_schedule, optimizer_step
+from adatosk.training.run_state import Progress, RunState, cut_log, read_metrics
 from adatosk.utils import seeds
 from adatosk.utils.files import write_csv, write_json
 from adatosk.utils.project import MANIFESTS, PROJECT

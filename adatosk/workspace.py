@@ -26,9 +26,9 @@ from adatosk.config import RunConfig
 from adatosk.manifests import Manifest
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
-from adatosk.run_state import read_metrics
 from adatosk.synthetic import BENCHMARKS, write_benchmark
 from adatosk.train import Places, Trainer, manifest_path
+from adatosk.training.run_state import read_metrics
 from adatosk.utils.files import replacing, write_csv
 from adatosk.utils.project import PROJECT
 

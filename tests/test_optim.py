@@ -5,7 +5,7 @@ import torch
 
 from adatosk.config import TrainConfig
 from adatosk.model import create_model
-from adatosk.optim import make_optimizer, make_schedule
+from adatosk.training.optim import make_optimizer, make_schedule
 
 
 def test_learning_rate_scales_linearly_with_the_batch():
