@@ -56,9 +56,9 @@ reproduce-all: setup
 	$(BIN)/python -m adatosk.report --profile $(PROFILE) $(if $(filter demo,$(PROFILE)),--readme)
 
 benchmark: setup
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.benchmark --sweeps
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.loader_benchmark
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.throughput
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.cost.models --sweeps
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.cost.loader
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.cost.decoding
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from adatosk import grid, manifests, paper, tables
 from adatosk.clips import make_loader
 from adatosk.config import EvalConfig, ModelConfig, RunConfig
-from adatosk.efficiency import count_parameters, hand_count
+from adatosk.cost.operations import count_parameters, hand_count
 from adatosk.evaluate import predict_split
 from adatosk.metrics import Scores
 from adatosk.model import AdaTosk, create_model

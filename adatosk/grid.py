@@ -14,7 +14,7 @@ from typing import Any
 
 from adatosk import manifests, paper
 from adatosk.config import ModelConfig, RunConfig
-from adatosk.efficiency import hand_count
+from adatosk.cost.operations import hand_count
 from adatosk.manifests import Manifest
 from adatosk.presets import PROFILES
 from adatosk.train import manifest_path

@@ -12,7 +12,7 @@ import pandas as pd
 
 from adatosk import grid, paper, tables
 from adatosk.config import ModelConfig, RunConfig
-from adatosk.efficiency import count_parameters, hand_count, table2_cost
+from adatosk.cost.operations import count_parameters, hand_count, table2_cost
 from adatosk.grid import Row
 from adatosk.presets import MODELS
 

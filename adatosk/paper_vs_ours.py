@@ -13,7 +13,7 @@ import yaml
 
 from adatosk import grid, paper, tables
 from adatosk.config import RunConfig
-from adatosk.efficiency import table1_cost, table2_cost
+from adatosk.cost.operations import table1_cost, table2_cost
 from adatosk.presets import PROFILES
 from adatosk.tables import Interval
 from adatosk.utils.project import MANIFESTS

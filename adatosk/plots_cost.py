@@ -1,4 +1,4 @@
-"""Figures of seconds: from the tables of :mod:`adatosk.benchmark` and :mod:`adatosk.loader_benchmark`."""
+"""Figures of seconds: from the tables of :mod:`adatosk.cost.models` and :mod:`adatosk.cost.loader`."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ def seconds_by_macs(table: pd.DataFrame) -> Figure:
     """Does a saved multiply-accumulate save a second? Counts against the clock, one point a model; r grows leftwards.
 
     Args:
-        table: rows of :func:`adatosk.benchmark.table2_times`; the line is what they would take at the device's peak.
+        table: rows of :func:`adatosk.cost.models.table2_times`; the line is what they would take at the device's peak.
     """
     figure, ((ax,),) = new_figure(1, 1, 6.2, 3.6)
     masked = table[table["model"].str.contains(", r = ")]
@@ -58,7 +58,7 @@ def growth(table: pd.DataFrame) -> Figure:
 
 
 def loader_trace(table: pd.DataFrame) -> Figure:
-    """What happens when, with and without loader processes: rows of :func:`adatosk.loader_benchmark.trace`."""
+    """What happens when, with and without loader processes: rows of :func:`adatosk.cost.loader.trace`."""
     counts = sorted(table["workers"].unique())
     lanes: Mapping[int, list[str]] = {count: _lanes(table[table["workers"] == count]) for count in counts}
     heights = [len(names) for names in lanes.values()]

@@ -18,7 +18,7 @@ from torch import Tensor
 from adatosk.clips import normalise
 from adatosk.clips.faces import FaceNotFoundError, face_in
 from adatosk.config import ModelConfig
-from adatosk.contenders import PRECISIONS
+from adatosk.cost.contenders import PRECISIONS
 from adatosk.datasets.base import VIDEO_SUFFIXES
 from adatosk.export import Classifier, fixed_masks
 from adatosk.linear import for_inference

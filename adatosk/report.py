@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from adatosk import manifests, paper
-from adatosk.efficiency import table1_cost
+from adatosk.cost.operations import table1_cost
 from adatosk.folds import MEAN, POOLED
 from adatosk.grid import HEADLINE, TABLES, Row, first_look, manifest_of, table1
 from adatosk.paper_vs_ours import REFERENCE, reported

@@ -36,7 +36,7 @@ import torch
 from scipy import stats
 
 from adatosk.config import RunConfig
-from adatosk.efficiency import hand_count, table2_cost
+from adatosk.cost.operations import hand_count, table2_cost
 from adatosk.folds import score_folds
 from adatosk.grid import Row, cell_name, manifest_of, repeated, table2
 from adatosk.workspace import Run, Workspace

@@ -16,7 +16,7 @@ from tomesd.merge import bipartite_soft_matching_random2d
 from torch import Tensor
 
 from adatosk.config import ModelConfig
-from adatosk.efficiency import hand_count
+from adatosk.cost.operations import hand_count
 from adatosk.model import AdaTosk
 from adatosk.transformer import Attention, Encoder
 
@@ -100,7 +100,8 @@ def merge_similar(x: Tensor, sizes: Tensor, keys: Tensor, r: int) -> tuple[Tenso
 
 
 def merged_count(config: ModelConfig, r: int) -> dict[str, int]:
-    """Multiply-accumulates of one clip, by layer as in :func:`adatosk.efficiency.hand_count`, r tokens merged a block.
+    """Multiply-accumulates of one clip, by layer as in :func:`adatosk.cost.operations.hand_count`, r tokens merged a
+    block.
 
     Raises:
         ValueError: as :func:`with_merging`.

@@ -18,7 +18,7 @@ import pandas as pd
 
 from adatosk import grid, paper, tables
 from adatosk.config import RunConfig
-from adatosk.efficiency import table1_cost, table2_cost
+from adatosk.cost.operations import table1_cost, table2_cost
 from adatosk.tables import Interval, Verdict
 
 _RATIOS = ("25%", "50%", "70%")

@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 import torch
 
-from adatosk import benchmark as bench
-from adatosk import contenders
-from adatosk.benchmark import benchmark, grown, growth, measure, table2_times
-from adatosk.contenders import CONTENDERS, RIVAL, SAME_PRODUCTS, WORKS, Setup, count_work, prepare
-from adatosk.efficiency import hand_count
+from adatosk.cost import contenders
+from adatosk.cost import models as bench
+from adatosk.cost.contenders import CONTENDERS, RIVAL, SAME_PRODUCTS, WORKS, Setup, count_work, prepare
+from adatosk.cost.models import benchmark, grown, growth, measure, table2_times
+from adatosk.cost.operations import hand_count
 from adatosk.linear import Linear
 from adatosk.presets import MODELS
 

@@ -6,6 +6,7 @@ import torch
 
 from adatosk import create_model, grid, manifests, plots_cost_curve, tables
 from adatosk.config import EvalConfig
+from adatosk.cost.operations import hand_count, torch_count
 from adatosk.cost_curve import (
     ALL_PATCHES,
     COLUMNS,
@@ -24,7 +25,6 @@ from adatosk.cost_curve import (
     training_tmacs,
     view_gmacs,
 )
-from adatosk.efficiency import hand_count, torch_count
 from adatosk.presets import MODELS, PROFILES
 from adatosk.tokens import complementary_masks
 

@@ -4,9 +4,9 @@ import warnings
 import pytest
 import torch
 
-from adatosk import efficiency
 from adatosk.config import ModelConfig
-from adatosk.efficiency import count_macs, count_parameters, group_by_part, hand_count, table1_cost, table2_cost
+from adatosk.cost import operations as efficiency
+from adatosk.cost.operations import count_macs, count_parameters, group_by_part, hand_count, table1_cost, table2_cost
 from adatosk.model import create_model
 from adatosk.presets import MODELS
 from adatosk.tokens import complementary_masks

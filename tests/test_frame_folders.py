@@ -12,7 +12,7 @@ import pytest
 from media import moving_frames, truncate, write_frames
 from PIL import Image
 
-from adatosk.throughput import plain_folder
+from adatosk.cost.decoding import plain_folder
 from adatosk.video import decode_all, read_clip
 from adatosk.video import folders as frame_folders
 from adatosk.video.folders import REDUCED, VideoError, image_paths, natural_key

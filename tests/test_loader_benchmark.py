@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-from adatosk import loader_benchmark, plots_cost
-from adatosk.benchmark import growth, table2_times
-from adatosk.loader_benchmark import (
+from adatosk import plots_cost
+from adatosk.cost import loader as loader_benchmark
+from adatosk.cost.loader import (
     CACHE,
     FRAME_FOLDERS,
     VIDEO_FILES,
@@ -15,6 +15,7 @@ from adatosk.loader_benchmark import (
     rendered,
     trace,
 )
+from adatosk.cost.models import growth, table2_times
 from adatosk.presets import MODELS, PROFILES
 
 SMOKE = PROFILES["smoke"]

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from adatosk import create_model, plots
 from adatosk.clips import normalise
-from adatosk.efficiency import table2_cost
+from adatosk.cost.operations import table2_cost
 from adatosk.losses import reconstruction_target
 from adatosk.model import Output
 from adatosk.synthetic import BENCHMARKS, ground_truth, sample_script

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from media import moving_frames, write_frames, write_video
 
-from adatosk import throughput
-from adatosk.throughput import compare, main, plain_folder, plain_video
+from adatosk.cost import decoding as throughput
+from adatosk.cost.decoding import compare, main, plain_folder, plain_video
 from adatosk.video import read_clip
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from adatosk import timing
-from adatosk.timing import matrix_peak, matrix_peaks, time_pair
+from adatosk.cost import timing
+from adatosk.cost.timing import matrix_peak, matrix_peaks, time_pair
 
 
 class Clock:

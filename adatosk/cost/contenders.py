@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from adatosk.config import ModelConfig, TrainConfig
+from adatosk.cost.timing import synchronise
 from adatosk.linear import FLOPS, for_inference, through_onednn
 from adatosk.losses import total_loss
 from adatosk.model import AdaTosk
-from adatosk.timing import synchronise
 from adatosk.training.optim import make_optimizer
 
 MIB = 2**20

@@ -1,6 +1,6 @@
 """Whether the loader keeps up: clips per second from disk to model input, beside what a training step eats.
 
-``python -m adatosk.loader_benchmark`` writes ``results/benchmark/<device>-loader.csv`` and, for the figure of what
+``python -m adatosk.cost.loader`` writes ``results/benchmark/<device>-loader.csv`` and, for the figure of what
 happens when, ``<device>-loader-trace.csv``. The clips are rendered on the spot, so it needs no data.
 """
 
@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from adatosk.benchmark import RESULTS, write_table
 from adatosk.clips import ClipCache, ClipDataset, make_loader, normalise, open_cache
 from adatosk.config import RunConfig
-from adatosk.contenders import Setup, count_work, prepare
+from adatosk.cost.contenders import Setup, count_work, prepare
+from adatosk.cost.decoding import write_images
+from adatosk.cost.models import RESULTS, write_table
+from adatosk.cost.timing import synchronise
 from adatosk.manifests import Manifest
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, encode, write_benchmark
-from adatosk.throughput import write_images
-from adatosk.timing import synchronise
 from adatosk.utils.provenance import provenance
 from adatosk.video import decode_all
 

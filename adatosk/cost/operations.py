@@ -3,7 +3,7 @@
 MACs are counted three ways: by fvcore from the traced graph, by torch from the operators that run, and by hand from
 the layers' sizes. All three count products (linear layers, attention, affinities) and leave out what is elementwise:
 softmax, norms, GELU, sums. They agree to the last MAC. fvcore as it comes would not: it skips fused attention, adds
-5 operations for each element of a norm (0.1 %) and rounds einsum; :mod:`adatosk.tracing` mends that.
+5 operations for each element of a norm (0.1 %) and rounds einsum; :mod:`adatosk.cost.tracing` mends that.
 """
 
 import math
@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adatosk import paper
 from adatosk.config import ModelConfig
+from adatosk.cost.tracing import both_branches, clip, fvcore_count, view, weightless
 from adatosk.model import AdaTosk
 from adatosk.presets import MODELS
-from adatosk.tracing import both_branches, clip, fvcore_count, view, weightless
 
 
 @dataclass(frozen=True)

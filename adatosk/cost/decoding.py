@@ -1,4 +1,4 @@
-"""How fast clips are decoded, beside the plain way: ``python -m adatosk.throughput VIDEO_OR_FOLDER …``.
+"""How fast clips are decoded, beside the plain way: ``python -m adatosk.cost.decoding VIDEO_OR_FOLDER …``.
 
 Without clips it renders its own and writes ``results/benchmark/<device>-decode.csv``.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from adatosk.benchmark import RESULTS, write_table
+from adatosk.cost.models import RESULTS, write_table
 from adatosk.synthetic import BENCHMARKS, encode, render, sample_script
 from adatosk.utils.provenance import provenance
 from adatosk.video import frame_indices, read_clip

@@ -1,6 +1,6 @@
 """Seconds, memory and share of the matrix peak: AdaTosk beside VideoMAE ViT-B, alternating in one run.
 
-``python -m adatosk.benchmark --sweeps`` writes ``results/benchmark/<device>.csv``. Only ratios within one run hold: a
+``python -m adatosk.cost.models --sweeps`` writes ``results/benchmark/<device>.csv``. Only ratios within one run hold: a
 machine's clock, its other work and its memory change from run to run, so what is compared takes turns.
 """
 
@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from adatosk.config import ModelConfig
-from adatosk.contenders import (
+from adatosk.cost.contenders import (
     CONTENDERS,
     PRECISIONS,
     SAME_PRODUCTS,
@@ -27,11 +27,11 @@ from adatosk.contenders import (
     peak_memory,
     prepare,
 )
-from adatosk.efficiency import hand_count, table2_cost
+from adatosk.cost.operations import hand_count, table2_cost
+from adatosk.cost.timing import matrix_peaks, time_pair
 from adatosk.linear import for_inference
 from adatosk.model import AdaTosk
 from adatosk.presets import MODELS
-from adatosk.timing import matrix_peaks, time_pair
 from adatosk.utils.files import write_csv
 from adatosk.utils.project import PROJECT
 from adatosk.utils.provenance import provenance
@@ -88,8 +88,8 @@ def measure(
     """Time the contenders in one setup, where they take turns.
 
     Args:
-        models: contenders of :func:`adatosk.contenders.build`, the first being the reference of ``speed_up``; one that
-            is the same as another here is left out.
+        models: contenders of :func:`adatosk.cost.contenders.build`, the first being the reference of ``speed_up``; one
+            that is the same as another here is left out.
         repeats, warmup: see :func:`time_pair`.
 
     Returns:
@@ -139,7 +139,7 @@ def benchmark(
         device: the GPU if there is one, else the CPU, by default.
         config: sizes, and AdaTosk's masks.
         models, repeats, warmup: see :func:`measure`.
-        setups: see :class:`adatosk.contenders.Setup`; those of :func:`default_setups` by default.
+        setups: see :class:`adatosk.cost.contenders.Setup`; those of :func:`default_setups` by default.
         memory: measure peak memory as well, of what runs in fp32 without compiling; it builds each contender anew.
         report: gets one line a setup.
 
@@ -228,7 +228,8 @@ def table2_times(
 ) -> pd.DataFrame:
     """Seconds of every feasible cell of Table 2, of no soft mask and of no mask at all, which all take turns.
 
-    One clip's forward pass in fp32, eager: what the counts of :func:`adatosk.efficiency.table2_cost` are in seconds.
+    One clip's forward pass in fp32, eager: what the counts of :func:`adatosk.cost.operations.table2_cost` are in
+    seconds.
 
     Returns:
         one row a model: :func:`time_pair`'s columns, ``gmacs``, ``mask_ratio``, ``excluded_per_step``, the peak (the
@@ -269,7 +270,7 @@ def recorded(suffix: str = "", folder: Path = RESULTS) -> dict[str, pd.DataFrame
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m adatosk.benchmark``; ``--quick`` for a first look."""
+    """``python -m adatosk.cost.models``; ``--quick`` for a first look."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="batch 1, fp32, not compiled, no memory")
     parser.add_argument("--sweeps", action="store_true", help="also how the cost grows, and Table 2's cells")
