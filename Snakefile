@@ -7,10 +7,10 @@ from pathlib import Path
 
 from papermill import inspect_notebook
 
-from adatosk.grid import HEADLINE_SEEDS, configs, headline_configs, stages, weighed
+from adatosk.experiments.grid import HEADLINE_SEEDS, configs, headline_configs, stages, weighed
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS
-from adatosk.train import manifest_path
+from adatosk.manifests import manifest_path
 from adatosk.workspace import saved_by
 
 PROFILE = config.get("profile", "demo")
@@ -105,7 +105,7 @@ rule train:
         root=f"--root {config['root']}" if "root" in config else "",
     threads: 1
     shell:
-        "python -m adatosk.grid {PROFILE} {wildcards.run_id} {params.root}"
+        "python -m adatosk.experiments.grid {PROFILE} {wildcards.run_id} {params.root}"
 
 
 # A rule each, because each writes tables and figures of its own, which are made again when they are gone.

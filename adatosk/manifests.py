@@ -19,16 +19,19 @@ import hashlib
 import io
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 import pandas as pd
 
+from adatosk.config import RunConfig
 from adatosk.utils.files import replacing
 from adatosk.utils.paths import ManifestError, path_fault, resolve
+from adatosk.utils.project import MANIFESTS
 from adatosk.video.checks import Report, check_clips
 
-__all__ = ["Manifest", "ManifestError", "label_fault", "load", "resolve"]
+__all__ = ["Manifest", "ManifestError", "label_fault", "load", "manifest_of", "manifest_path", "resolve"]
 
 COLUMNS = ("path", "id", "label", "fold", "split", "frames", "subject")
 REQUIRED = ("path", "id", "label")
@@ -154,6 +157,24 @@ class Manifest:
         columns = ["frames", "bytes", "digest"]
         found = report.table.set_index("id").loc[self.clips["id"], columns].reset_index(drop=True)
         return replace(self, clips=self.clips.assign(**found))
+
+
+def manifest_path(config: RunConfig) -> Path:
+    """A run's manifest: a path that exists, or a file under the project's ``data_manifests/``."""
+    named = Path(config.data.manifest)
+    return named if named.is_file() else MANIFESTS / named
+
+
+def manifest_of(config: RunConfig) -> Manifest:
+    """The manifest of a run; a file that did not change is read once, for a grid asks for it row by row."""
+    path = manifest_path(config)
+    status = path.stat() if path.is_file() else None
+    return _read(path, status and (status.st_size, status.st_mtime_ns))
+
+
+@cache
+def _read(path: Path, stamp: tuple[int, int] | None) -> Manifest:
+    return load(path)
 
 
 def load(path: str | Path) -> Manifest:

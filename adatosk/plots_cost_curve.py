@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from adatosk.cost_curve import ALL_PATCHES, MERGED, PARTITION, RANDOM
-from adatosk.grid import WITH, WITHOUT
+from adatosk.experiments.cost_curve import ALL_PATCHES, MERGED, PARTITION, RANDOM
+from adatosk.experiments.grid import WITH, WITHOUT
 from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure, recalls
 
 _COLOURS = {WITH: BLUE, WITHOUT: ORANGE, MERGED: PURPLE, RANDOM: GREY}
@@ -31,7 +31,7 @@ def accuracy_against_cost(table: pd.DataFrame, score: str = "WAR") -> Figure:
     """Mean scores against GMACs a clip: left over views, right over hard mask ratio and r; the rivals in both.
 
     Args:
-        table: as of :func:`adatosk.cost_curve.averaged`. Bars are the intervals of three repeats and more.
+        table: as of :func:`adatosk.experiments.cost_curve.averaged`. Bars are the intervals of three repeats and more.
         score: its name.
     """
     figure, axes = new_figure(1, 2, 9.6, 5.2, sharey=True)
@@ -101,7 +101,8 @@ def differences(table: pd.DataFrame) -> Figure:
     """The paper's differences between the rows of its tables beside ours with their intervals, in points of one score.
 
     Args:
-        table: of one score, as of :func:`adatosk.paper_vs_ours.differences`. Intervals that leave the axes go on there.
+        table: of one score, as of :func:`adatosk.experiments.paper_vs_ours.differences`. Intervals that leave the axes
+        go on there.
     """
     groups = {name: group.iloc[::-1] for name, group in table.groupby("table", sort=False)}
     heights = [len(group) + 0.8 for group in groups.values()]

@@ -191,7 +191,8 @@ def temporal_scores(scores: pd.DataFrame) -> Figure:
     Dashed is what as many frames drawn at random would score, dotted the best that the clips allow.
 
     Args:
-        scores: rows of :func:`adatosk.mask_scores.score_masks`, and a column ``frames`` that names the rule.
+        scores: rows of :func:`adatosk.experiments.mask_scores.score_masks`, and a column ``frames`` that names the
+        rule.
     """
     rows = scores[scores["target"] == "expression"]
     names = list(dict.fromkeys(rows["frames"]))
@@ -213,7 +214,7 @@ def spatial_scores(scores: pd.DataFrame, sources: Mapping[str, str], classes: Se
     Left the mass ratio, right the pointing game; dashed is what a mask scores that does not look.
 
     Args:
-        scores: rows of :func:`adatosk.mask_scores.score_masks`, and a column ``model``.
+        scores: rows of :func:`adatosk.experiments.mask_scores.score_masks`, and a column ``model``.
         sources: titles by source, a row each.
         classes: those to show.
     """

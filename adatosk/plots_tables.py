@@ -15,7 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from adatosk import tables
+from adatosk.experiments import tables
 from adatosk.plots import BLUE, GREY, ORANGE, PURPLE, new_figure
 
 # Colour of a difference by where its interval lies.
@@ -28,7 +28,7 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
     """A table's rows: WAR on the left, points above the row ``reference`` on the right, beside the paper's.
 
     Args:
-        table: as of :func:`adatosk.tables.scores`; WAR with one view is drawn.
+        table: as of :func:`adatosk.experiments.tables.scores`; WAR with one view is drawn.
         reference: the row that the others are held against.
         reported: the paper's WAR by row; its differences are diamonds.
     """
@@ -63,7 +63,7 @@ def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None
     """By how many points of WAR ``better`` is above ``worse``: a dot a seed, and the interval of each choice of seeds.
 
     Args:
-        table, first: as of :func:`adatosk.tables.looks`.
+        table, first: as of :func:`adatosk.experiments.tables.looks`.
         protocols: a panel each.
     """
     parts = {
@@ -110,7 +110,7 @@ def comparisons(found: pd.DataFrame, margin: float = tables.NEGLIGIBLE) -> Figur
     """The comparisons behind verdicts, by claim; an improvement has to lie right of 0, a tie inside the band.
 
     Args:
-        found: rows of :func:`adatosk.verdicts.comparisons` of the kinds ``better`` and ``negligible``.
+        found: rows of :func:`adatosk.experiments.verdicts.comparisons` of the kinds ``better`` and ``negligible``.
         margin: half of the band's width in points.
     """
     found = found[found["kind"].isin(["better", "negligible"])].reset_index(drop=True)
@@ -149,7 +149,7 @@ def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
     """Table 2 as two maps, ours and the paper's: WAR by colour and number, operations beneath; empty cells hatched.
 
     Args:
-        cells: as of :func:`adatosk.tables.ratio_and_exclusion`.
+        cells: as of :func:`adatosk.experiments.tables.ratio_and_exclusion`.
     """
     figure, axes = new_figure(1, 2, 9.4, 3.1, sharey=True)
     panels = (
@@ -221,7 +221,7 @@ def protocols(table: pd.DataFrame, chosen: Sequence[str]) -> Figure:
     """WAR of the same weights under each test protocol; repeats as thin lines, each row's mean as a thick one.
 
     Args:
-        table: as of :func:`adatosk.tables.scores`.
+        table: as of :func:`adatosk.experiments.tables.scores`.
         chosen: rows to draw.
     """
     names = list(table["protocol"].unique())
@@ -241,7 +241,7 @@ def claims_by_protocol(found: pd.DataFrame) -> Figure:
     """The same comparisons under several test protocols: mean difference in points, coloured by the verdict.
 
     Args:
-        found: as of :func:`adatosk.verdicts.comparisons`, several of them, with a column ``protocol``.
+        found: as of :func:`adatosk.experiments.verdicts.comparisons`, several of them, with a column ``protocol``.
     """
     whats, names = list(found["what"].unique()), list(found["protocol"].unique())
     figure, ((ax,),) = new_figure(1, 1, 2.6 + 1.3 * len(names), 0.9 + 0.32 * len(whats))
@@ -264,7 +264,7 @@ def costs(table: pd.DataFrame) -> Figure:
     """Counted cost readings beside what the paper reports: one panel a quantity, bars ours, a line the paper's.
 
     Args:
-        table: as of :func:`adatosk.open_readings.cost_readings`.
+        table: as of :func:`adatosk.experiments.ambiguities.cost_readings`.
     """
     parts = dict(list(table.groupby("quantity", sort=False)))
     lengths = [len(part) for part in parts.values()]

@@ -22,10 +22,10 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
-from adatosk import manifests
 from adatosk.clips import ClipCache, ClipDataset, make_loader, open_cache
 from adatosk.config import EvalConfig, RunConfig
 from adatosk.evaluate import Predictions, predict_split
+from adatosk.manifests import manifest_of, manifest_path
 from adatosk.metrics import majority
 from adatosk.model import AdaTosk, create_model
 from adatosk.pretrained import load_encoder
@@ -33,7 +33,7 @@ from adatosk.training.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.training.run_state import Progress, RunState, cut_log, read_metrics
 from adatosk.utils import seeds
 from adatosk.utils.files import write_csv, write_json
-from adatosk.utils.project import MANIFESTS, PROJECT
+from adatosk.utils.project import PROJECT
 from adatosk.utils.provenance import provenance
 
 
@@ -54,18 +54,12 @@ class Places:
     workers: int | None = None
 
 
-def manifest_path(config: RunConfig) -> Path:
-    """The run's manifest: a path that exists, or a file under the project's ``data_manifests/``."""
-    named = Path(config.data.manifest)
-    return named if named.is_file() else MANIFESTS / named
-
-
 class Trainer:
     """One run from its configuration to ``metrics.json``."""
 
     def __init__(self, config: RunConfig, places: Places, report: Callable[[str], None] = print):
         self.config, self.places, self.report = config, places, report
-        self.manifest = manifests.load(manifest_path(config))
+        self.manifest = manifest_of(config)
         if self.manifest.classes != config.model.classes:
             raise ValueError(
                 f"{manifest_path(config)}: its classes {self.manifest.classes} are not the model's "

@@ -20,14 +20,13 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from adatosk import manifests
 from adatosk.clips import ClipDataset, open_cache
 from adatosk.config import RunConfig
-from adatosk.manifests import Manifest
+from adatosk.manifests import Manifest, manifest_of
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, write_benchmark
-from adatosk.train import Places, Trainer, manifest_path
+from adatosk.train import Places, Trainer
 from adatosk.training.run_state import read_metrics
 from adatosk.utils.files import replacing, write_csv
 from adatosk.utils.project import PROJECT
@@ -85,7 +84,7 @@ class Workspace:
     @property
     def manifest(self) -> Manifest:
         """The profile's manifest."""
-        return manifests.load(manifest_path(self.config))
+        return manifest_of(self.config)
 
     def example(self, label: str | None = None) -> str:
         """The class that a picture shows: ``label``, or by default a surprise, for it moves most, where there is one.
@@ -114,7 +113,7 @@ class Workspace:
         return self.train(self.config.change(**changes), weights)
 
     def train(self, config: RunConfig, weights: bool = False) -> Run:
-        """The run of a whole configuration, such as a row of :mod:`adatosk.grid`; otherwise as :meth:`run`."""
+        """:meth:`run` of a whole configuration, such as a row of :mod:`adatosk.experiments.grid`."""
         trainer = Trainer(config, self.places)
         if config.initial is not None and not trainer.finished(weights):
             self.train(config.initial, weights=True)
@@ -123,7 +122,7 @@ class Workspace:
     def split(self, name: str, config: RunConfig | None = None) -> ClipDataset:
         """The clips of ``train`` or ``test`` as a run of ``config``, by default the profile's, sees them."""
         config = self.config if config is None else config
-        data, places, manifest = config.data, self.places, manifests.load(manifest_path(config))
+        data, places, manifest = config.data, self.places, manifest_of(config)
         cache = open_cache(manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers)
         return ClipDataset.of_split(config, manifest, places.root, name, cache)
 

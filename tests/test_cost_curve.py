@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 import torch
 
-from adatosk import create_model, grid, manifests, plots_cost_curve, tables
+from adatosk import create_model, plots_cost_curve
 from adatosk.config import EvalConfig
 from adatosk.cost.operations import hand_count, torch_count
-from adatosk.cost_curve import (
+from adatosk.experiments import grid, tables
+from adatosk.experiments.cost_curve import (
     ALL_PATCHES,
     COLUMNS,
     DROPPED,
@@ -25,6 +26,7 @@ from adatosk.cost_curve import (
     training_tmacs,
     view_gmacs,
 )
+from adatosk.manifests import manifest_of
 from adatosk.presets import MODELS, PROFILES
 from adatosk.tokens import complementary_masks
 
@@ -36,7 +38,7 @@ def write_points(results, base, repeats=3):
     expected = {}
     for place, row in enumerate(grid.table2(base) + grid.rivals(base)):
         for repeat, config in enumerate(grid.repeated(row, repeats)):
-            folder = results / "runs" / config.run_id(manifests.load(grid.manifest_path(config)).digest)
+            folder = results / "runs" / config.run_id(manifest_of(config).digest)
             folder.mkdir(parents=True, exist_ok=True)
             scores = {"uar": 50.0 + place, "war": 60.0 + place + repeat}
             metrics = {"last": {"views_1": scores, "views_8": {"uar": 0, "war": 0}}, "train_seconds": 1.0}
@@ -100,7 +102,7 @@ def test_fewer_tokens_cost_less():
 
 def test_training_takes_three_forward_passes_a_clip_and_counts_what_it_starts_from():
     rows = {row.name: row.config for row in grid.rivals(SMOKE)}
-    clips = len(manifests.load(grid.manifest_path(SMOKE)).subset("train", None))
+    clips = len(manifest_of(SMOKE).subset("train", None))
     seen = clips - clips % SMOKE.train.batch_size
     whole = SMOKE.model.change(soft_mask=None, mask_ratio=0.0)
     masked = SMOKE.model.change(soft_mask=None)

@@ -1,19 +1,15 @@
 import json
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from adatosk import grid, manifests, paper
+from adatosk import manifests, paper
+from adatosk.experiments import grid
+from adatosk.manifests import manifest_of
 from adatosk.presets import MODELS, PROFILES
 
 PRESETS = ("smoke", "demo")
 every_preset = pytest.mark.parametrize("profile", PRESETS)
-
-
-@pytest.fixture(autouse=True)
-def read_manifests_once(monkeypatch):
-    monkeypatch.setattr(manifests, "load", cache(manifests.load))
 
 
 def with_folds(folder: Path) -> Path:
@@ -116,7 +112,7 @@ def test_what_a_run_starts_from_is_repeated_with_it(tmp_path):
 def test_configs_are_unique_and_in_an_order_that_can_be_run(profile):
     base = PROFILES[profile]
     configs = grid.configs(profile)
-    digest = manifests.load(grid.manifest_path(base)).digest
+    digest = manifest_of(base).digest
     assert all(config.run_id(digest) == run_id for run_id, config in configs.items())
     assert len({json.dumps(config.model_dump(mode="json")) for config in configs.values()}) == len(configs)
     ids, seeds = list(configs), [config.seed for config in configs.values()]

@@ -9,7 +9,7 @@ from adatosk import create_model
 from adatosk.clips import ClipDataset, normalise
 from adatosk.config import DataConfig, EvalConfig
 from adatosk.evaluate import clip_masks
-from adatosk.mask_scores import (
+from adatosk.experiments.mask_scores import (
     MOVES,
     mass,
     patch_shares,

@@ -1,17 +1,11 @@
-from functools import cache
-
 import pandas as pd
 import pytest
 
-from adatosk import grid, manifests, open_readings
+from adatosk.experiments import ambiguities as open_readings
+from adatosk.experiments import grid
 from adatosk.presets import MODELS, PROFILES
 
 DEMO = PROFILES["demo"]
-
-
-@pytest.fixture(autouse=True)
-def read_manifests_once(monkeypatch):
-    monkeypatch.setattr(manifests, "load", cache(manifests.load))
 
 
 def scored(wars: dict[str, list[float]]) -> pd.DataFrame:

@@ -3,11 +3,21 @@ from math import isnan
 import pytest
 from test_verdicts import AS_CLAIMED, DEMO, write_runs
 
-from adatosk import grid, paper, plots_cost_curve
-from adatosk.paper_vs_ours import REFERENCE, costs, differences, direction, every_number, reported, scores, settings
+from adatosk import paper, plots_cost_curve
+from adatosk.experiments import grid
+from adatosk.experiments.paper_vs_ours import (
+    REFERENCE,
+    costs,
+    differences,
+    direction,
+    every_number,
+    reported,
+    scores,
+    settings,
+)
+from adatosk.experiments.tables import Interval
+from adatosk.experiments.verdicts import Study
 from adatosk.presets import PROFILES
-from adatosk.tables import Interval
-from adatosk.verdicts import Study
 
 
 @pytest.fixture(scope="module")

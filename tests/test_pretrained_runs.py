@@ -7,7 +7,7 @@ import torch
 from checkpoints import authors_names, reference, save_pre_trained, tiny
 from runs import train_cut_off
 
-from adatosk.grid import rivals
+from adatosk.experiments.grid import rivals
 from adatosk.presets import PROFILES
 from adatosk.pretrained import describe, load_encoder
 from adatosk.synthetic import BenchmarkConfig, write_benchmark

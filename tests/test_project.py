@@ -9,7 +9,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from adatosk import report
+from adatosk.experiments import report
 from adatosk.manifests import load
 from adatosk.synthetic import BENCHMARKS, build_manifest
 from adatosk.utils.project import MANIFESTS, PROJECT

@@ -5,15 +5,16 @@ import json
 import pandas as pd
 import pytest
 
-from adatosk import manifests, report
+from adatosk import manifests
+from adatosk.experiments import report
+from adatosk.experiments.grid import HEADLINE, TABLES, repeated
 from adatosk.folds import MEAN, POOLED
-from adatosk.grid import HEADLINE, TABLES, repeated
+from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
-from adatosk.train import manifest_path
 
 
 def make_run(results, config, war, manifest="made-up"):
-    run_id = config.run_id(manifests.load(manifest_path(config)).digest)
+    run_id = config.run_id(manifest_of(config).digest)
     scores = {name: {"uar": war, "war": war, "clips": 14} for name in ("views_1", "views_8", "complementary")}
     folder = results / "runs" / run_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def test_a_set_with_folds_is_reported_by_fold_and_beside_its_own_rows_of_the_pap
 
 def test_while_a_fold_is_missing_there_is_no_mean_over_folds(folds):
     second = repeated(TABLES["table1"](PROFILES["made up"])[0])[1]
-    run_id = second.run_id(manifests.load(manifest_path(second)).digest)
+    run_id = second.run_id(manifest_of(second).digest)
     (folds / "runs" / run_id / "metrics.json").unlink()
     assert pd.isna(report.results_table("made up", folds).loc["with soft mask", "WAR on MAFW, ours"])
     assert report.folds_table("smoke", folds) is None

@@ -6,15 +6,16 @@ import pandas as pd
 import pytest
 import torch
 
-from adatosk import create_model, report
+from adatosk import create_model
 from adatosk.clips.transforms import eval_transform
 from adatosk.evaluate import predict_split
-from adatosk.grid import FIRST_SEEDS, HEADLINE, HEADLINE_SEEDS, table1
+from adatosk.experiments import report
+from adatosk.experiments.grid import FIRST_SEEDS, HEADLINE, HEADLINE_SEEDS, table1
+from adatosk.experiments.tables import looks, scores
+from adatosk.experiments.verdicts import verdicts
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, render, sample_script
-from adatosk.tables import looks, scores
 from adatosk.utils.project import PROJECT
-from adatosk.verdicts import verdicts
 from adatosk.video import frame_indices
 from adatosk.workspace import Run
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adatosk import tables
-from adatosk.grid import Row
+from adatosk.experiments import tables
+from adatosk.experiments.grid import Row
 from adatosk.presets import PROFILES
 
 

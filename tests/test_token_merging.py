@@ -4,9 +4,16 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from adatosk import create_model
+from adatosk.experiments.token_merging import (
+    classify_merged,
+    encode_merged,
+    merge_similar,
+    merged_count,
+    most_merged,
+    with_merging,
+)
 from adatosk.linear import FLOPS
 from adatosk.presets import MODELS
-from adatosk.token_merging import classify_merged, encode_merged, merge_similar, merged_count, most_merged, with_merging
 from adatosk.tokens import patchify
 
 TINY = MODELS["adatosk_tiny"].change(soft_mask=None, mask_ratio=0.0)

@@ -1,15 +1,16 @@
 import json
-from functools import cache
 from math import isnan
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from adatosk import grid, manifests, paper, verdicts
+from adatosk import paper
 from adatosk.config import RunConfig
+from adatosk.experiments import grid, verdicts
+from adatosk.experiments.verdicts import Compared, Counted, Published
+from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
-from adatosk.verdicts import Compared, Counted, Published
 
 DEMO = PROFILES["demo"]
 # Points of WAR above the whole model, by row; rows that are left out are equal to it.
@@ -19,14 +20,9 @@ AS_CLAIMED = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def read_manifests_once(monkeypatch):
-    monkeypatch.setattr(manifests, "load", cache(manifests.load))
-
-
 def write_runs(results: Path, base: RunConfig, effects: dict[str, float]) -> None:
     """Runs of Tables 1 to 4 whose WAR is 80, the row's effect, a common part of the seed, and a little of their own."""
-    digest = manifests.load(grid.manifest_path(base)).digest
+    digest = manifest_of(base).digest
     for table in ("table1", "table2", "table3", "table4"):
         for row in grid.TABLES[table](base):
             for place, config in enumerate(grid.repeated(row)):
@@ -129,7 +125,7 @@ def test_other_sets_scores_stay_undecided_and_say_what_they_need(tmp_path):
 
 
 def test_on_a_licensed_set_its_own_scores_are_judged(tmp_path):
-    manifest = manifests.load(grid.manifest_path(PROFILES["smoke"]))
+    manifest = manifest_of(PROFILES["smoke"])
     path = manifest.save(tmp_path / "dfew.csv")
     base = PROFILES["smoke"].change(data={"manifest": str(path)})
     write_runs(tmp_path, base, {})
@@ -153,7 +149,7 @@ def test_a_missing_run_is_named(tmp_path):
         verdicts.verdicts(DEMO, tmp_path)
     write_runs(tmp_path, DEMO, AS_CLAIMED)
     cosine = next(row for row in grid.table4(DEMO) if row.name == "cosine")
-    lost = grid.repeated(cosine)[2].run_id(manifests.load(grid.manifest_path(DEMO)).digest)
+    lost = grid.repeated(cosine)[2].run_id(manifest_of(DEMO).digest)
     (tmp_path / "runs" / lost / "metrics.json").unlink()
     with pytest.raises(FileNotFoundError, match=rf"{lost}.*'cosine', repeat 2"):
         verdicts.verdicts(DEMO, tmp_path)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from adatosk.grid import configs, headline_configs, weighed
+from adatosk.experiments.grid import configs, headline_configs, weighed
 from adatosk.utils.project import PROJECT
 from adatosk.workspace import saved_by
 

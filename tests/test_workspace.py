@@ -6,7 +6,7 @@ import pytest
 
 from adatosk import workspace
 from adatosk.config import RunConfig
-from adatosk.grid import headline_configs
+from adatosk.experiments.grid import headline_configs
 from adatosk.plots import new_figure
 from adatosk.presets import PROFILES, Profile
 from adatosk.train import Places

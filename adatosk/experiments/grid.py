@@ -8,16 +8,13 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from adatosk import manifests, paper
+from adatosk import paper
 from adatosk.config import ModelConfig, RunConfig
 from adatosk.cost.operations import hand_count
-from adatosk.manifests import Manifest
+from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
-from adatosk.train import manifest_path
 from adatosk.workspace import open_workspace
 
 WITH, WITHOUT = "with soft mask", "without soft mask"
@@ -25,7 +22,8 @@ WITH, WITHOUT = "with soft mask", "without soft mask"
 HEADLINE: dict[str, dict[str, Any]] = {WITH: {}, WITHOUT: {"model": {"soft_mask": None}}}
 ALL_TOKENS = "all tokens, same epochs"
 # The pair was run with FIRST_SEEDS first, which left its gain undecided; how many more there would be was fixed before
-# they ran, and they are also judged alone (adatosk.tables.looks), for they have not been chosen by what one saw.
+# they ran, and they are also judged alone (adatosk.experiments.tables.looks), for they have not been chosen by what one
+# saw.
 FIRST_SEEDS, HEADLINE_SEEDS = 5, 15
 # Likewise, three seeds left most claims on Tables 2 to 4 undecided, and two every open reading; these numbers were
 # fixed before the further ones ran. Rows that see more tokens than the profile's own take several times as long and lie
@@ -177,18 +175,6 @@ TABLES = {
 }
 
 
-def manifest_of(config: RunConfig) -> Manifest:
-    """The manifest of a run; a file that did not change is read once, for a grid asks for it row by row."""
-    path = manifest_path(config)
-    status = path.stat() if path.is_file() else None
-    return _read(path, status and (status.st_size, status.st_mtime_ns))
-
-
-@cache
-def _read(path: Path, stamp: tuple[int, int] | None) -> Manifest:
-    return manifests.load(path)
-
-
 def repeated(row: Row, at_most: int | None = None) -> list[RunConfig]:
     """A row's runs: one a seed, or, where its manifest has folds, one a fold; the first ``at_most`` of them."""
     folds = manifest_of(row.config).folds
@@ -246,8 +232,11 @@ def weighed(profile: str) -> dict[str, RunConfig]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m adatosk.grid PROFILE RUN``: one run of the grid, with its data and the runs it starts from."""
-    parser = argparse.ArgumentParser(prog="python -m adatosk.grid", description="Train one run of the grid by its id.")
+    """``python -m adatosk.experiments.grid PROFILE RUN``: one run of the grid, with its data and the runs it starts
+    from."""
+    parser = argparse.ArgumentParser(
+        prog="python -m adatosk.experiments.grid", description="Train one run of the grid by its id."
+    )
     parser.add_argument("profile", choices=list(PROFILES))
     parser.add_argument("run", help="run id, as under results/<profile>/runs")
     parser.add_argument("--root", help="where the clips lie, if not in the project's data/")

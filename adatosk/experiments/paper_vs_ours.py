@@ -11,13 +11,14 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
-from adatosk import grid, paper, tables
+from adatosk import paper
 from adatosk.config import RunConfig
 from adatosk.cost.operations import table1_cost, table2_cost
+from adatosk.experiments import grid, tables
+from adatosk.experiments.tables import Interval
+from adatosk.experiments.verdicts import PAPER_ROWS, Study
 from adatosk.presets import PROFILES
-from adatosk.tables import Interval
 from adatosk.utils.project import MANIFESTS
-from adatosk.verdicts import PAPER_ROWS, Study
 
 Direction = Literal["same", "opposite", "undecided", "impossible here"]
 

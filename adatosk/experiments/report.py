@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from adatosk import manifests, paper
+from adatosk import paper
 from adatosk.cost.operations import table1_cost
+from adatosk.experiments.grid import HEADLINE, TABLES, Row, first_look, table1
+from adatosk.experiments.paper_vs_ours import REFERENCE, reported
+from adatosk.experiments.tables import PROTOCOL, interval, looks, over_folds, scores, summary
+from adatosk.experiments.verdicts import PAPER_ROWS
 from adatosk.folds import MEAN, POOLED
-from adatosk.grid import HEADLINE, TABLES, Row, first_look, manifest_of, table1
-from adatosk.paper_vs_ours import REFERENCE, reported
+from adatosk.manifests import manifest_of
 from adatosk.presets import MODELS, PROFILES
-from adatosk.tables import PROTOCOL, interval, looks, over_folds, scores, summary
-from adatosk.train import manifest_path
 from adatosk.utils.files import replacing, write_csv
 from adatosk.utils.project import PROJECT
-from adatosk.verdicts import PAPER_ROWS
 from adatosk.workspace import Run
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -35,7 +35,7 @@ TITLES = {
 def headline_runs(profile: str, results: Path) -> dict[str, Run]:
     """The finished runs of ``HEADLINE`` under ``results``; ``FileNotFoundError`` names a missing one."""
     config = PROFILES[profile]
-    digest = manifests.load(manifest_path(config)).digest
+    digest = manifest_of(config).digest
     runs = {}
     for name, changes in HEADLINE.items():
         folder = results / "runs" / config.change(**changes).run_id(digest)
@@ -216,7 +216,9 @@ def update_readme(readme: Path, block: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m adatosk.report", description="Print the headline table.")
+    parser = argparse.ArgumentParser(
+        prog="python -m adatosk.experiments.report", description="Print the headline table."
+    )
     parser.add_argument("--profile", choices=list(PROFILES), default="demo")
     parser.add_argument("--readme", action="store_true", help="also write it into the README")
     options = parser.parse_args(arguments)

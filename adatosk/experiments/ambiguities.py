@@ -10,10 +10,11 @@ from typing import Literal
 
 import pandas as pd
 
-from adatosk import grid, paper, tables
+from adatosk import paper
 from adatosk.config import ModelConfig, RunConfig
 from adatosk.cost.operations import count_parameters, hand_count, table2_cost
-from adatosk.grid import Row
+from adatosk.experiments import grid, tables
+from adatosk.experiments.grid import Row
 from adatosk.presets import MODELS
 
 # Number, quantity, option, whether it is the reading taken, ours, the paper's.

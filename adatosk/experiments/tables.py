@@ -37,8 +37,9 @@ from scipy import stats
 
 from adatosk.config import RunConfig
 from adatosk.cost.operations import hand_count, table2_cost
+from adatosk.experiments.grid import Row, cell_name, repeated, table2
 from adatosk.folds import score_folds
-from adatosk.grid import Row, cell_name, manifest_of, repeated, table2
+from adatosk.manifests import manifest_of
 from adatosk.workspace import Run, Workspace
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
@@ -187,7 +188,8 @@ def looks(table: pd.DataFrame, better: str, worse: str, first: int | None) -> pd
 
     Args:
         table: as of :func:`scores`.
-        first: number of seeds before the look, as of :func:`adatosk.grid.first_look`; ``None``: there was none.
+        first: number of seeds before the look, as of :func:`adatosk.experiments.grid.first_look`; ``None``: there was
+        none.
 
     Returns:
         one row a choice of seeds that holds any, protocol and score: ``repeats``, the choice in words; ``protocol``;

@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from adatosk import grid, manifests, paper, tables
+from adatosk import paper
 from adatosk.clips import make_loader
 from adatosk.config import EvalConfig, ModelConfig, RunConfig
 from adatosk.cost.operations import count_parameters, hand_count
 from adatosk.evaluate import predict_split
+from adatosk.experiments import grid, tables
+from adatosk.experiments.token_merging import merged_count, most_merged, with_merging
+from adatosk.manifests import manifest_of
 from adatosk.metrics import Scores
 from adatosk.model import AdaTosk, create_model
-from adatosk.token_merging import merged_count, most_merged, with_merging
 from adatosk.tokens import complementary_masks
-from adatosk.train import manifest_path
 from adatosk.workspace import Workspace
 
 VIEWS = (1, 2, 4, 8, 16)
@@ -129,7 +130,7 @@ def training_tmacs(config: RunConfig) -> float:
     """10¹² multiply-accumulates of training a run and those it starts from; a backward pass takes two forward ones."""
     total = 0
     for stage in grid.stages(config):
-        clips = len(manifests.load(manifest_path(stage)).subset("train", stage.data.fold, stage.data.exclusions))
+        clips = len(manifest_of(stage).subset("train", stage.data.fold, stage.data.exclusions))
         seen = clips - clips % stage.train.batch_size  # the last, smaller batch is dropped
         forward = sum(hand_count(stage.model, training=stage.train.rec_weight > 0).values())
         total += 3 * forward * seen * stage.train.epochs
@@ -199,7 +200,8 @@ def rival_table(base: RunConfig, scores: pd.DataFrame, points: pd.DataFrame) -> 
     """Table 1 of the embedded benchmark.
 
     Args:
-        scores: of the runs of Table 1 and the rivals, as of :func:`adatosk.tables.scores`: all their repeats count.
+        scores: of the runs of Table 1 and the rivals, as of :func:`adatosk.experiments.tables.scores`: all their
+        repeats count.
         points: of :func:`reported_points` and :func:`measured_points`, for costs, and for what no run has scored.
 
     Returns:

@@ -1,4 +1,5 @@
-"""What is measured for each claim of the paper (``paper.CLAIMS``), and the verdict by the rule of ``adatosk.tables``.
+"""What is measured for each claim of the paper (``paper.CLAIMS``), and the verdict by the rule of
+``adatosk.experiments.tables``.
 
 Claims about rows of Tables 1 to 4 are judged on the runs of a profile, claims about cost on counts of the paper's own
 model ``adatosk_base``, whatever the profile, and claims over rivals' scores on the licensed sets only where a profile
@@ -16,10 +17,11 @@ from typing import Literal
 
 import pandas as pd
 
-from adatosk import grid, paper, tables
+from adatosk import paper
 from adatosk.config import RunConfig
 from adatosk.cost.operations import table1_cost, table2_cost
-from adatosk.tables import Interval, Verdict
+from adatosk.experiments import grid, tables
+from adatosk.experiments.tables import Interval, Verdict
 
 _RATIOS = ("25%", "50%", "70%")
 _BOTH, _CS = "CA + CS (A+M)", "CS (A+M)"
@@ -58,7 +60,7 @@ class Study:
     _found: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def scores(self, table: str) -> pd.DataFrame:
-        """Scores of all rows of a table of :mod:`adatosk.grid`, as of :func:`adatosk.tables.scores`."""
+        """:func:`adatosk.experiments.tables.scores` of all rows of a table of :mod:`adatosk.experiments.grid`."""
         if table not in self._found:
             self._found[table] = tables.scores(grid.TABLES[table](self.base), self.results, self.at_most)
         return self._found[table]
@@ -222,7 +224,7 @@ def combined(found: Iterable[Verdict]) -> Verdict:
 
 
 def comparisons(study: Study, table: str | None = None) -> pd.DataFrame:
-    """Every comparison behind the verdicts, or those on rows of one ``table`` of :mod:`adatosk.grid`.
+    """Every comparison behind the verdicts, or those on rows of one ``table`` of :mod:`adatosk.experiments.grid`.
 
     Returns:
         one row a comparison: ``id`` of the claim, ``kind`` (better, negligible, count, data set), ``what``, ``ours``,
@@ -244,7 +246,7 @@ def comparisons(study: Study, table: str | None = None) -> pd.DataFrame:
 
 
 def verdicts(base: RunConfig, results: Path, at_most: int | None = None, table: str | None = None) -> pd.DataFrame:
-    """A verdict for every claim of the paper, or for those on rows of one ``table`` of :mod:`adatosk.grid`.
+    """A verdict for every claim of the paper, or for those on rows of one ``table`` of :mod:`adatosk.experiments.grid`.
 
     Args:
         base: the profile's configuration, as ``Workspace.config``.
