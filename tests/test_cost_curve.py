@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from adatosk import create_model, plots_cost_curve
+from adatosk import create_model
 from adatosk.config import EvalConfig
 from adatosk.cost.operations import hand_count, torch_count
 from adatosk.experiments import grid, tables
@@ -27,6 +27,7 @@ from adatosk.experiments.cost_curve import (
     view_gmacs,
 )
 from adatosk.manifests import manifest_of
+from adatosk.plots import cost_curve as plots_cost_curve
 from adatosk.presets import MODELS, PROFILES
 from adatosk.tokens import complementary_masks
 

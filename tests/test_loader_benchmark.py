@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import torch
 
-from adatosk import plots_cost
 from adatosk.cost import loader as loader_benchmark
 from adatosk.cost.loader import (
     CACHE,
@@ -16,6 +15,7 @@ from adatosk.cost.loader import (
     trace,
 )
 from adatosk.cost.models import growth, table2_times
+from adatosk.plots import cost as plots_cost
 from adatosk.presets import MODELS, PROFILES
 
 SMOKE = PROFILES["smoke"]

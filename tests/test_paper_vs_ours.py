@@ -3,7 +3,7 @@ from math import isnan
 import pytest
 from test_verdicts import AS_CLAIMED, DEMO, write_runs
 
-from adatosk import paper, plots_cost_curve
+from adatosk import paper
 from adatosk.experiments import grid
 from adatosk.experiments.paper_vs_ours import (
     REFERENCE,
@@ -17,6 +17,7 @@ from adatosk.experiments.paper_vs_ours import (
 )
 from adatosk.experiments.tables import Interval
 from adatosk.experiments.verdicts import Study
+from adatosk.plots import cost_curve as plots_cost_curve
 from adatosk.presets import PROFILES
 
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from adatosk.manifests import Manifest
-from adatosk.plots_checks import MOST_SIZES, check_report
+from adatosk.plots.checks import MOST_SIZES, check_report
 from adatosk.video.checks import Report
 
 CLASSES = ("happy", "sad", "fear")

@@ -5,9 +5,10 @@ import pytest
 import torch
 from matplotlib.patches import ConnectionPatch, Rectangle
 
-from adatosk import create_model, plots_masks
+from adatosk import create_model
 from adatosk.clips import normalise
 from adatosk.plots import ORANGE
+from adatosk.plots import masks as plots_masks
 from adatosk.tokens import tube_mask
 
 CLASSES = ("happy", "sad")

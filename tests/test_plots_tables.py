@@ -5,9 +5,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from adatosk import plots_tables
 from adatosk.experiments import ambiguities as open_readings
 from adatosk.experiments import tables
+from adatosk.plots import tables as plots_tables
 from adatosk.presets import PROFILES
 
 WARS = {"whole": [70, 72, 71], "less": [68, 70.2, 68.8], "more": [74, 76.2, 75.1], "same": [71, 71, 71]}

@@ -15,7 +15,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from adatosk.experiments.cost_curve import ALL_PATCHES, MERGED, PARTITION, RANDOM
 from adatosk.experiments.grid import WITH, WITHOUT
-from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure, recalls
+from adatosk.plots.scores import recalls
+from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
 
 _COLOURS = {WITH: BLUE, WITHOUT: ORANGE, MERGED: PURPLE, RANDOM: GREY}
 _SHADES = ("#08306b", "#2171b5", "#6baed6")  # of the hard mask ratios, from the densest to the sparsest view

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from adatosk.experiments import tables
-from adatosk.plots import BLUE, GREY, ORANGE, PURPLE, new_figure
+from adatosk.plots.style import BLUE, GREY, ORANGE, PURPLE, new_figure
 
 # Colour of a difference by where its interval lies.
 ABOVE, BELOW, OPEN = BLUE, ORANGE, GREY

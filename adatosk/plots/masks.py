@@ -16,17 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 from torch import Tensor
 
-from adatosk.plots import (
-    ACTIVATION,
-    HIDDEN,
-    ORANGE,
-    SOFT_MASK,
-    blow_up,
-    new_figure,
-    pictures,
-    show_visible,
-    tint_patches,
-)
+from adatosk.plots.frames import ACTIVATION, HIDDEN, SOFT_MASK, blow_up, pictures, show_visible, tint_patches
+from adatosk.plots.style import ORANGE, new_figure
 from adatosk.soft_mask import SoftMask
 
 YELLOW = (1.0, 0.84, 0.0)

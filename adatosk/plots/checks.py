@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from adatosk.manifests import Manifest
-from adatosk.plots import BLUE, GREY, ORANGE, new_figure
+from adatosk.plots.style import BLUE, GREY, ORANGE, new_figure
 from adatosk.video.checks import Report
 
 MOST_SIZES = 8

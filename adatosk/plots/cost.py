@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from adatosk.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
+from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
 
 _SPANS = {"load": GREEN, "wait": ORANGE, "step": BLUE}
 _MODELS = {"videomae": GREY, "adatosk without soft mask": ORANGE, "adatosk": BLUE}
@@ -81,3 +82,30 @@ def loader_trace(table: pd.DataFrame) -> Figure:
 def _lanes(spans: pd.DataFrame) -> list[str]:
     """Training first, then the loaders."""
     return ["training", *sorted(set(spans["lane"]) - {"training"})]
+
+
+def macs_by_part(parts: pd.DataFrame) -> Figure:
+    """Where the multiply-accumulates go: stacked bars in GMACs; rows are models, columns parts."""
+    figure, ((ax,),) = new_figure(1, 1, 7, 0.9 + 0.42 * len(parts))
+    parts.plot.barh(stacked=True, ax=ax, width=0.7)
+    for row, total in enumerate(parts.sum(axis=1)):
+        ax.annotate(f"{total:.1f}", (total, row), (3, 0), textcoords="offset points", va="center")
+    ax.invert_yaxis()
+    ax.set(xlabel="GMACs of one forward pass", ylabel="")
+    ax.margins(x=0.08)
+    sns.move_legend(ax, "lower center", bbox_to_anchor=(0.45, 1), ncols=4, title=None, frameon=False)
+    return figure
+
+
+def table2_costs(costs: pd.DataFrame) -> Figure:
+    """Table 2's cost against the number of excluded tokens, ours beside the paper's; from ``table2_cost``."""
+    figure, axes = new_figure(1, 2, 7.6, 2.9, sharex=True)
+    columns = {"gmacs": ("paper_gflops", "GMACs", 1), "saving": ("paper_saving", "saved against r = 0 (%)", 100)}
+    for ax, (ours, (theirs, label, scale)) in zip(axes[0], columns.items(), strict=True):
+        for (ratio, cells), colour in zip(costs.groupby("mask_ratio"), (BLUE, ORANGE, GREEN), strict=False):
+            ax.plot(cells["r"], scale * cells[ours], "o-", color=colour, label=f"ours, {ratio:.0%} hidden")
+            ax.plot(cells["r"], scale * cells[theirs], "s:", color=colour, label=f"paper, {ratio:.0%}")
+        ax.set(xlabel="excluded tokens per frame $r$", ylabel=label, xticks=sorted(costs["r"].unique()))
+    axes[0, 1].legend(frameon=False, bbox_to_anchor=(1, 0.5), loc="center left")
+    figure.get_layout_engine().set(wspace=0.06)
+    return figure

@@ -1,0 +1,66 @@
+"""What the data is: classes, sampled frames, the action units of a rendered clip."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from adatosk.plots.style import GREY, ORANGE, PURPLE, new_figure
+from adatosk.synthetic import GroundTruth
+
+
+def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
+    """What is known about a rendered clip: action units of the expression and of the distractor, blinks and talking.
+
+    Lines mark onset, apex and offset; triangles the frames that are ``sampled``.
+    """
+    figure, axes = new_figure(3, 1, 7, 4.6, sharex=True, height_ratios=(3, 3, 1))
+    panels = {"expression": truth.action_units, "distractor, on a scale of its own": truth.distraction}
+    for ax, (name, units) in zip(axes[:2, 0], panels.items(), strict=True):
+        used = np.flatnonzero(units.max(axis=0) > 0)
+        shown = units[:, used].T if len(used) else np.zeros((1, len(units)))
+        most = 1 if ax is axes[0, 0] else max(shown.max(), 0.1)
+        image = ax.imshow(shown, aspect="auto", cmap="Blues", vmin=0, vmax=most, interpolation="nearest")
+        figure.colorbar(image, ax=ax, label="intensity")
+        ax.set_yticks(range(len(shown)), [truth.unit_names[unit] for unit in used] or ["none"])
+        ax.set_title(name, loc="left")
+    for frame, name in (
+        (truth.onset, "onset"),
+        (truth.apex_start, "apex"),
+        (truth.apex_end, "apex ends"),
+        (truth.offset, "offset"),
+    ):
+        if frame >= 0:
+            axes[0, 0].axvline(frame, color=ORANGE)
+            axes[0, 0].annotate(name, (frame, 1), (0, 2), "data", ha="center", color=ORANGE, textcoords="offset points")
+            axes[0, 0].texts[-1].xycoords = axes[0, 0].get_xaxis_transform()
+    ax = axes[2, 0]
+    ax.plot(truth.blink, color=GREY, label="blink")
+    ax.plot(truth.talk, color=PURPLE, label="talking")
+    ax.plot(sampled, np.full(len(sampled), -0.15), "^", color=ORANGE, markersize=4, label="sampled", clip_on=False)
+    ax.set(xlabel="frame", ylim=(-0.25, 1.1), yticks=(0, 1))
+    ax.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 0.9))
+    return figure
+
+
+def class_balance(clips: pd.DataFrame, classes: Sequence[str], by: str = "split") -> Figure:
+    """Number of clips of each class, by ``split`` or ``fold``."""
+    figure, ((ax,),) = new_figure(1, 1, 6.4, 2.4)
+    sns.countplot(clips, x="label", hue=by, order=classes, ax=ax)
+    ax.set(xlabel="", ylabel="clips")
+    sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def sampling(spans: Mapping[str, tuple[int, Sequence[int]]]) -> Figure:
+    """Which frames are taken: by name, the number of frames in the clip and the indices of those taken."""
+    figure, ((ax,),) = new_figure(1, 1, 7, 0.7 + 0.34 * len(spans))
+    for row, (length, indices) in enumerate(spans.values()):
+        ax.barh(row, length, left=-0.5, height=0.5, color="0.88")
+        ax.plot(indices, np.full(len(indices), row), "o", color=ORANGE, markersize=4)
+    ax.set_yticks(range(len(spans)), list(spans))
+    ax.invert_yaxis()
+    ax.set(xlabel="frame of the clip")
+    return figure

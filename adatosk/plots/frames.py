@@ -1,0 +1,135 @@
+"""Frames as pictures: rows of them, what the hard mask hides, masks drawn over them, repainted patches."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seaborn as sns
+import torch
+from einops import rearrange
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from adatosk.clips import IMAGENET_MEAN, IMAGENET_STD
+from adatosk.config import ModelConfig
+from adatosk.model import Output
+from adatosk.plots.style import ORANGE, new_figure
+from adatosk.soft_mask import SoftMask
+from adatosk.tokens import gather_patches, patchify, positions_of, unpatchify
+
+# Figure 3: "colors from blue to purple to gray/black represent the soft mask degree, from light to heavy".
+SOFT_MASK = LinearSegmentedColormap.from_list("soft mask", ["#454545", "#6f5a86", "#8a6fd0", "#6fa8ff", "#b5dcff"])
+SCORE = sns.color_palette("flare", as_cmap=True)
+SOFT_MASK, SCORE = (colours.with_extremes(bad="black") for colours in (SOFT_MASK, SCORE))  # excluded tokens
+ACTIVATION = sns.color_palette("rocket", as_cmap=True)
+HIDDEN = (0.93, 0.93, 0.93)
+
+
+def _picture(ax: Axes, image: np.ndarray, title: str = "") -> None:
+    ax.imshow(image, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=8, pad=2)
+    ax.spines[:].set_visible(False)
+
+
+def pictures(rows: Mapping[str, np.ndarray], titles: Sequence[str] = ()) -> Figure:
+    """Rows of images, such as the frames of several clips.
+
+    Args:
+        rows: images uint8 ``(N, H, W, 3)`` by the row's name; rows may differ in length.
+        titles: of the columns.
+    """
+    columns, size = max(map(len, rows.values())), 0.95  # inches
+    width = size * columns + 0.08 * max(len(line) for name in rows for line in name.split("\n"))
+    figure, axes = new_figure(len(rows), columns, width, size * len(rows) + 0.25 * bool(titles))
+    for row, (name, images) in enumerate(rows.items()):
+        line = axes[row]
+        for ax in line[len(images) :]:
+            ax.axis("off")
+        for place, (ax, image) in enumerate(zip(line, images, strict=False)):
+            _picture(ax, image, titles[place] if titles and row == 0 else "")
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    return figure
+
+
+def show_visible(frames: np.ndarray, visible: Tensor) -> np.ndarray:
+    """Frames uint8 ``(T, H, W, 3)`` with the patches that the hard mask, bool ``(N_s,)``, hides in light grey."""
+    mask = blow_up(visible[None].numpy(), frames.shape[1])[0]
+    return np.where(mask[None, :, :, None], frames, np.uint8(255 * np.array(HIDDEN)))
+
+
+def blow_up(grid: np.ndarray, side: int) -> np.ndarray:
+    """Values of patches ``(n, N_s)`` to images ``(n, side, side)``."""
+    patches = round(grid.shape[1] ** 0.5)
+    grid = grid.reshape(len(grid), patches, patches)
+    return grid.repeat(side // patches, axis=1).repeat(side // patches, axis=2)
+
+
+def tint_patches(
+    frames: np.ndarray, values: np.ndarray, cmap: Colormap, hidden: np.ndarray | None = None
+) -> np.ndarray:
+    """Frames ``(n, H, W, 3)`` tinted by the values of their patches ``(n, N_s)``; NaN is black, ``hidden`` grey."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    scaled = (values - low) / (high - low if high > low else 1)
+    tint = cmap(blow_up(np.ma.masked_invalid(scaled), frames.shape[1]))[..., :3]
+    grey = frames.mean(axis=-1, keepdims=True) / 255
+    shown = np.clip(tint * (0.45 + 0.75 * grey), 0, 1)
+    if hidden is not None:
+        shown[:, blow_up(hidden[None], frames.shape[1])[0]] = HIDDEN
+    return shown
+
+
+def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: Tensor | None = None) -> Figure:
+    """Figure 3: both soft masks over the frames, in its colours; beneath them the final mask (Eq. 12).
+
+    The active frames (Eq. 5) have an orange border; excluded tokens are black, hidden patches light grey. Each row's
+    colours span its own values.
+
+    Args:
+        frames: uint8 ``(T, H, W, 3)``; the last frame of each tubelet is shown.
+        visible: the hard mask of this clip, bool ``(N_s,)``.
+        mask: of a batch of one clip, with both of its parts.
+        activation: A (Eq. 10) of every patch, ``(n_t, N_s)``; its row is left out by default.
+    """
+    steps = mask.kept.shape[1]
+    tubelet = len(frames) // steps
+    shown, hidden = frames[tubelet - 1 :: tubelet], ~visible.numpy()
+
+    def spread(weights: Tensor) -> np.ndarray:
+        """Weights of visible tokens ``(1, n_t, n_s)`` to all patches ``(n_t, N_s)``."""
+        grid = np.full((steps, len(hidden)), np.nan)
+        grid[:, ~hidden] = weights.masked_fill(~mask.kept, torch.nan)[0].detach().numpy()
+        return grid
+
+    rows = {"frames": shown}
+    if activation is not None:
+        rows["activation\nmap"] = tint_patches(shown, activation.detach().numpy(), ACTIVATION)
+    rows["visible\npatches"] = show_visible(shown, visible)
+    parts = (mask.semantic, mask.agnostic.mean(dim=-1), mask.weights.mean(dim=-1))
+    for name, weights in zip(("class-semantic\nmask", "class-agnostic\nmask", "final mask"), parts, strict=True):
+        rows[name] = tint_patches(shown, spread(weights), SOFT_MASK, hidden)
+    figure = pictures(rows, [str(tubelet * (step + 1)) for step in range(steps)])
+    for row in np.array(figure.axes).reshape(len(rows), steps)[-2:]:
+        for step in mask.active[0].nonzero().flatten().tolist():
+            row[step].spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
+    return figure
+
+
+def repaint(output: Output, video: Tensor, config: ModelConfig) -> np.ndarray:
+    """Clips with their hidden patches as the decoder paints them: uint8 ``(B, T, H, W, 3)``.
+
+    The decoder is trained on patches normalised to zero mean and unit variance (VideoMAE), so to look at them each gets
+    the mean and deviation of the true patch back: structure is the model's, brightness is not.
+    """
+    patches = patchify(video, config.tubelet, config.patch_size)
+    positions = positions_of(~output.visible, output.reconstruction.shape[2])
+    painted = output.reconstruction.unflatten(-1, (3, -1))  # (B, n_t, m, C, t·h·w)
+    if config.normalise_target:
+        true = gather_patches(patches, positions).unflatten(-1, (3, -1))
+        painted = painted * true.std(dim=-1, keepdim=True) + true.mean(dim=-1, keepdim=True)
+    index = positions[:, None, :, None].expand(-1, patches.shape[1], -1, patches.shape[3])
+    clips = unpatchify(patches.scatter(2, index, painted.flatten(-2)), config.tubelet, config.patch_size)
+    mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return rearrange(((clips * std + mean).clamp(0, 1) * 255).byte(), "b c t h w -> b t h w c").numpy()

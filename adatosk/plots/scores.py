@@ -1,0 +1,63 @@
+"""What a run learned: learning curves, confusion matrices, recalls and one clip's probabilities."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from adatosk.plots.style import BLUE, GREY, new_figure
+
+
+def learning_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
+    """Losses and, where it was taken, WAR on the test split, epoch by epoch; ``logs`` are ``Run.log`` by name."""
+    panels = {
+        "reconstruction_loss": r"$\mathcal{L}_{rec}$ (train)",
+        "classification_loss": r"$\mathcal{L}_{cls}$ (train)",
+        "test_war_views_1": "WAR, 1 view (test, %)",
+    }
+    figure, axes = new_figure(1, 3, 9, 2.6)
+    for ax, (column, label) in zip(axes[0], panels.items(), strict=True):
+        for (name, log), style in zip(logs.items(), ("-", "--", ":", "-."), strict=False):
+            there = log.dropna(subset=column)
+            ax.plot(there["epoch"], there[column], style, marker="o", markersize=4, label=name)
+        ax.set(xlabel="epoch", title=label)
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes[0, 0].legend(frameon=False)
+    return figure
+
+
+def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> Figure:
+    """Confusion matrices side by side, each row in percent of its class; counts ``(classes, classes)`` by title."""
+    figure, axes = new_figure(1, len(matrices), 4.3 * len(matrices), 3.7)
+    for ax, (title, counts) in zip(axes[0], matrices.items(), strict=True):
+        counts = np.asarray(counts, dtype=float)
+        shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(1)
+        sns.heatmap(shares, ax=ax, cmap="Blues", vmin=0, vmax=100, annot=True, fmt=".0f", square=True, cbar=False)
+        ax.set_xticklabels(classes, rotation=45, ha="right")
+        ax.set_yticklabels(classes, rotation=0)
+        ax.set(title=title, xlabel="predicted", ylabel="true")
+    return figure
+
+
+def recalls(table: pd.DataFrame) -> Figure:
+    """Recall of each class in percent as bars: columns are classes, rows are models."""
+    figure, ((ax,),) = new_figure(1, 1, 7.6, 2.6)
+    long = table.rename_axis("model").reset_index().melt("model", var_name="class", value_name="recall")
+    sns.barplot(long, x="class", y="recall", hue="model", ax=ax)
+    ax.set(xlabel="", ylabel="recall (%)", ylim=(0, 100))
+    sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncols=len(table), title=None, frameon=False)
+    return figure
+
+
+def probabilities(values: Mapping[str, float]) -> Figure:
+    """Class probabilities as bars, with chance as a line."""
+    figure, ((ax,),) = new_figure(1, 1, 4.6, 0.5 + 0.24 * len(values))
+    ax.barh(list(values), list(values.values()), color=BLUE)
+    ax.axvline(1 / len(values), color=GREY, linestyle="--", label="chance")
+    ax.invert_yaxis()
+    ax.set(xlabel="probability", xlim=(0, 1))
+    ax.legend(frameon=False)
+    return figure

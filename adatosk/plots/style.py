@@ -1,0 +1,26 @@
+"""Colours, fonts and empty figures that all plots share.
+
+Colours tell apart without red and green; a value's colour also gets lighter, so it survives grey print.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, _, PURPLE = sns.color_palette("colorblind")[:5]
+GREY = "0.55"
+
+
+def use_style() -> None:
+    """Set fonts, grid and the resolution of figures in notebooks; call once."""
+    sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.05)
+    plt.rcParams.update({"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def new_figure(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
+    """A figure of ``width`` × ``height`` inches and its axes ``(rows, columns)``."""
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options)
+    # Left open, a notebook would show it twice: as the cell's value and as pyplot's current figure.
+    plt.close(figure)
+    return figure, axes
