@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from adatosk.config import ModelConfig
-from adatosk.linear import through_onednn
 from adatosk.presets import MODELS
 from adatosk.soft_mask import SoftMask, TemporalSoftMask
 from adatosk.tokens import check_mask, complementary_masks, patchify, positions_of, tube_mask
@@ -85,7 +84,6 @@ class AdaTosk(
         self.soft_mask = None if mask is None else TemporalSoftMask(config.width, mask, self.head.frozen)
         self.apply(_initialise)
         nn.init.normal_(self.mask_token, std=0.02)
-        through_onednn(self)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "AdaTosk":

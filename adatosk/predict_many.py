@@ -21,8 +21,8 @@ from adatosk.config import ModelConfig
 from adatosk.cost.contenders import PRECISIONS
 from adatosk.datasets.base import VIDEO_SUFFIXES
 from adatosk.export import Classifier, fixed_masks
-from adatosk.linear import for_inference
 from adatosk.model import AdaTosk
+from adatosk.onednn import for_inference
 from adatosk.predict import as_seen, load_model
 from adatosk.utils.files import write_csv
 from adatosk.utils.parallel import available_cores, in_chunks

@@ -28,6 +28,7 @@ from adatosk.evaluate import Predictions, predict_split
 from adatosk.manifests import manifest_of, manifest_path
 from adatosk.metrics import majority
 from adatosk.model import AdaTosk, create_model
+from adatosk.onednn import through_onednn
 from adatosk.pretrained import load_encoder
 from adatosk.training.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.training.run_state import Progress, RunState, cut_log, read_metrics
@@ -161,9 +162,14 @@ class Trainer:
             loaded = load_encoder(model, config.weights.path, config.weights.sha256)
             if self.accelerator.is_main_process:
                 self.report(str(loaded))
+        model = self._on_device(model)
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return model
+
+    def _on_device(self, model: AdaTosk) -> AdaTosk:
+        """On a CPU the products run through oneDNN."""
+        return through_onednn(model) if self.accelerator.device.type == "cpu" else model.to(self.accelerator.device)
 
     def _open_cache(self) -> ClipCache | None:
         """The decoded clips or ``None``; a broken clip that is not excluded stops the run before it starts."""
@@ -261,7 +267,7 @@ class Trainer:
         last = self._predict(self.config.evaluation)
         best = last
         if self.progress.best_epoch < self.config.train.epochs:
-            model = AdaTosk.from_pretrained(self.checkpoints / "best_on_test").to(self.accelerator.device)
+            model = self._on_device(AdaTosk.from_pretrained(self.checkpoints / "best_on_test"))
             best = predict_split(model, self.test_loader, self.config.evaluation, self.accelerator)
         if not self.accelerator.is_main_process:
             return

@@ -6,11 +6,9 @@ Its checkpoints fit, therefore.
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from timm.layers import Mlp
 from torch import Tensor, nn
 
 from adatosk.config import HeadNorm, ModelConfig
-from adatosk.linear import linear, product, uses_onednn
 from adatosk.soft_mask import TemporalSoftMask
 from adatosk.tokens import gather_patches, positions_of, sinusoid_positions
 
@@ -26,37 +24,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         # A product instead of a convolution, because only the visible tubelets are embedded.
-        return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
-
-
-# From so many tokens on oneDNN's products make up for going through the heads one by one.
-_LONG = 384
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention ``(B, h, n, d)``: torch's fused kernel but for two cases on a CPU where nothing is learned.
-
-    In bfloat16 plain products take half its time, in float32 those of oneDNN two thirds, if the sequence is long.
-    """
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v)
-    if q.dtype == torch.bfloat16:
-        return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1) @ v
-    if uses_onednn(q) and q.shape[-2] >= _LONG:
-        return _attend_by_head(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v)
-
-
-def _attend_by_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same by one pair of oneDNN's products a head, whose weights stay in the processor's cache."""
-    batch, heads, tokens, width = q.shape
-    out = q.new_empty(batch, tokens, heads, width)
-    for clip in range(batch):
-        for head in range(heads):
-            weights = product(q[clip, head] * width**-0.5, k[clip, head].contiguous())
-            torch.softmax(weights, dim=-1, out=weights)
-            out[clip, :, head] = product(weights, v[clip, head].contiguous().t())
-    return out.transpose(1, 2)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Attention(nn.Module):
@@ -70,14 +38,40 @@ class Attention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.proj = nn.Linear(width, width)
 
+    def qkv_bias(self) -> Tensor:
+        """Of queries, keys and values, ``(3·D,)``; the keys have none, which no softmax would notice."""
+        return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of tokens ``(B, n, D)``, each ``(B, h, n, D / h)``."""
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = linear(x, self.qkv.weight, bias)
-        return rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.heads).unbind()
+        return split_heads(F.linear(x, self.qkv.weight, self.qkv_bias()), self.heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(rearrange(_attend(*self.queries_keys_values(x)), "b h n d -> b n (h d)"))
+        context = F.scaled_dot_product_attention(*self.queries_keys_values(x))  # (B, h, n, D / h)
+        return self.proj(join_heads(context))
+
+
+def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``(B, n, 3·D)`` to queries, keys and values, each ``(B, h, n, D / h)``."""
+    return rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=heads).unbind()
+
+
+def join_heads(context: Tensor) -> Tensor:
+    """``(B, h, n, D / h)`` to ``(B, n, D)``."""
+    return rearrange(context, "b h n d -> b n (h d)")
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, Linear on the last dimension."""
+
+    def __init__(self, width: int, hidden: int, out: int | None = None):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, width if out is None else out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class Block(nn.Module):

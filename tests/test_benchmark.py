@@ -9,7 +9,7 @@ from adatosk.cost import models as bench
 from adatosk.cost.contenders import CONTENDERS, RIVAL, SAME_PRODUCTS, WORKS, Setup, count_work, prepare
 from adatosk.cost.models import benchmark, grown, growth, measure, table2_times
 from adatosk.cost.operations import hand_count
-from adatosk.linear import Linear
+from adatosk.onednn import Linear
 from adatosk.presets import MODELS
 
 TINY = MODELS["adatosk_tiny"]

@@ -1,12 +1,9 @@
-import naive
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from transformers import VideoMAEConfig, VideoMAEModel
 
-from adatosk import transformer
 from adatosk.config import ModelConfig, TrainConfig
 from adatosk.losses import total_loss
 from adatosk.model import AdaTosk, create_model
@@ -286,21 +283,3 @@ def test_a_model_in_bf16_classifies_and_nearly_agrees():
         full, half = model.classify(video), model.to(torch.bfloat16).classify(video.bfloat16())
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.1)
-
-
-@pytest.mark.parametrize(("tokens", "long"), [(7, False), (transformer._LONG, True)])
-def test_attention_by_every_way_is_the_naive_one(tokens, long, monkeypatch):
-    by_head, called = transformer._attend_by_head, []
-    monkeypatch.setattr(transformer, "_attend_by_head", lambda *qkv: called.append(qkv) or by_head(*qkv))
-    torch.manual_seed(0)
-    # Parts of one product as the model makes them, not contiguous.
-    qkv = rearrange(torch.randn(2, tokens, 3 * 2 * 8), "b n (three h d) -> three b h n d", three=3, h=2).unbind()
-    learned = transformer._attend(*qkv)
-    assert not called
-    with torch.no_grad():
-        ways = [learned, transformer._attend(*qkv), by_head(*qkv)]
-    assert bool(called) == long
-    for clip, head in np.ndindex(2, 2):
-        expected = naive.attention(*(part[clip, head].tolist() for part in qkv))
-        for way in ways:
-            np.testing.assert_allclose(way[clip, head].numpy(), expected, rtol=1e-5, atol=1e-5)

@@ -12,7 +12,7 @@ from adatosk.experiments.token_merging import (
     most_merged,
     with_merging,
 )
-from adatosk.linear import FLOPS
+from adatosk.onednn import FLOPS
 from adatosk.presets import MODELS
 from adatosk.tokens import patchify
 

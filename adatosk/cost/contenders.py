@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adatosk.config import ModelConfig, TrainConfig
 from adatosk.cost.timing import synchronise
-from adatosk.linear import FLOPS, for_inference, through_onednn
 from adatosk.losses import total_loss
 from adatosk.model import AdaTosk
+from adatosk.onednn import FLOPS, for_inference, through_onednn
 from adatosk.training.optim import make_optimizer
 
 MIB = 2**20
@@ -151,6 +151,8 @@ def _compiled(model: nn.Module) -> nn.Module:
 
 def _training_step(model: nn.Module, video: Tensor, labels: Tensor, setup: Setup) -> Callable[[], None]:
     train = TrainConfig()
+    if isinstance(model, AdaTosk) and video.device.type == "cpu":
+        through_onednn(model)  # as adatosk.train does
     optimizer = make_optimizer(model.train(), train)
     run = _compiled(model) if setup.compiled else model
     autocast = torch.autocast(video.device.type, dtype=torch.bfloat16, enabled=setup.precision == "bf16")

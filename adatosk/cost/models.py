@@ -29,8 +29,8 @@ from adatosk.cost.contenders import (
 )
 from adatosk.cost.operations import hand_count, table2_cost
 from adatosk.cost.timing import matrix_peaks, time_pair
-from adatosk.linear import for_inference
 from adatosk.model import AdaTosk
+from adatosk.onednn import for_inference
 from adatosk.presets import MODELS
 from adatosk.utils.files import write_csv
 from adatosk.utils.project import PROJECT

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from adatosk.linear import linear
+from adatosk.onednn import linear
 
 
 def synchronise(device: torch.device | str) -> None:

@@ -24,6 +24,7 @@ from adatosk.experiments.token_merging import merged_count, most_merged, with_me
 from adatosk.manifests import manifest_of
 from adatosk.metrics import Scores
 from adatosk.model import AdaTosk, create_model
+from adatosk.onednn import through_onednn
 from adatosk.tokens import complementary_masks
 from adatosk.workspace import Workspace
 
@@ -81,7 +82,8 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
 def _loaded(workspace: Workspace, config: RunConfig) -> tuple[AdaTosk, DataLoader]:
     model = workspace.train(config, weights=True).model()
     batches = make_loader(workspace.split("test", config), config.evaluation.batch_size, workspace.places.workers)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), batches
+    # As the run scored itself.
+    return model.to("cuda") if torch.cuda.is_available() else through_onednn(model), batches
 
 
 def _view_points(name: str, model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig) -> Iterator[Point]:

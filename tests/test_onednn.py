@@ -1,13 +1,19 @@
+"""Products through oneDNN are the plain ones, and a model that did not opt in knows nothing of them."""
+
 import copy
 
+import naive
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from adatosk import create_model
-from adatosk.linear import FLOPS, Linear, for_inference, linear, through_onednn, uses_onednn
+from adatosk.onednn import FLOPS, LONG, Linear, attention, for_inference, linear, through_onednn, uses_onednn
+from adatosk.transformer import Mlp
 
 
 def products(shape, bias=True, dtype=torch.float32):
@@ -99,14 +105,44 @@ def test_in_half_precision_it_is_close():
     assert 0 < (after.float() - before).abs().max() < 0.03 * before.abs().max()
 
 
-def test_the_mlps_bend_is_kept_when_it_is_not_gelu():
-    from timm.layers import Mlp
-
+def test_packed_layers_take_their_gelu_along():
     torch.manual_seed(0)
-    x = torch.randn(4, 8)
-    for act in (nn.GELU, nn.ReLU):
-        mlp = Mlp(8, 16, act_layer=act)
-        with torch.no_grad():
-            before = mlp(x)
-            torch.testing.assert_close(for_inference(mlp)(x), before, rtol=1e-5, atol=1e-5)
-        assert (type(mlp) is Mlp) == (act is nn.ReLU)
+    x, mlp = torch.randn(4, 8), Mlp(8, 16)
+    with torch.no_grad():
+        before = mlp(x)
+        torch.testing.assert_close(for_inference(mlp)(x), before, rtol=1e-5, atol=1e-5)
+    assert type(mlp) is not Mlp
+
+
+def test_without_the_processors_help_half_precision_is_plain(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    model = for_inference(create_model("adatosk_tiny", soft_mask=None), torch.bfloat16)
+    assert not model.encoder.blocks[0].attn.qkv.weight.is_mkldnn
+    with torch.no_grad():
+        assert model.classify(torch.randn(1, 3, 16, 32, 32).bfloat16()).isfinite().all()
+
+
+def test_a_model_runs_through_it_only_when_it_opts_in():
+    model = create_model("adatosk_tiny")
+    assert not any(type(module).__module__ == "adatosk.onednn" for module in model.modules())
+    twin, video = through_onednn(copy.deepcopy(model)).eval(), torch.randn(2, 3, 16, 32, 32)
+    kinds = {type(module).__name__ for module in twin.modules() if type(module).__module__ == "adatosk.onednn"}
+    assert kinds == {"Attention", "Linear", "PatchEmbed"}
+    assert twin.state_dict().keys() == model.state_dict().keys()
+    torch.testing.assert_close(twin.classify(video), model.eval().classify(video), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [7, LONG])
+def test_attention_is_the_naive_one_with_and_without_gradient(tokens):
+    torch.manual_seed(0)
+    # Parts of one product as the model makes them, not contiguous.
+    qkv = rearrange(torch.randn(2, tokens, 3 * 2 * 8), "b n (three h d) -> three b h n d", three=3, h=2).unbind()
+    learned = attention(*qkv)
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
+        ways = [learned, attention(*qkv)]
+    by_onednn = any("mkldnn" in str(operator) for operator in counter.get_flop_counts()["Global"])
+    assert by_onednn == (tokens >= LONG)
+    for clip, head in np.ndindex(2, 2):
+        expected = naive.attention(*(part[clip, head].tolist() for part in qkv))
+        for way in ways:
+            np.testing.assert_allclose(way[clip, head].numpy(), expected, rtol=1e-5, atol=1e-5)
