@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from adatosk.clips import normalise
@@ -15,6 +15,9 @@ from adatosk.metrics import Scores, score
 from adatosk.model import AdaTosk
 from adatosk.tokens import complementary_masks, tube_mask
 from adatosk.utils import seeds
+
+if TYPE_CHECKING:  # it takes seconds, and only training has one
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def _protocols(evaluation: EvalConfig) -> dict[str, tuple[int, bool]]:
 
 @torch.inference_mode()
 def predict_split(
-    model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig, accelerator: Accelerator | None = None
+    model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig, accelerator: "Accelerator | None" = None
 ) -> Predictions:
     """Classify every clip of a loader under each protocol of ``evaluation``.
 

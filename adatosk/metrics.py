@@ -1,14 +1,13 @@
 """The field's two scores: UAR, the mean recall over classes, and WAR, the share of clips that are right."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_confusion_matrix,
-    multiclass_recall,
-)
+
+MEAN, SPREAD, POOLED = "mean over folds", "standard deviation over folds", "pooled predictions"
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,13 @@ def score(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Scores
     """
     if len(labels) == 0 or len(predicted) != len(labels):
         raise ValueError(f"cannot score {len(predicted)} predictions against {len(labels)} labels")
+    # Imported here, since torchmetrics takes transformers and torchvision along, and seconds.
+    from torchmetrics.functional.classification import (
+        multiclass_accuracy,
+        multiclass_confusion_matrix,
+        multiclass_recall,
+    )
+
     count = len(classes)
     confusion = multiclass_confusion_matrix(predicted, labels, count)
     present = confusion.sum(dim=1) > 0
@@ -63,3 +69,34 @@ def score(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Scores
 def majority(labels: Tensor, classes: tuple[str, ...]) -> Scores:
     """Scores of always predicting the most frequent class, the least that a model has to beat."""
     return score(torch.full_like(labels, int(labels.bincount(minlength=len(classes)).argmax())), labels, classes)
+
+
+def score_folds(
+    predicted: Mapping[int, Tensor], labels: Mapping[int, Tensor], classes: tuple[str, ...]
+) -> tuple[pd.DataFrame, dict[int, Scores]]:
+    """Score each test fold, and all of them together.
+
+    Args:
+        predicted, labels: class indices int64 ``(clips of the fold,)`` by fold.
+        classes: names, whose places are the indices.
+
+    Returns:
+        a table with the columns ``clips``, ``uar`` and ``war`` (percent) and the rows ``fold k``, ``mean over folds``,
+        ``standard deviation over folds`` (NA for one fold) and ``pooled predictions``; and the scores by fold. Mean and
+        pooled differ: the mean gives each fold the same weight, pooling gives it to each clip of a class.
+
+    Raises:
+        ValueError: the two do not have the same folds.
+    """
+    if not predicted or predicted.keys() != labels.keys():
+        raise ValueError(f"predictions of folds {sorted(predicted)} do not fit labels of folds {sorted(labels)}")
+    folds = sorted(predicted)
+    scores = {fold: score(predicted[fold], labels[fold], classes) for fold in folds}
+    rows = {f"fold {fold}": (scores[fold].clips, scores[fold].uar, scores[fold].war) for fold in folds}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["clips", "uar", "war"])
+    means, spreads = table[["uar", "war"]].mean(), table[["uar", "war"]].std()
+    whole = score(torch.cat([predicted[fold] for fold in folds]), torch.cat([labels[fold] for fold in folds]), classes)
+    table.loc[MEAN] = (whole.clips, means["uar"], means["war"])
+    table.loc[SPREAD] = (whole.clips, spreads["uar"], spreads["war"])
+    table.loc[POOLED] = (whole.clips, whole.uar, whole.war)
+    return table.astype({"clips": int}), scores

@@ -16,8 +16,12 @@ from adatosk.clips import normalise
 from adatosk.clips.faces import Box, face_in
 from adatosk.clips.transforms import eval_transform
 from adatosk.model import AdaTosk
+from adatosk.onednn import through_onednn
 from adatosk.soft_mask import SoftMask
 from adatosk.video import read_clip
+
+# What a model that only predicts may compute in.
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +72,7 @@ def predict(
         FileNotFoundError: the model's folder holds no weights.
         VideoError: the video cannot be read whole.
     """
-    model = model if isinstance(model, AdaTosk) else load_model(model)
+    model = model if isinstance(model, AdaTosk) else through_onednn(load_model(model))
     config = model.config
     frames = read_clip(path, config.frames, stride, start)
     face = face_in(path, frames) if locate_face else None

@@ -18,12 +18,11 @@ from torch import Tensor
 from adatosk.clips import normalise
 from adatosk.clips.faces import FaceNotFoundError, face_in
 from adatosk.config import ModelConfig
-from adatosk.cost.contenders import PRECISIONS
 from adatosk.datasets.base import VIDEO_SUFFIXES
 from adatosk.export import Classifier, fixed_masks
 from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
-from adatosk.predict import as_seen, load_model
+from adatosk.predict import PRECISIONS, as_seen, load_model
 from adatosk.utils.files import write_csv
 from adatosk.utils.parallel import available_cores, in_chunks
 from adatosk.video import VideoError, read_clip

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -34,25 +33,8 @@ from adatosk.training.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.training.run_state import Progress, RunState, cut_log, read_metrics
 from adatosk.utils import seeds
 from adatosk.utils.files import write_csv, write_json
-from adatosk.utils.project import PROJECT
+from adatosk.utils.project import PROJECT, Places
 from adatosk.utils.provenance import provenance
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things lie on this machine; none of it changes a result.
-
-    Attributes:
-        root: folder that the manifest's paths are relative to.
-        results: folder that holds ``runs/<run id>/``.
-        cache: folder for decoded clips.
-        workers: loader processes; ``None`` chooses.
-    """
-
-    root: Path
-    results: Path
-    cache: Path
-    workers: int | None = None
 
 
 class Trainer:

@@ -26,10 +26,9 @@ from adatosk.manifests import Manifest, manifest_of
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, write_benchmark
-from adatosk.train import Places, Trainer
 from adatosk.training.run_state import read_metrics
 from adatosk.utils.files import replacing, write_csv
-from adatosk.utils.project import PROJECT
+from adatosk.utils.project import PROJECT, Places
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,8 @@ class Workspace:
 
     def train(self, config: RunConfig, weights: bool = False) -> Run:
         """:meth:`run` of a whole configuration, such as a row of :mod:`adatosk.experiments.grid`."""
+        from adatosk.train import Trainer  # it takes seconds, and most notebooks train nothing
+
         trainer = Trainer(config, self.places)
         if config.initial is not None and not trainer.finished(weights):
             self.train(config.initial, weights=True)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from adatosk.folds import MEAN, POOLED, SPREAD, score_folds
+from adatosk.metrics import MEAN, POOLED, SPREAD, score_folds
 
 CLASSES = ("happy", "sad")
 

@@ -8,8 +8,8 @@ import pytest
 from adatosk import manifests
 from adatosk.experiments import report
 from adatosk.experiments.grid import HEADLINE, TABLES, repeated
-from adatosk.folds import MEAN, POOLED
 from adatosk.manifests import manifest_of
+from adatosk.metrics import MEAN, POOLED
 from adatosk.presets import PROFILES
 
 

@@ -19,10 +19,10 @@ from adatosk.cost.timing import synchronise
 from adatosk.losses import total_loss
 from adatosk.model import AdaTosk
 from adatosk.onednn import FLOPS, for_inference, through_onednn
+from adatosk.predict import PRECISIONS
 from adatosk.training.optim import make_optimizer
 
 MIB = 2**20
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORKS = ("forward", "training step")
 # The first one is what the others' speed is given against.
 RIVAL = "videomae"

@@ -13,8 +13,8 @@ from adatosk.experiments.grid import HEADLINE, TABLES, Row, first_look, table1
 from adatosk.experiments.paper_vs_ours import REFERENCE, reported
 from adatosk.experiments.tables import PROTOCOL, interval, looks, over_folds, scores, summary
 from adatosk.experiments.verdicts import PAPER_ROWS
-from adatosk.folds import MEAN, POOLED
 from adatosk.manifests import manifest_of
+from adatosk.metrics import MEAN, POOLED
 from adatosk.presets import MODELS, PROFILES
 from adatosk.utils.files import replacing, write_csv
 from adatosk.utils.project import PROJECT

@@ -38,8 +38,8 @@ from scipy import stats
 from adatosk.config import RunConfig
 from adatosk.cost.operations import hand_count, table2_cost
 from adatosk.experiments.grid import Row, cell_name, repeated, table2
-from adatosk.folds import score_folds
 from adatosk.manifests import manifest_of
+from adatosk.metrics import score_folds
 from adatosk.workspace import Run, Workspace
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]

@@ -1,5 +1,6 @@
 """Where the project lies: a checkout beside the package; an installed package has cards and manifests inside."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -19,3 +20,20 @@ def need_checkout(what: str) -> Path:
     if not IS_CHECKOUT:
         raise CheckoutError(f"{what} needs a checkout of the project: clone it, and run make setup there")
     return PROJECT
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things lie on this machine; none of it changes a result.
+
+    Attributes:
+        root: folder that the manifest's paths are relative to.
+        results: folder that holds ``runs/<run id>/``.
+        cache: folder for decoded clips.
+        workers: loader processes; ``None`` chooses.
+    """
+
+    root: Path
+    results: Path
+    cache: Path
+    workers: int | None = None
