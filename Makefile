@@ -66,6 +66,7 @@ test: lint
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir notebooks
