@@ -6,15 +6,31 @@ part of it, so the same run has the same id everywhere.
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Distance = Literal["l1", "l2", "cosine", "classification"]
+# What a configuration may name: frame distances (Eq. 4, Table 4), and semantic scores (Eq. 11, Table 3) with whether
+# they take the accumulated score M. adatosk.soft_mask computes them, and adds those that others register there.
+FRAME_DISTANCES = {"l1", "l2", "cosine", "classification"}
+SEMANTIC_SCORES = {"A+M": True, "M": True, "A": False, "none": False}
+
+
+def _named(kind: str, known: Collection[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"unknown {kind} '{name}': choose {', '.join(sorted(known))}")
+        return name
+
+    return AfterValidator(check)
+
+
+Distance = Annotated[str, _named("frame distance", FRAME_DISTANCES)]
+Semantic = Annotated[str, _named("semantic score", SEMANTIC_SCORES)]
 SoftmaxAxis = Literal["clip", "token", "time", "channel"]
 Gate = Literal["literal", "mean_one"]
-Semantic = Literal["A+M", "M", "A", "none"]
 HeadNorm = Literal["layer", "batch"]
 Activation = Literal["normed", "raw"]
 
@@ -44,9 +60,10 @@ class SoftMaskConfig(Frozen):
 
     Attributes:
         agnostic: use the class-agnostic mask S^agnostic (Eq. 4 to 7).
-        semantic: scores in the class-semantic mask (Eq. 11, Table 3): both, M alone, A alone, or no such mask.
+        semantic: scores in the class-semantic mask (Eq. 11, Table 3): both, M alone, A alone, no such mask, or one that
+            :func:`adatosk.soft_mask.semantic_score` registered.
         top_k: active frames K, of the n_t - 1 frame differences (Eq. 5).
-        distance: frame distance (Eq. 4, Table 4).
+        distance: frame distance (Eq. 4, Table 4), or one that :func:`adatosk.soft_mask.frame_distance` registered.
         gate: Eq. 6 as written (``literal``), or its weights scaled by D so that their mean is 1.
         gate_reduction: μ, by which the gate's MLP narrows (Eq. 6).
         axis: what Eq. 7's softmax runs over: all visible tokens of the clip, the tokens of a frame, the frames, or
@@ -73,7 +90,7 @@ class SoftMaskConfig(Frozen):
     @property
     def accumulates(self) -> bool:
         """Whether the accumulative score M is computed at all."""
-        return "M" in self.semantic
+        return SEMANTIC_SCORES[self.semantic]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -13,7 +13,60 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adatosk.config import MIN_TEMPERATURE, Distance, Semantic, SoftMaskConfig, SoftmaxAxis, check_exclusion
+from adatosk.config import (
+    FRAME_DISTANCES,
+    MIN_TEMPERATURE,
+    SEMANTIC_SCORES,
+    SoftMaskConfig,
+    SoftmaxAxis,
+    check_exclusion,
+)
+
+FrameDistance = Callable[[Tensor, Tensor], Tensor]
+SemanticScore = Callable[[Tensor, Tensor | None], Tensor]
+
+DISTANCES: dict[str, FrameDistance] = {
+    "l1": lambda before, after: (after - before).abs().sum(dim=-1),
+    "l2": lambda before, after: torch.linalg.vector_norm(after - before, dim=-1),
+    "cosine": lambda before, after: 1 - F.cosine_similarity(before, after, dim=-1),
+}
+SCORES: dict[str, SemanticScore] = {
+    "A+M": lambda tokens, scores: semantic_scores(tokens) * (1 - scores),
+    "M": lambda tokens, scores: torch.ones_like(tokens[..., 0]) * (1 - scores),
+    "A": lambda tokens, scores: semantic_scores(tokens),
+}
+
+
+def frame_distance(name: str) -> Callable[[FrameDistance], FrameDistance]:
+    """Register a frame distance, a decorator; a configuration may then name it, as in ``soft_mask.distance``.
+
+    The function maps the means of the frames before and after, ``(B, n_t - 1, D)`` each, to ``(B, n_t - 1)``, not
+    negative.
+    """
+    return _register(DISTANCES, FRAME_DISTANCES.add, name)
+
+
+def semantic_score(name: str, takes_m: bool) -> Callable[[SemanticScore], SemanticScore]:
+    """Register a semantic score (Eq. 11 before it is scaled), a decorator; ``soft_mask.semantic`` may then name it.
+
+    The function maps tokens ``(B, n_t, n_s, D)`` and M ``(B, n_t, n_s)`` to ``(B, n_t, n_s)``.
+
+    Args:
+        takes_m: whether M is computed for it; M is ``None`` otherwise, and no token can be excluded.
+    """
+    return _register(SCORES, lambda key: SEMANTIC_SCORES.update({key: takes_m}), name)
+
+
+def _register(functions: dict[str, Callable], allow: Callable[[str], object], name: str) -> Callable:
+    def add(function: Callable) -> Callable:
+        if name in functions or name in ("classification", "none"):
+            raise ValueError(f"'{name}' is taken: register it under another name")
+        functions[name] = function
+        allow(name)
+        return function
+
+    return add
+
 
 # Dimensions of (B, n_t, n_s, D) that Eq. 7's softmax runs over.
 _AXES: dict[str, tuple[int, ...]] = {"clip": (1, 2), "token": (2,), "time": (1,), "channel": (3,)}
@@ -53,17 +106,9 @@ def frame_means(tokens: Tensor, kept: Tensor | None = None) -> Tensor:
     return (tokens * weight).sum(dim=2) / weight.sum(dim=2)
 
 
-def _distances(before: Tensor, after: Tensor, distance: str) -> Tensor:
-    if distance == "l1":
-        return (after - before).abs().sum(dim=-1)
-    if distance == "l2":
-        return torch.linalg.vector_norm(after - before, dim=-1)
-    return 1 - F.cosine_similarity(before, after, dim=-1)
-
-
 def frame_differences(
     tokens: Tensor,
-    distance: Distance = "l1",
+    distance: str = "l1",
     kept: Tensor | None = None,
     classify: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
@@ -71,8 +116,9 @@ def frame_differences(
 
     Args:
         tokens: ``(B, n_t, n_s, D)``.
-        distance: ``l1``, ``l2``, ``cosine`` (1 - cosine similarity), or ``classification``: the total variation
-            between the class probabilities of the two frames, each scored alone.
+        distance: ``l1``, ``l2``, ``cosine`` (1 - cosine similarity), one that :func:`frame_distance` registered, or
+            ``classification``: the total variation between the class probabilities of the two frames, each scored
+            alone.
         kept: tokens that count, all by default.
         classify: maps frame means ``(B, n_t, D)`` to logits; needed for ``classification``.
 
@@ -87,10 +133,10 @@ def _between_means(means: Tensor, distance: str, classify: Callable[[Tensor], Te
         if classify is None:
             raise ValueError("distance 'classification' needs the classification head")
         probabilities = classify(means).softmax(dim=-1)
-        return _distances(probabilities[:, :-1], probabilities[:, 1:], "l1") / 2
-    if distance not in ("l1", "l2", "cosine"):
-        raise ValueError(f"unknown distance '{distance}': choose l1, l2, cosine or classification")
-    return _distances(means[:, :-1], means[:, 1:], distance)
+        return DISTANCES["l1"](probabilities[:, :-1], probabilities[:, 1:]) / 2
+    if distance not in DISTANCES:
+        raise ValueError(f"unknown distance '{distance}': choose {', '.join(DISTANCES)} or classification")
+    return DISTANCES[distance](means[:, :-1], means[:, 1:])
 
 
 def active_frames(differences: Tensor, k: int) -> Tensor:
@@ -148,7 +194,7 @@ def class_agnostic_mask(
     tokens: Tensor,
     gate: Callable[[Tensor], Tensor],
     k: int,
-    distance: Distance = "l1",
+    distance: str = "l1",
     axis: SoftmaxAxis = "clip",
     kept: Tensor | None = None,
     classify: Callable[[Tensor], Tensor] | None = None,
@@ -239,24 +285,23 @@ def semantic_scores(tokens: Tensor) -> Tensor:
     return tokens.abs().sum(dim=-1)
 
 
-def class_semantic_mask(tokens: Tensor, scores: Tensor | None, kept: Tensor, use: Semantic = "A+M") -> Tensor:
+def class_semantic_mask(tokens: Tensor, scores: Tensor | None, kept: Tensor, use: str = "A+M") -> Tensor:
     """S^semantic = A (1 - M), min-max normalised over the kept tokens of each clip (Eq. 11).
 
     Args:
         tokens: ``(B, n_t, n_s, D)``.
-        scores: M ``(B, n_t, n_s)``; may be ``None`` for ``use="A"``.
+        scores: M ``(B, n_t, n_s)``; may be ``None`` where ``use`` takes none, as ``A``.
         kept: bool ``(B, n_t, n_s)``.
-        use: both scores, or one alone (Table 3).
+        use: both scores, one alone (Table 3), or one that :func:`semantic_score` registered.
 
     Returns:
         ``(B, n_t, n_s)`` in [0, 1], 0 on excluded tokens; all kept ones are 1 where they do not differ.
     """
-    if use not in ("A+M", "M", "A"):
-        raise ValueError(f"unknown semantic scores '{use}': choose A+M, M or A")
-    if use != "A" and scores is None:
+    if use not in SCORES:
+        raise ValueError(f"unknown semantic scores '{use}': choose {', '.join(SCORES)}")
+    if SEMANTIC_SCORES[use] and scores is None:
         raise ValueError(f"semantic scores '{use}' need the accumulative score M")
-    value = torch.ones_like(tokens[..., 0]) if use == "M" else semantic_scores(tokens)
-    value = value if use == "A" else value * (1 - scores)
+    value = SCORES[use](tokens, scores)
     low = value.masked_fill(~kept, torch.inf).amin(dim=(1, 2), keepdim=True)
     high = value.masked_fill(~kept, -torch.inf).amax(dim=(1, 2), keepdim=True)
     spread = high - low

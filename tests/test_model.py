@@ -242,7 +242,7 @@ def test_every_named_model_can_be_made(name):
         ({"soft_mask": {"excluded_per_step": 2}}, "at most excluded_per_step=1"),
         ({"soft_mask": {"top_k": 8}}, "top_k=8 exceeds the 7 frame differences"),
         ({"soft_mask": {"score_block": 3}}, "beyond the encoder's 2 blocks"),
-        ({"soft_mask": {"distance": "l3"}}, "'l1', 'l2', 'cosine' or 'classification'"),
+        ({"soft_mask": {"distance": "l3"}}, "unknown frame distance 'l3': choose classification, cosine, l1, l2"),
         ({"soft_mask": {"axis": "frame"}}, "'clip', 'token', 'time' or 'channel'"),
         ({"soft_mask": {"temperature": 0.0}}, "greater than or equal to 0.025"),
         ({"soft_mask": {"semantic": "A"}}, "set excluded_per_step to 0"),

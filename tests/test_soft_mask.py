@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from adatosk import config, soft_mask
 from adatosk.config import SoftMaskConfig
 from adatosk.soft_mask import (
     ChannelGate,
@@ -209,3 +210,43 @@ def test_gradients_reach_gate_and_projection_and_match_finite_differences():
 def test_impossible_options_raise_an_error_that_says_the_limit(call, message):
     with pytest.raises(ValueError, match=message):
         call(random_tokens(2, 4, 5, 6))
+
+
+@pytest.fixture
+def registered():
+    """A distance and two scores of a user's own, taken back afterwards."""
+    added = (("chebyshev", soft_mask.DISTANCES, config.FRAME_DISTANCES),)
+    added += tuple((name, soft_mask.SCORES, config.SEMANTIC_SCORES) for name in ("norm", "rare"))
+    soft_mask.frame_distance("chebyshev")(lambda before, after: (after - before).abs().amax(dim=-1))
+    soft_mask.semantic_score("norm", takes_m=False)(lambda tokens, scores: tokens.norm(dim=-1))
+    soft_mask.semantic_score("rare", takes_m=True)(lambda tokens, scores: -scores.log())
+    yield
+    for name, functions, names in added:
+        del functions[name]
+        names.discard(name) if isinstance(names, set) else names.pop(name)
+
+
+def test_a_registered_distance_and_score_serve_as_the_papers_do(registered):
+    torch.manual_seed(0)
+    tokens = torch.randn(2, 4, 9, 8)
+    means = tokens.mean(dim=2)
+    expected = [
+        [max(abs(a - b) for a, b in zip(*pair, strict=True)) for pair in pairwise(clip)] for clip in means.tolist()
+    ]
+    torch.testing.assert_close(frame_differences(tokens, "chebyshev"), torch.tensor(expected))
+    options = SoftMaskConfig(distance="chebyshev", semantic="norm", excluded_per_step=0, top_k=2, score_block=None)
+    mask = TemporalSoftMask(8, options.change(gate_reduction=2))(tokens)
+    assert mask.scores is None and mask.semantic.amin() == 0 and mask.semantic.amax() == 1
+    flat = tokens.norm(dim=-1).flatten(1).argsort()
+    assert torch.equal(mask.semantic.flatten(1).argsort(), flat)
+    assert SoftMaskConfig(semantic="rare").accumulates and not options.accumulates
+
+
+def test_a_taken_name_cannot_be_registered_and_an_unknown_one_not_configured(registered):
+    for name in ("l1", "chebyshev", "classification"):
+        with pytest.raises(ValueError, match=f"'{name}' is taken"):
+            soft_mask.frame_distance(name)(lambda before, after: before)
+    with pytest.raises(ValueError, match="unknown semantic score 'B': choose A, A\\+M, M, none, norm, rare"):
+        SoftMaskConfig(semantic="B")
+    with pytest.raises(ValueError, match="set excluded_per_step to 0"):
+        SoftMaskConfig(semantic="norm")
