@@ -240,11 +240,14 @@ class AdaTosk(
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        biased = module
     elif isinstance(module, PatchEmbed):
-        nn.init.xavier_uniform_(module.proj.weight.view(len(module.proj.weight), -1))
-        nn.init.zeros_(module.proj.bias)
+        biased = module.proj
+        nn.init.xavier_uniform_(biased.weight.view(len(biased.weight), -1))
+    else:
+        return
+    if biased.bias is not None:
+        nn.init.zeros_(biased.bias)
 
 
 def create_model(name_or_config: str | ModelConfig = "adatosk_base", **overrides: Any) -> AdaTosk:

@@ -8,6 +8,7 @@ learned any more.
 """
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ class _OneDnnLinear(torch.autograd.Function):
 
 def uses_onednn(x: Tensor) -> bool:
     """Whether :func:`linear` of ``x`` runs through oneDNN."""
-    return (
+    return bool(
         # First, for what follows would cut a compiler's graph in two.
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"
@@ -129,10 +130,15 @@ class PatchEmbed(transformer.PatchEmbed):
         return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
-_THROUGH_ONEDNN = {nn.Linear: Linear, transformer.Attention: Attention, transformer.PatchEmbed: PatchEmbed}
+M = TypeVar("M", bound=nn.Module)
+_THROUGH_ONEDNN: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: Linear,
+    transformer.Attention: Attention,
+    transformer.PatchEmbed: PatchEmbed,
+}
 
 
-def through_onednn(model: nn.Module) -> nn.Module:
+def through_onednn(model: M) -> M:
     """Let a model's products, ours or a library's, run through oneDNN; returns the model, changed.
 
     Parameters and their names stay; on a GPU, compiled or exported it computes as before.
@@ -157,7 +163,7 @@ def _packs(dtype: torch.dtype) -> bool:
 
 
 @torch.no_grad()
-def for_inference(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+def for_inference(model: M, dtype: torch.dtype = torch.float32) -> M:
     """Make a model as fast to run as it gets without compiling; returns it, changed.
 
     It is put into evaluation mode and its weights are converted once, where autocast would convert them in each pass.

@@ -8,6 +8,7 @@ n_t, n_s)``) says which ones remain; an excluded token takes part in nothing and
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from adatosk.config import (
 )
 
 FrameDistance = Callable[[Tensor, Tensor], Tensor]
-SemanticScore = Callable[[Tensor, Tensor | None], Tensor]
+SemanticScore = Callable[[Tensor, Any], Tensor]  # M is None where it is not computed
 
 DISTANCES: dict[str, FrameDistance] = {
     "l1": lambda before, after: (after - before).abs().sum(dim=-1),
@@ -33,7 +34,7 @@ DISTANCES: dict[str, FrameDistance] = {
 SCORES: dict[str, SemanticScore] = {
     "A+M": lambda tokens, scores: semantic_scores(tokens) * (1 - scores),
     "M": lambda tokens, scores: torch.ones_like(tokens[..., 0]) * (1 - scores),
-    "A": lambda tokens, scores: semantic_scores(tokens),
+    "A": lambda tokens, _: semantic_scores(tokens),
 }
 
 
@@ -91,6 +92,12 @@ class SoftMask:
     scores: Tensor | None
     kept: Tensor
     active: Tensor | None
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``semantic``, ``agnostic`` and ``active`` of a mask with both parts; `ValueError` for another."""
+        if self.semantic is None or self.agnostic is None or self.active is None:
+            raise ValueError("a soft mask of one part alone: take a model with both, agnostic and semantic")
+        return self.semantic, self.agnostic, self.active
 
 
 def all_kept(tokens: Tensor) -> Tensor:
@@ -345,7 +352,8 @@ class TemporalSoftMask(nn.Module):
             ValueError: ``activation="raw"`` without ``raw``.
         """
         config = self.config
-        if config.activation == "raw" and raw is None:
+        activated = raw if config.activation == "raw" else tokens
+        if activated is None:
             raise ValueError("activation 'raw' needs the tokens before the encoder's last norm")
         scores, kept = self.score(tokens) if scored is None else scored
         weights, agnostic, active, semantic = kept.unsqueeze(-1).to(tokens.dtype), None, None, None
@@ -355,7 +363,6 @@ class TemporalSoftMask(nn.Module):
             )
             weights = agnostic
         if config.semantic != "none":
-            activated = raw if config.activation == "raw" else tokens
             semantic = class_semantic_mask(activated, scores, kept, config.semantic)
             weights = weights * semantic.unsqueeze(-1)
         # M is float32 whatever the model is; the masked tokens stay what they were.

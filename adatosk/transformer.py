@@ -53,7 +53,8 @@ class Attention(nn.Module):
 
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """``(B, n, 3·D)`` to queries, keys and values, each ``(B, h, n, D / h)``."""
-    return rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=heads).unbind()
+    q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=heads)
+    return q, k, v
 
 
 def join_heads(context: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ class Encoder(nn.Module):
         x = tokens.flatten(1, 2)  # (B, n_t·n, D)
         for block in self.blocks[:score_block]:
             x = block(x)
-        if score_block is None:
+        if mask is None or score_block is None:
             return x.unflatten(1, (steps, -1)), None
         scored = mask.score(x.unflatten(1, (steps, -1)))
         x = self._finish(x, scored[1], mask.config.excluded_per_step, self.blocks[score_block:])

@@ -142,7 +142,7 @@ def _classifier(model: nn.Module, compiled: bool) -> Callable[[Tensor], Tensor]:
     return lambda video: run(pixel_values=video.transpose(1, 2)).logits
 
 
-def _compiled(model: nn.Module) -> nn.Module:
+def _compiled(model: nn.Module) -> Callable:
     if not isinstance(model, AdaTosk):
         return torch.compile(model)
     model.compile()

@@ -117,6 +117,8 @@ def soft_mask_share(config: ModelConfig, device: torch.device | str = "cpu", bat
     device = torch.device(device)
     forward = prepare("adatosk", config, Setup(batch=batch), device)
     mask = for_inference(AdaTosk(config).to(device)).soft_mask
+    if mask is None:
+        raise ValueError("a model without soft mask has no share of it to time")
     tokens = torch.randn(batch, config.steps, config.visible_patches, config.width, device=device)
     with torch.no_grad():
         times = time_pair({"forward": forward, "mask": lambda: mask(tokens)}, repeats, device=device)

@@ -151,9 +151,10 @@ def hand_count(config: ModelConfig, visible: int | None = None, training: bool =
     n_t, width, mask = config.steps, config.width, config.soft_mask
     pixels = 3 * config.tubelet * config.patch_size**2
     tokens = n_t * n_s
-    early = mask is not None and mask.score_block is not None
-    before = mask.score_block if early else config.depth  # blocks that run on all visible tokens
-    left = tokens - mask.excluded_per_step * n_t * (n_t - 1) // 2 if early else tokens
+    before, left = config.depth, tokens  # blocks that run on all visible tokens; tokens of the blocks after them
+    if mask is not None and mask.score_block is not None:
+        before = mask.score_block
+        left = tokens - mask.excluded_per_step * n_t * (n_t - 1) // 2
     counts = {"embedding": tokens * pixels * width}  # each token's pixels to D channels
     counts |= _added(
         [

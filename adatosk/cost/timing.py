@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -50,7 +51,7 @@ def matrix_peak(
     return best
 
 
-def matrix_peaks(device: torch.device | str, dtype: torch.dtype, **options: object) -> dict[str, float]:
+def matrix_peaks(device: torch.device | str, dtype: torch.dtype, **options: Any) -> dict[str, float]:
     """In GFLOP/s: torch's own product, the linear layers' (oneDNN's on a CPU), and the better one, ``peak_gflops``."""
     products = {"peak_torch_gflops": torch.matmul, "peak_linear_gflops": linear}
     peaks = {name: matrix_peak(device, dtype, product=product, **options) / 1e9 for name, product in products.items()}
@@ -58,7 +59,10 @@ def matrix_peaks(device: torch.device | str, dtype: torch.dtype, **options: obje
 
 
 def time_pair(
-    candidates: dict[str, Callable[[], object]], repeats: int = 5, warmup: int = 1, device: torch.device | str = "cpu"
+    candidates: Mapping[str, Callable[[], object]],
+    repeats: int = 5,
+    warmup: int = 1,
+    device: torch.device | str = "cpu",
 ) -> pd.DataFrame:
     """Time candidates that take turns, each round starting with another one.
 

@@ -90,7 +90,7 @@ def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activ
     Args:
         frames: uint8 ``(T, H, W, 3)``; the last frame of each tubelet is shown.
         visible: the hard mask of this clip, bool ``(N_s,)``.
-        mask: of a batch of one clip, with both of its parts.
+        mask: of a batch of one clip, with both of its parts; `ValueError` for another.
         activation: A (Eq. 10) of every patch, ``(n_t, N_s)``; its row is left out by default.
     """
     steps = mask.kept.shape[1]
@@ -107,12 +107,13 @@ def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activ
     if activation is not None:
         rows["activation\nmap"] = tint_patches(shown, activation.detach().numpy(), ACTIVATION)
     rows["visible\npatches"] = show_visible(shown, visible)
-    parts = (mask.semantic, mask.agnostic.mean(dim=-1), mask.weights.mean(dim=-1))
+    semantic, agnostic, active = mask.parts()
+    parts = (semantic, agnostic.mean(dim=-1), mask.weights.mean(dim=-1))
     for name, weights in zip(("class-semantic\nmask", "class-agnostic\nmask", "final mask"), parts, strict=True):
         rows[name] = tint_patches(shown, spread(weights), SOFT_MASK, hidden)
     figure = pictures(rows, [str(tubelet * (step + 1)) for step in range(steps)])
     for row in np.array(figure.axes).reshape(len(rows), steps)[-2:]:
-        for step in mask.active[0].nonzero().flatten().tolist():
+        for step in active[0].nonzero().flatten().tolist():
             row[step].spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
     return figure
 
@@ -123,6 +124,8 @@ def repaint(output: Output, video: Tensor, config: ModelConfig) -> np.ndarray:
     The decoder is trained on patches normalised to zero mean and unit variance (VideoMAE), so to look at them each gets
     the mean and deviation of the true patch back: structure is the model's, brightness is not.
     """
+    if output.reconstruction is None:
+        raise ValueError("nothing was reconstructed: call the model with reconstruct=True")
     patches = patchify(video, config.tubelet, config.patch_size)
     positions = positions_of(~output.visible, output.reconstruction.shape[2])
     painted = output.reconstruction.unflatten(-1, (3, -1))  # (B, n_t, m, C, t·h·w)

@@ -11,7 +11,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 from torch import Tensor
@@ -28,7 +28,7 @@ _FINE = 200
 _LINE = "0.25"
 
 
-def _essential_colours() -> ListedColormap:
+def _essential_colours() -> Colormap:
     """Figure 3's colours over the rank of a weight: grey, purple, blue, then orange and red; excluded is black."""
     # Up to a full blue only: the lightest shades would not tell from a bright face.
     colours = SOFT_MASK(np.linspace(0, 0.8, round(_ORANGE_FROM * _FINE)))[:, :3]
@@ -128,13 +128,14 @@ def both_masks(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: 
         "class-semantic\nactivation": tint_patches(shown, activation.detach().numpy(), ACTIVATION),
         "visible\npatches": show_visible(shown, visible),
     }
-    for name, weights in (("CS mask", mask.semantic), ("CA mask", mask.agnostic.mean(dim=-1))):
+    semantic, agnostic, active = mask.parts()
+    for name, weights in (("CS mask", semantic), ("CA mask", agnostic.mean(dim=-1))):
         grid = np.full((steps, len(hidden)), np.nan)
         grid[:, ~hidden] = _ranks(weights[0], mask.kept[0])
         rows[name] = tint_patches(shown, grid, ESSENTIAL, hidden)
     figure = pictures(rows, [str(tubelet * (step + 1)) for step in range(steps)])
     last = np.array(figure.axes).reshape(len(rows), steps)[-1]
-    for step in mask.active[0].nonzero().flatten().tolist():
+    for step in active[0].nonzero().flatten().tolist():
         last[step].spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
     _legend(figure)
     return figure

@@ -5,6 +5,7 @@ repeats is so wide that it may run out of the picture.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -179,7 +180,7 @@ def _operations(giga: float) -> str:
     return f"{giga:.1f} G" if giga >= 1 else f"{1000 * giga:.1f} M"
 
 
-def _cell(ax: Axes, cell: tuple, war: float, text: str, scale: Normalize) -> None:
+def _cell(ax: Axes, cell: Any, war: float, text: str, scale: Normalize) -> None:
     column, row = cell.r // 2, {0.25: 0, 0.5: 1, 0.7: 2}[cell.mask_ratio]
     box = {"xy": (column - 0.48, row - 0.48), "width": 0.96, "height": 0.96}
     if np.isnan(war):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adatosk.clips import normalise
-from adatosk.config import TrainConfig
+from adatosk.config import ModelConfig, TrainConfig
 from adatosk.losses import Losses, total_loss
 from adatosk.model import AdaTosk
 from adatosk.tokens import tube_mask
@@ -53,7 +53,7 @@ def optimizer_step(
         FloatingPointError: when the loss is not finite.
     """
     video, labels = normalise(batch["video"].to(accelerator.device)), batch["label"].to(accelerator.device)
-    config = accelerator.unwrap_model(model).config
+    config: ModelConfig = accelerator.unwrap_model(model).config
     visible = tube_mask(len(video), config.patches, config.mask_ratio, generator)
     with accelerator.autocast():
         output = model(video, visible, reconstruct=train.rec_weight > 0)
