@@ -163,10 +163,10 @@ def test_a_read_only_cache_is_used_without_a_lock(source, tmp_path, monkeypatch,
     place = open_cache(manifest, root, 16, tmp_path / "cache", report=quiet).folder
 
     def fails_with(number):
-        def acquire(lock):
+        def acquire(lock, **_):
             raise OSError(number, os.strerror(number), lock.lock_file)
 
-        monkeypatch.setattr(caches.FileLock, "acquire", acquire)
+        monkeypatch.setattr("adatosk.utils.files.FileLock.acquire", acquire)
 
     fails_with(code)
     assert open_cache(manifest, root, 16, tmp_path / "cache", report=quiet).clip("clip0").shape[0] == 40
