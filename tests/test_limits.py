@@ -45,12 +45,14 @@ def quiet(_):
             "/dev/shm",
         ),
         (
-            RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
-                         "last):\n  …\nRuntimeError: unable to write to file </torch_12_34_0>: No space left on device"),
+            RuntimeError(
+                "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+                "RuntimeError: unable to write to file </torch_12_34_0>: No space left on device (28)"
+            ),
             "/dev/shm",
         ),
     ],
-)  # fmt: skip
+)
 def test_limits_are_named_in_one_line(error, said):
     with pytest.raises(LimitError, match=said) as caught, limits_named():
         raise error
@@ -67,7 +69,7 @@ def test_other_errors_pass(error):
 
 
 def test_an_error_of_a_loader_process_is_its_last_line():
-    text = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent):\n  …\nValueError: a.mp4: x"
+    text = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most…):\n  …\nValueError: a.mp4: x"
     with pytest.raises(ValueError, match=r"^a\.mp4: x$"), limits_named():
         raise ValueError(text)
 

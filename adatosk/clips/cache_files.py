@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from adatosk.utils.files import write_json
+from adatosk.utils.files import replacing, write_json
 from adatosk.video import stamp
 
 # 2 and 3: frames are resized by another filter. 4: frames have checksums.
@@ -109,7 +109,8 @@ def write_index(folder: Path, plan: dict[str, Any], sums: np.ndarray) -> None:
         sums: CRC-32 of each frame, uint32.
     """
     content = sums.astype("<u4").tobytes()
-    (folder / SUMS).write_bytes(content)
+    with replacing(folder / SUMS) as part:
+        part.write_bytes(content)
     write_json(folder / INDEX, sealed(plan | {"frames_crc32": hashlib.sha256(content).hexdigest()}), indent=None)
 
 
