@@ -172,7 +172,7 @@ def test_a_state_holds_one_whole_state_at_every_moment(data, places, monkeypatch
     def look(path, target):
         done = rename(path, target)
         if path.parent.name == "checkpoints" and path.name in ("resume", "saving"):
-            seen.append([place.name for place in (trainer.state._resume, trainer.state._previous) if place.is_dir()])
+            seen.append([name for name in ("resume", "previous") if (trainer.checkpoints / name).is_dir()])
         return done
 
     monkeypatch.setattr(Path, "rename", look)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # accelerate takes its settings from these wherever the call leaves them open, plugins for sharded training included.
-_SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_", "DEEPSPEED_", "XLA_USE_", "XLA_DOWNCAST_")
+SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_", "DEEPSPEED_", "XLA_USE_", "XLA_DOWNCAST_")
 # Where a run is trained and what is said of it; results name the device.
 _HARMLESS = (
     "ACCELERATE_BYPASS_DEVICE_MAP",
@@ -28,7 +28,7 @@ def configuration_alone(report: Callable[[str], None]) -> Iterator[None]:
     Args:
         report: gets a line with those that would have changed something.
     """
-    hidden = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS) and name not in _HARMLESS}
+    hidden = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS) and name not in _HARMLESS}
     said = sorted(name for name, value in hidden.items() if value.lower() not in _UNASKED)
     if said:
         report(f"not followed, for the run's configuration alone says how it is trained: {', '.join(said)}")
