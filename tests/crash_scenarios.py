@@ -45,7 +45,7 @@ class Rendering(Scenario):
     """The embedded benchmark, as a workspace prepares it."""
 
     def command(self, folder: Path) -> None:
-        BENCHMARKS["crash"] = SMALL
+        BENCHMARKS["crash"] = SMALL.model_copy(update={"train_clips": 2, "test_clips": 1})
         prepare_data(PROFILES["smoke"].change(data={"manifest": "crash.csv"}), folder / "data")
 
 
@@ -88,7 +88,7 @@ class Training(Scenario):
         self.config = PROFILES["smoke"].change(
             model={"classes": CLASSES},
             data={"manifest": str(self.data / "manifest.csv"), "cache_size": 32},
-            train={"epochs": 2, "batch_size": 4, "eval_every": 1},
+            train={"epochs": 2, "warmup_epochs": 0, "batch_size": 2, "eval_every": 1},
             evaluation={"views": (1,), "complementary": False},
         )
         self.run(start.parent / "results")  # fills the cache, which is not what this is about
