@@ -1,4 +1,4 @@
-# setup · reproduce · reproduce-all · benchmark · test · lint · lab · lock: each a line or two of real tools.
+# setup · reproduce · reproduce-all · benchmark · test · test-crash · lint · lab · lock: each a line or two of real tools.
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,13 +21,14 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup reproduce reproduce-all benchmark test lint lab notebooks lock
+.PHONY: help setup reproduce reproduce-all benchmark test test-crash lint lab notebooks lock
 
 help:
 	@echo "make reproduce   set up, make the data, train, evaluate, execute the notebooks, print the table"
 	@echo "make reproduce-all   every table and figure, over all seeds; hours on two cores, goes on where it was cut off"
 	@echo "make benchmark   seconds and memory beside VideoMAE's, into results/benchmark"
 	@echo "make test        set up, lint, unit tests and notebooks"
+	@echo "make test-crash  a kill and a full disk at every file operation of training, caching and rendering; minutes"
 	@echo "make lab         JupyterLab on the notebooks"
 	@echo "make notebooks   execute the notebooks in place and keep the outputs"
 	@echo "make lock        resolve pyproject.toml anew into requirements.lock"
@@ -62,6 +63,9 @@ benchmark: setup
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks
+
+test-crash: setup
+	$(BIN)/python -m pytest -n $(JOBS) -m crash tests/test_crashes.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -18,6 +18,8 @@ from adatosk.presets import MODELS
 from adatosk.soft_mask import SoftMask, TemporalSoftMask
 from adatosk.tokens import check_mask, complementary_masks, patchify, positions_of, tube_mask
 from adatosk.transformer import Decoder, Encoder, Head, PatchEmbed
+from adatosk.utils.files import write_tensors
+from adatosk.utils.provenance import file_digest, recorded_digest
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ def _check_config(file: Path) -> None:
         raise ValueError(f"{file}: not a model's configuration ({error}): {_OTHER}") from error
 
 
+def _check_digest(weights: Path) -> None:
+    """Raise a `ValueError` for weights of a run that are damaged, or of another training than its scores."""
+    expected = recorded_digest(weights)
+    if expected is not None and weights.is_file() and (digest := file_digest(weights)) != expected:
+        raise ValueError(
+            f"{weights}: its SHA-256 is {digest}, and the run's metrics.json names {expected}: damaged, or of another "
+            "training; delete the folder and train the run again for its weights"
+        )
+
+
 def _encode_config(config: ModelConfig) -> dict:
     return config.model_dump(mode="json")
 
@@ -91,12 +103,13 @@ class AdaTosk(
 
         Raises:
             FileNotFoundError: a folder without one of its two files.
-            ValueError: a configuration or weights that are not this package's, do not belong together or are not
-                finite; the message names the folder and what is wrong.
+            ValueError: a configuration or weights that are not this package's, do not belong together, are not finite
+                or not the ones that the scores of their run belong to; the message names the folder and what is wrong.
         """
         source = pretrained_model_name_or_path
         if Path(source).is_dir():
             _check_config(Path(source) / "config.json")
+            _check_digest(Path(source) / "model.safetensors")
         try:
             with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model
                 # Not strict, as the hub's loader is by itself, a weight that the file lacks would stay random.
@@ -109,6 +122,10 @@ class AdaTosk(
             if value.is_floating_point() and not value.isfinite().all():
                 raise ValueError(f"{source}: the weight {name} is not finite, as after a run that diverged: {_OTHER}")
         return model
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write the weights for :meth:`save_pretrained`, which writes all else."""
+        write_tensors(save_directory / "model.safetensors", self.state_dict())
 
     def forward(
         self,

@@ -126,7 +126,7 @@ def load_encoder(model: AdaTosk, path: str | Path, sha256: str | None = None) ->
     Raises:
         FileNotFoundError: no such file.
         ValueError: another digest; no checkpoint, a damaged one, or one that holds code; not VideoMAE's encoder, or one
-            of other sizes; a parameter besides the last norm's is missing.
+            of other sizes; a parameter besides the last norm's is missing, or one is not finite.
     """
     path = _existing(path)
     if sha256 is not None and (digest := file_digest(path)) != sha256:
@@ -256,6 +256,12 @@ def _check(found: dict[str, Tensor], encoder: Encoder, path: Path) -> None:
         if value.shape != expected[name].shape:
             raise ValueError(
                 f"{path}: {name} has the shape {tuple(value.shape)}, the model's {tuple(expected[name].shape)}"
+            )
+        # As the model will hold it: what float64 can say may be too large for float32.
+        if not value.to(expected[name].dtype).isfinite().all():
+            raise ValueError(
+                f"{path}: {name} holds values that are not finite, as after a run that diverged or in a damaged file: "
+                "fetch the checkpoint again, or take another one"
             )
 
 

@@ -1,7 +1,9 @@
 """Train and evaluate one run: ``python -m adatosk.train CONFIG.json`` (also under ``torchrun``).
 
-A finished run is never trained again; one that was cut off goes on at its last whole epoch, with the same result to
-the bit.
+A finished run is never trained again; one that was cut off resumes after its last whole epoch, with the same result to
+the bit. The same seed gives the same bits on the same device with the same versions, as many threads and the same
+instruction set (another number of threads or another processor sums in another order); ``metrics.json`` names them all.
+Variables of the environment from which accelerate would take settings are not followed.
 """
 
 import argparse
@@ -16,9 +18,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration
-from filelock import FileLock
+from accelerate.utils import DataLoaderConfiguration, broadcast
 from safetensors import SafetensorError
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from adatosk.clips import ClipCache, ClipDataset, make_loader, open_cache
@@ -29,12 +31,15 @@ from adatosk.metrics import majority
 from adatosk.model import AdaTosk, create_model
 from adatosk.onednn import through_onednn
 from adatosk.pretrained import load_encoder
+from adatosk.training.environment import configuration_alone
 from adatosk.training.optim import make_optimizer, make_schedule, optimizer_step
-from adatosk.training.run_state import Progress, RunState, cut_log, read_metrics
+from adatosk.training.run_results import WEIGHTS, RunResults
+from adatosk.training.run_state import Progress, RunState, clear_state
 from adatosk.utils import seeds
-from adatosk.utils.files import write_csv, write_json
+from adatosk.utils.files import locked, naming, write_csv, write_json, write_text
+from adatosk.utils.limits import limits_named
 from adatosk.utils.project import PROJECT, Places
-from adatosk.utils.provenance import provenance
+from adatosk.utils.provenance import file_digest, provenance, read_metrics
 
 
 class Trainer:
@@ -51,10 +56,12 @@ class Trainer:
         self.run_id = config.run_id(self.manifest.digest)
         self.folder = places.results / "runs" / self.run_id
         self.checkpoints = self.folder / "checkpoints"
+        self.results = RunResults(self.folder)
         self.progress = Progress()
+        self._best: dict[str, Tensor] = {}
 
     def finished(self, weights: bool = False) -> bool:
-        """Whether the run's scores are there and, where asked for, its weights.
+        """Whether the run's scores are there and, where asked for, the weights that they belong to.
 
         Raises:
             ValueError: they are of another version of the data, which has the same clips and labels.
@@ -67,26 +74,25 @@ class Trainer:
                     f"{path}: was made on '{there}', and the manifest is of '{mine}': name another folder for results, "
                     "or remove the run"
                 )
-        saved = not weights or (self.checkpoints / "last" / "model.safetensors").is_file()
-        return saved and path.is_file()
+        return path.is_file() and not self.results.pending and (not weights or self.results.weights_fit())
 
     def run(self, weights: bool = False) -> Path:
         """Train, evaluate and write the run unless it is finished; returns its folder.
 
         A run that another process trains is waited for; one that starts on several devices cannot wait, and fails.
         """
-        self.places.results.mkdir(parents=True, exist_ok=True)
-        with self._lock():
-            return self._run(weights)
+        with configuration_alone(self.report), limits_named():
+            self.places.results.mkdir(parents=True, exist_ok=True)
+            with self._lock():
+                return self._run(weights)
 
     def _lock(self) -> AbstractContextManager:
         if int(os.environ.get("RANK", "0")):
             return nullcontext()
-        waits = int(os.environ.get("WORLD_SIZE", "1")) == 1
-        return FileLock(self.places.results / f".{self.run_id}.lock", timeout=-1 if waits else 0)
+        return locked(self.places.results / f".{self.run_id}.lock", self.report, wait=_processes() == 1)
 
     def _run(self, weights: bool) -> Path:
-        if self.finished(weights):
+        if self._nothing_left(weights):
             self.report(f"run {self.run_id}: already finished")
             return self.folder
         self._set_up()
@@ -98,15 +104,35 @@ class Trainer:
         self._finish()
         return self.folder
 
-    def _set_up(self) -> None:
-        config = self.config
-        torch.manual_seed(config.seed)
+    def _nothing_left(self, weights: bool) -> bool:
+        """Whether the run is finished, once what a killed one left is put in its place."""
+        if _processes() == 1:
+            return self._settled(weights)
+        # The main process answers for all: what the others see changes while it tidies up.
+        self._accelerate()
+        answer = self.accelerator.is_main_process and self._settled(weights)
+        return bool(broadcast(torch.tensor(int(answer), device=self.accelerator.device)))
+
+    def _settled(self, weights: bool) -> bool:
+        if self.folder.is_dir():
+            self.results.settle()
+        whole = self.finished(weights=True)
+        if whole:
+            clear_state(self.checkpoints)
+        return whole or (not weights and self.finished())
+
+    def _accelerate(self) -> None:
         # accelerate keeps the first precision of a process for good; a notebook may train runs of both.
         AcceleratorState._reset_state(reset_partial_state=False)
         # Batches lie in pinned memory on a GPU's machine: nothing has to wait for their way to it.
         loading = DataLoaderConfiguration(non_blocking=True)
-        self.accelerator = Accelerator(mixed_precision=config.train.precision, dataloader_config=loading)
-        self.state = RunState(self.checkpoints, self.accelerator)
+        self.accelerator = Accelerator(mixed_precision=self.config.train.precision, dataloader_config=loading)
+        self.state = RunState(self.checkpoints, self.run_id, self.accelerator)
+
+    def _set_up(self) -> None:
+        config = self.config
+        torch.manual_seed(config.seed)
+        self._accelerate()
         processes = self.accelerator.num_processes
         if config.train.batch_size % processes:
             raise ValueError(f"batch_size {config.train.batch_size} does not divide over {processes} processes")
@@ -126,7 +152,6 @@ class Trainer:
         if config.train.compile:
             model.compile()
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.accelerator.register_for_checkpointing(self.progress)
 
     def _make_model(self) -> AdaTosk:
         """Random weights, or the encoder of the run or of the checkpoint to start from."""
@@ -172,17 +197,13 @@ class Trainer:
 
     def _resume(self) -> None:
         """Go on at the last whole epoch, if there is one."""
-        # The log of finished scores stays until those of their second training are there.
-        again = (self.folder / "metrics.json").is_file()
-        self._log = (self.checkpoints if again else self.folder) / "log.jsonl"
-        if self.state.load():
+        saved = self.state.load(self._bare_model(), self.optimizer)
+        if saved is not None:
+            self.progress, self._best = saved
             self.report(f"run {self.run_id}: goes on after epoch {self.progress.epoch}")
-            if self.accelerator.is_main_process:
-                cut_log(self._log, self.progress.epoch)
         elif self.accelerator.is_main_process:
             write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
             self.checkpoints.mkdir(exist_ok=True)
-            self._log.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 
     def _train_epoch(self, epoch: int) -> None:
@@ -223,40 +244,58 @@ class Trainer:
             self._entry["test_war_views_1"] = war
             if war > progress.best_war:
                 progress.best_war, progress.best_epoch = war, progress.epoch
-                self._save_model("best_on_test")
+                if accelerator.is_main_process:
+                    weights = self._bare_model().state_dict()
+                    self._best = {name: value.to("cpu", copy=True) for name, value in weights.items()}
+        progress.log.append(self._entry)
         if accelerator.is_main_process:
-            with self._log.open("a") as log:
-                log.write(json.dumps(self._entry) + "\n")
+            # The log of finished scores stays until those of their second training are there.
+            if not (self.folder / "metrics.json").is_file():
+                self._write_log(self.folder)
             self.report(f"run {self.run_id}: " + ", ".join(f"{k} {v:.4g}" for k, v in self._entry.items()))
         progress.seconds += time.perf_counter() - self._start
-        if progress.epoch < train.epochs:
-            self.state.save()
+        # After the last epoch as well: evaluation, too, may be cut off.
+        self.state.save(self._bare_model(), self.optimizer, progress, self._best)
+
+    def _write_log(self, folder: Path) -> None:
+        write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in self.progress.log))
 
     def _bare_model(self) -> AdaTosk:
         return self.accelerator.unwrap_model(self.model)
-
-    def _save_model(self, name: str) -> None:
-        if self.accelerator.is_main_process:
-            self._bare_model().save_pretrained(self.checkpoints / name)
 
     def _predict(self, evaluation: EvalConfig) -> Predictions:
         return predict_split(self._bare_model(), self.test_loader, evaluation, self.accelerator)
 
     def _finish(self) -> None:
-        """Score the last and the best-on-test weights under every protocol and write the results."""
-        self._save_model("last")
+        """Score the last and the best-on-test weights under every protocol and put the results in their place."""
+        stage = self._stage_weights() if self.accelerator.is_main_process else self.results.staged
         self.accelerator.wait_for_everyone()
         last = self._predict(self.config.evaluation)
         best = last
         if self.progress.best_epoch < self.config.train.epochs:
-            model = self._on_device(AdaTosk.from_pretrained(self.checkpoints / "best_on_test"))
+            model = self._on_device(AdaTosk.from_pretrained(stage / "best_on_test"))
             best = predict_split(model, self.test_loader, self.config.evaluation, self.accelerator)
         if not self.accelerator.is_main_process:
             return
-        classes = self.manifest.classes
         clips = self.manifest.subset("test", self.config.data.fold, self.config.data.exclusions)
-        write_csv(self.folder / "predictions.csv", last.table(clips["id"], classes), index=False)
-        result = {
+        write_csv(stage / "predictions.csv", last.table(clips["id"], self.manifest.classes), index=False)
+        self._write_log(stage)
+        write_json(stage / "metrics.json", self._metrics(last, best, stage))
+        self.results.publish()
+        clear_state(self.checkpoints)
+
+    def _stage_weights(self) -> Path:
+        stage = self.results.stage()
+        best = create_model(self.config.model)
+        best.load_state_dict(self._best)
+        for name, model in (("last", self._bare_model()), ("best_on_test", best)):
+            with naming(stage / name):
+                model.save_pretrained(stage / name)
+        return stage
+
+    def _metrics(self, last: Predictions, best: Predictions, stage: Path) -> dict:
+        classes = self.manifest.classes
+        return {
             "run_id": self.run_id,
             "config": self.config.model_dump(mode="json"),
             "manifest": {"name": self.manifest.name, "version": self.manifest.version, "digest": self.manifest.digest},
@@ -264,6 +303,7 @@ class Trainer:
             "seed": self.config.seed,
             "processes": self.accelerator.num_processes,
             "train_seconds": round(self.progress.seconds, 1),
+            "weights": {name: file_digest(stage / name / WEIGHTS) for name in ("last", "best_on_test")},
             "last": {name: scores.as_dict() for name, scores in last.scores(classes).items()},
             "best_on_test": {
                 "epoch": self.progress.best_epoch,
@@ -271,9 +311,10 @@ class Trainer:
             },
             "majority": majority(last.labels, classes).as_dict(),
         }
-        write_json(self.folder / "metrics.json", result)
-        self._log.replace(self.folder / "log.jsonl")
-        self.state.clear()
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def train(config: RunConfig, places: Places, weights: bool = False, report: Callable[[str], None] = print) -> Path:
@@ -288,6 +329,8 @@ def train(config: RunConfig, places: Places, weights: bool = False, report: Call
     Raises:
         ValueError, FileNotFoundError: for a configuration, manifest or clip that does not fit, before anything is
             written.
+        ValueError: also for a saved state that is damaged; the message names the file.
+        LimitError: when memory, shared memory or processes of the machine do not suffice.
         FloatingPointError: when the loss is no longer finite.
     """
     return Trainer(config, places, report).run(weights)

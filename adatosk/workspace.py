@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 from matplotlib.figure import Figure
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -25,10 +24,10 @@ from adatosk.config import RunConfig
 from adatosk.manifests import Manifest, manifest_of
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
-from adatosk.synthetic import BENCHMARKS, write_benchmark
-from adatosk.training.run_state import read_metrics
-from adatosk.utils.files import replacing, write_csv
+from adatosk.synthetic import BENCHMARKS, check_folder, write_benchmark
+from adatosk.utils.files import locked, replacing, write_csv
 from adatosk.utils.project import PROJECT, Places
+from adatosk.utils.provenance import read_metrics
 
 
 @dataclass(frozen=True)
@@ -178,10 +177,9 @@ def prepare_data(config: RunConfig, root: Path) -> None:
     """
     name = Path(config.data.manifest).stem
     if name in BENCHMARKS:
+        check_folder(root, name)
         root.mkdir(parents=True, exist_ok=True)
-        if not (root / "benchmark.json").is_file() and any(path.name != ".lock" for path in root.iterdir()):
-            raise ValueError(f"{root}: holds other files; the benchmark '{name}' is rendered into a folder of its own")
-        with FileLock(root / ".lock"):
+        with locked(root / ".lock"):
             write_benchmark(BENCHMARKS[name], root)
     elif not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; name where your copy of '{name}' lies with root")

@@ -13,6 +13,7 @@ from media import moving_frames, truncate, write_video
 
 from adatosk.clips import cache as caches
 from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache
+from adatosk.clips.cache_files import sealed
 from adatosk.manifests import Manifest, ManifestError
 from adatosk.video import decode_all
 
@@ -163,10 +164,10 @@ def test_a_read_only_cache_is_used_without_a_lock(source, tmp_path, monkeypatch,
     place = open_cache(manifest, root, 16, tmp_path / "cache", report=quiet).folder
 
     def fails_with(number):
-        def acquire(lock):
+        def acquire(lock, **_):
             raise OSError(number, os.strerror(number), lock.lock_file)
 
-        monkeypatch.setattr(caches.FileLock, "acquire", acquire)
+        monkeypatch.setattr("adatosk.utils.files.FileLock.acquire", acquire)
 
     fails_with(code)
     assert open_cache(manifest, root, 16, tmp_path / "cache", report=quiet).clip("clip0").shape[0] == 40
@@ -245,9 +246,97 @@ def test_full_disks_are_told_before_decoding(source, tmp_path, monkeypatch):
         open_cache(source[1], source[0], 16, tmp_path, report=quiet)
 
 
-def change_index(folder, **values):
-    index = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(json.dumps(index | values))
+def change_index(folder, sealing=False, **values):
+    index = json.loads((folder / "index.json").read_text()) | values
+    if sealing:
+        del index["sha256"]
+        index = sealed(index)
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def flip(path, where):
+    """Change one bit of a file."""
+    with path.open("r+b") as file:
+        file.seek(int(path.stat().st_size * where))
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 4]))
+
+
+@pytest.mark.parametrize("where", [0.0, 0.5, 0.999999])
+def test_a_damaged_frame_is_named_and_never_trained_on(source, tmp_path, where):
+    root, manifest = source
+    folder = open_cache(manifest, root, 16, tmp_path, report=quiet).folder
+    expected = {clip.id: decode_all(root / clip.path, 16) for clip in manifest.clips.itertuples()}
+    flip(folder / "frames.bin", where)
+    cache = open_cache(manifest, root, 16, tmp_path, report=quiet)
+    damaged = []
+    for clip, frames in expected.items():
+        for place in range(len(frames)):
+            try:
+                assert np.array_equal(cache.frames(clip, lambda _, place=place: [place])[0], frames[place])
+            except CacheError as error:
+                assert "\n" not in str(error) and f"delete the folder {folder} and it is built again" in str(error)
+                damaged.append(f"frame {place} of clip '{clip}' is damaged")
+                assert damaged[-1] in str(error) and str(folder / "frames.bin") in str(error)
+    # The byte's place says which frame it is.
+    number = int(sum(LENGTHS) * where)
+    lengths = np.cumsum([0, *LENGTHS])
+    clip = int(np.searchsorted(lengths, number, "right")) - 1
+    assert damaged == [f"frame {number - lengths[clip]} of clip 'clip{clip}' is damaged"]
+    with pytest.raises(CacheError, match="is damaged"):
+        cache.clip(f"clip{clip}")
+    if clip < 6:
+        with pytest.raises(CacheError, match="is damaged"):
+            _ = [dataset(source, cache=cache, seed=seed)[clip] for seed in range(60)]
+
+
+def test_some_frames_are_those_of_the_whole_clip(source, tmp_path):
+    cache = open_cache(source[1], source[0], 16, tmp_path, report=quiet)
+    chosen = cache.frames("clip2", lambda length: np.array([0, length - 1, 7, 7]))
+    assert np.array_equal(chosen, cache.clip("clip2")[[0, LENGTHS[2] - 1, 7, 7]])
+    with pytest.raises(CacheError, match="'nobody' is not in this cache"):
+        cache.frames("nobody", np.arange)
+
+
+@pytest.mark.parametrize("name", ["frames.bin", "plan.json", "done.txt"])
+def test_a_build_that_was_damaged_after_it_was_cut_off_ends_right(source, tmp_path, monkeypatch, name):
+    root, manifest = source
+    monkeypatch.setattr("adatosk.utils.parallel.in_chunks.__defaults__", (2,))
+    decoded = []
+
+    def decode(path, size):
+        if len(decoded) == 5:
+            raise KeyboardInterrupt
+        decoded.append(path.name)
+        return decode_all(path, size)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(caches, "decode_all", decode)
+        open_cache(manifest, root, 16, tmp_path, workers=1, report=quiet)
+    (building,) = tmp_path.glob("*.building")
+    assert (building / "done.txt").read_text().count("\n") == 2
+    flip(building / name, 0.05)
+    decoded[:] = ["nothing"] * 6
+    monkeypatch.setattr(caches, "decode_all", decode)
+    cache = open_cache(manifest, root, 16, tmp_path, workers=1, report=quiet)
+    for clip in manifest.clips.itertuples():
+        assert np.array_equal(cache.clip(clip.id), decode_all(root / clip.path, 16))
+    # What was as written was not decoded twice, unless the plan itself was lost.
+    assert len(decoded[6:]) == {"plan.json": 8}.get(name, 6)
+    assert {path.name for path in tmp_path.iterdir()} <= {cache.folder.name, f"{cache.folder.name}.lock"}
+    assert {path.name for path in cache.folder.iterdir()} == {"frames.bin", "frames.crc32", "index.json"}
+
+
+def test_what_killed_processes_left_is_swept(source, tmp_path):
+    root, manifest = source
+    place = open_cache(manifest, root, 16, tmp_path, report=quiet).folder
+    (place / ".index.json.123.part").touch()
+    for ending in (".building", ".old"):
+        (tmp_path / f"{place.name}{ending}").mkdir()
+    open_cache(manifest, root, 16, tmp_path, report=quiet)
+    assert {path.name for path in tmp_path.iterdir()} <= {place.name, f"{place.name}.lock"}
+    assert not list(place.glob(".*"))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +346,11 @@ def change_index(folder, **values):
         (lambda folder: truncate(folder / "index.json", 0.9), "index.json: the index .* is damaged"),
         (lambda folder: (folder / "index.json").write_text("[]"), "index.json: the index .* is damaged"),
         (lambda folder: change_index(folder, size=8), "index.json: the index .* is damaged"),
-        (lambda folder: change_index(folder, format=99), "of another version"),
+        (lambda folder: change_index(folder, format=99, sealing=True), "index.json: .* of another version"),
+        (lambda folder: flip(folder / "index.json", 0.5), "index.json: the index .* is damaged"),
+        (lambda folder: flip(folder / "frames.crc32", 0.5), "frames.crc32: the checksums .* are damaged"),
+        (lambda folder: truncate(folder / "frames.crc32", 0.5), "frames.crc32: the checksums .* are damaged"),
+        (lambda folder: (folder / "frames.crc32").unlink(), "frames.crc32: .* missing"),
         (lambda folder: (folder / "frames.bin").unlink(), "frames.bin: .* missing"),
         (lambda folder: (folder / "index.json").unlink(), "index.json: .* missing"),
     ],

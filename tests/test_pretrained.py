@@ -270,3 +270,28 @@ def test_the_command_prints_the_report_and_what_a_run_file_needs(checkpoint, cap
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "patch embedding" in error
     assert main([str(checkpoint.with_name("nowhere.pth"))]) == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    "name", ["blocks.1.attn.qkv.weight", "blocks.0.attn.v_bias", "norm.bias", "patch_embed.proj.bias"]
+)
+def test_values_that_are_not_finite_are_refused_by_name(value, name, tmp_path):
+    state = {key: tensor.clone() for key, tensor in authors_names(reference()).items()}
+    state[f"encoder.{name}"].view(-1)[-1] = value
+    path = save_pre_trained(tmp_path / "diverged.pth", state)
+    model = tiny()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=rf"{path}: {name} holds values that are not finite") as error:
+        load_encoder(model, path)
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_values_too_large_for_the_model_are_refused_and_what_is_left_out_may_be_anything(tmp_path):
+    state = {key: tensor.clone() for key, tensor in authors_names(reference()).items()}
+    state["decoder.norm.weight"] = torch.full((4,), float("nan"))
+    load_encoder(tiny(), save_pre_trained(tmp_path / "fine.pth", state))
+    state["encoder.norm.weight"] = state["encoder.norm.weight"].double() * 1e300
+    with pytest.raises(ValueError, match=r"norm\.weight holds values that are not finite"):
+        load_encoder(tiny(), save_pre_trained(tmp_path / "large.pth", state))

@@ -263,6 +263,29 @@ def test_another_benchmark_in_the_same_folder_is_an_error(written):
     assert files(root) == before
 
 
+def test_what_a_killed_renderer_left_neither_stops_the_next_nor_stays(tmp_path):
+    """It was killed while it wrote benchmark.json, and others while they wrote a clip."""
+    strays = [".benchmark.json.17.part", "videos/.a.mp4.18.part", "truth/.a.npz.19.part"]
+    (tmp_path / strays[0]).write_text("{")
+    write_benchmark(TINY, tmp_path, workers=1, progress=False)
+    assert not (tmp_path / strays[0]).exists()
+    for stray in strays:
+        (tmp_path / stray).touch()
+    write_benchmark(TINY, tmp_path, workers=1, progress=False)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_damaged_benchmark_json_and_a_folder_of_other_files_are_named(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"holds other files \(notes\.txt\)"):
+        write_benchmark(TINY, tmp_path, workers=1, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    for damaged in ("{", "[]", "{}"):
+        (tmp_path / "benchmark.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"benchmark\.json: damaged: delete the folder"):
+            write_benchmark(TINY, tmp_path, workers=1, progress=False)
+
+
 def test_card_agrees_with_the_code():
     card = yaml.safe_load((Path(__file__).parents[1] / "data_manifests" / "embedded.yaml").read_text())
     assert card["classes"] | card["further_classes"] == CLASS_UNITS

@@ -1,81 +1,41 @@
 """The decoded-clip cache: every frame of every clip as bytes in one file, so that an epoch decodes nothing.
 
-A cache is a folder named after the data set, the frame size and a digest of the manifest and the settings. It holds
-``frames.bin`` (uint8, clip after clip, each ``(N, size, size, 3)``) and ``index.json`` (which clip lies where, what it
-was decoded from, and a digest of itself). It is built beside its place and moved there when whole: a cut-off build goes
-on where it stopped, and two processes never build the same one. A cache whose source files have changed since is built
-anew, and says so; it stays until the new one is whole, and runs that read it keep its frames. A damaged one is a
-:class:`CacheError`, as are sources that are not there, which change nothing.
+A cache is a folder (:mod:`adatosk.clips.cache_files`) named after the data set, the frame size and a digest of the
+manifest and the settings. It is built beside its place and moved there when whole: a cut-off build resumes, decoding
+again what is not as it was written, and two processes never build the same one. A cache whose source files have changed
+since is built anew, and says so; it stays until the new one is whole, and runs that read it keep its frames. A damaged
+one is a :class:`CacheError`, as are sources that are not there, which change nothing.
 """
 
 import errno
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
+from adatosk.clips.cache_files import FORMAT, FRAMES, CacheError, ClipCache, offsets, sealed, unsealed, write_index
 from adatosk.manifests import Manifest, ManifestError, resolve
-from adatosk.utils.files import write_json
+from adatosk.utils.files import locked, naming, remove_folder, sweep, write_json, write_text
 from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.video import count_frames, decode_all, stamp
 from adatosk.video.folders import VideoError, image_paths
 
-# 2 and 3: frames are resized by another filter.
-FORMAT = 3
-
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-class CacheError(ValueError):
-    """A decoded-clip cache that is damaged, or cannot be built; the message says what to do."""
+class _Job(NamedTuple):
+    """A clip to decode: its source, its number of frames, and the first one's place in the cache."""
 
-
-class ClipCache:
-    """An open cache; reads through a memory map and may be sent to other processes.
-
-    Attributes:
-        folder: where it lies.
-        size: side of a frame in pixels.
-        lengths: frames of each clip, by id.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        """Open and validate; raises `CacheError` naming the file that is missing or damaged."""
-        self.folder = Path(folder)
-        index = _read_index(self.folder)
-        self.size: int = index["size"]
-        self.lengths: dict[str, int] = dict(zip(index["ids"], index["lengths"], strict=True))
-        self.sources: dict[str, list] = dict(zip(index["ids"], index["sources"], strict=True))
-        self._offsets = dict(zip(index["ids"], _offsets(index["lengths"]), strict=True))
-        self._stamp = stamp(self.folder / "frames.bin")
-        # At once: a map, and one that is forked, keeps its file when another cache takes this one's place.
-        self._frames: np.ndarray | None = self._map()
-
-    def __getstate__(self) -> dict:
-        # A memory map would be pickled with all its bytes; each process opens its own.
-        return self.__dict__ | {"_frames": None}
-
-    def _map(self) -> np.ndarray:
-        path = self.folder / "frames.bin"
-        if not path.is_file() or stamp(path) != self._stamp:
-            raise CacheError(f"{path}: the cache was built anew since this process was told of it: start the run again")
-        return np.memmap(path, np.uint8, "r", shape=(sum(self.lengths.values()), self.size, self.size, 3))
-
-    def clip(self, clip_id: str) -> np.ndarray:
-        """All frames of a clip, uint8 ``(N, size, size, 3)``: a view of the file, not a copy."""
-        if self._frames is None:
-            self._frames = self._map()
-        if clip_id not in self._offsets:
-            raise CacheError(
-                f"{self.folder}: clip '{clip_id}' is not in this cache: it was built with other exclusions"
-            )
-        return self._frames[self._offsets[clip_id] :][: self.lengths[clip_id]]
+    path: Path
+    length: int
+    first: int
 
 
 def open_cache(
@@ -107,11 +67,13 @@ def open_cache(
     paths = _existing(manifest, root, exclusions)
     place = Path(folder) / _key(manifest, size, exclusions)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(place) as locked:
+    with _locked(place, report) as writable:
         cache = _unchanged(place, paths, report) if place.is_dir() else None
         if cache is not None:
+            if writable:
+                _tidy(place)
             return cache
-        if not locked:
+        if not writable:
             raise CacheError(f"{place}: this cache has to be built and its folder is read-only: name another folder")
         report(
             f"decoding {len(paths)} clips into {place.name}, about {estimate_cache(manifest, size, root) / 1e6:.0f} MB"
@@ -166,18 +128,24 @@ def _unchanged(place: Path, paths: dict[str, Path], report: Callable[[str], None
 
 
 @contextmanager
-def _locked(place: Path) -> Iterator[bool]:
+def _locked(place: Path, report: Callable[[str], None]) -> Iterator[bool]:
     """Keep other processes from building a cache; ``False`` where no lock can be made, as in a read-only folder."""
-    lock = FileLock(f"{place}.lock")
-    try:
-        lock.acquire()
-    except OSError as error:
-        if error.errno not in _NOT_WRITABLE:
-            raise
-    try:
-        yield lock.is_locked
-    finally:
-        lock.release()
+    with ExitStack() as stack:
+        writable = True
+        try:
+            stack.enter_context(locked(Path(f"{place}.lock"), report))
+        except OSError as error:
+            if error.errno not in _NOT_WRITABLE:
+                raise
+            writable = False
+        yield writable
+
+
+def _tidy(place: Path) -> None:
+    """Remove what a killed process left in and beside a cache that is whole."""
+    sweep(place)
+    for ending in (".building", ".old"):
+        remove_folder(place.with_name(place.name + ending))
 
 
 def _key(manifest: Manifest, size: int, exclusions: Collection[str]) -> str:
@@ -189,20 +157,31 @@ def _build(place: Path, paths: dict[str, Path], size: int, workers: int | None) 
     """Plan, decode what is not yet decoded, and move the finished folder to its place, instead of one that is there."""
     building = place.with_name(place.name + ".building")
     building.mkdir(exist_ok=True)
-    with side_by_side(workers) as each:
-        plan = _plan(building, paths, size, each)
-        _decode(building, plan, paths, size, each)
-    (building / "plan.json").unlink()
-    (building / "done.txt").unlink()
-    write_json(building / "index.json", plan | {"sha256": _self_digest(plan)}, indent=None)
+    sweep(building)
+    if not _whole(building, paths):
+        with side_by_side(workers) as each:
+            plan = _plan(building, paths, size, each)
+            sums = _decode(building, plan, paths, size, each)
+        write_index(building, plan, sums)
+    (building / "done.txt").unlink(missing_ok=True)
+    (building / "plan.json").unlink(missing_ok=True)
     old = place.with_name(place.name + ".old")
     # What a swap left that was cut off.
-    shutil.rmtree(old, ignore_errors=True)
+    remove_folder(old)
     if place.is_dir():
         place.rename(old)
     building.rename(place)
     # On a network drive its files stay while they are read.
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _whole(building: Path, paths: dict[str, Path]) -> bool:
+    """Whether a build was cut off when all it lacked was to be moved to its place."""
+    try:
+        sources = ClipCache(building).sources
+    except CacheError:
+        return False
+    return list(sources) == list(paths) and not any(_changed(paths[clip], source) for clip, source in sources.items())
 
 
 def _plan(building: Path, paths: dict[str, Path], size: int, each: Callable) -> dict:
@@ -225,39 +204,78 @@ def _plan(building: Path, paths: dict[str, Path], size: int, each: Callable) -> 
         )
     plan = {"format": FORMAT, "size": size, "ids": list(paths)}
     plan |= {"lengths": [lengths[clip] for clip in paths], "sources": [sources[clip] for clip in paths]}
-    write_json(path, plan, indent=None)
+    write_json(path, sealed(plan), indent=None)
     return plan
 
 
 def _earlier_plan(path: Path, paths: dict[str, Path]) -> dict | None:
-    """The plan of a build that was cut off; ``None`` if there is none, it is torn, or a source has changed."""
-    try:
-        plan = json.loads(path.read_text())
-        sources = dict(zip(plan["ids"], plan["sources"], strict=True))
-        return None if any(_changed(paths[clip], source) for clip, source in sources.items()) else plan
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    """The plan of a build that was cut off; ``None`` if there is none, it is damaged, or a source has changed."""
+    plan = unsealed(path) if path.is_file() else None
+    if plan is None or plan.get("format") != FORMAT or plan["ids"] != list(paths):
         return None
+    changed = any(_changed(paths[clip], source) for clip, source in zip(plan["ids"], plan["sources"], strict=True))
+    return None if changed else plan
 
 
-def _decode(building: Path, plan: dict, paths: dict[str, Path], size: int, each: Callable) -> None:
-    total = sum(plan["lengths"]) * size * size * 3
-    frames, log = building / "frames.bin", building / "done.txt"
-    if not frames.is_file() or frames.stat().st_size != total or not log.is_file():
-        free = shutil.disk_usage(building).free
-        if free < total:
-            sizes = f"{total / 1e9:.1f} GB and {free / 1e9:.1f} GB are free"
-            raise CacheError(f"{building}: the cache takes {sizes}: make room, or cache smaller frames")
-        log.write_text("")
-        with frames.open("wb") as file:
-            file.truncate(total)
-    done = set(map(int, log.read_text().split()))
-    offsets = _offsets(plan["lengths"])
-    jobs = [(paths[clip], n, at) for clip, n, at in zip(plan["ids"], plan["lengths"], offsets, strict=True)]
-    chunks = [chunk if number not in done else [] for number, chunk in enumerate(in_chunks(jobs))]
-    with log.open("a") as file:
-        for number, _ in each(partial(_write_clips, frames, size), chunks, "Decoding clips"):
-            file.write(f"{number}\n")
+def _decode(building: Path, plan: dict, paths: dict[str, Path], size: int, each: Callable) -> np.ndarray:
+    """Write the frames that are not there yet, or not as they were written; CRC-32 of all frames, uint32 ``(N,)``."""
+    frames, log = building / FRAMES, building / "done.txt"
+    _make_room(frames, log, sum(plan["lengths"]) * size * size * 3)
+    firsts = offsets(plan["lengths"])
+    jobs = [_Job(paths[clip], n, at) for clip, n, at in zip(plan["ids"], plan["lengths"], firsts, strict=True)]
+    chunks = in_chunks(jobs)
+    done = _done(log, frames, size, chunks)
+    # Anew, for the last line may be torn.
+    write_text(log, "".join(_line(number, found) for number, found in done.items()))
+    missing = [chunk if number not in done else [] for number, chunk in enumerate(chunks)]
+    with naming(log), log.open("a") as file:
+        for number, found in each(partial(_write_clips, frames, size), missing, "Decoding clips"):
+            done[number] = found
+            file.write(_line(number, found))
             file.flush()
+    return np.concatenate([done[number] for number in range(len(chunks))])
+
+
+def _make_room(frames: Path, log: Path, total: int) -> None:
+    """Have a file of that many bytes, empty unless it is one that is being filled."""
+    if frames.is_file() and frames.stat().st_size == total and log.is_file():
+        return
+    free = shutil.disk_usage(frames.parent).free
+    if free < total:
+        sizes = f"{total / 1e9:.1f} GB and {free / 1e9:.1f} GB are free"
+        raise CacheError(f"{frames.parent}: the cache takes {sizes}: make room, or cache smaller frames")
+    write_text(log, "")
+    with naming(frames), frames.open("wb") as file:
+        file.truncate(total)
+
+
+def _line(number: int, sums: np.ndarray) -> str:
+    """A chunk's line in ``done.txt``: its number, its frames' sums, and a sum of the line."""
+    text = f"{number} {sums.astype('<u4').tobytes().hex()}"
+    return f"{text} {zlib.crc32(text.encode()):08x}\n"
+
+
+def _done(log: Path, frames: Path, size: int, chunks: Sequence[Sequence[_Job]]) -> dict[int, np.ndarray]:
+    """Sums of each chunk that ``log`` names and that lies in ``frames`` as it was written; others count as missing."""
+    done = {}
+    for line in log.read_bytes().decode(errors="replace").splitlines():
+        text, _, check = line.rpartition(" ")
+        if check != f"{zlib.crc32(text.encode()):08x}":
+            continue
+        number, found = text.split(" ")
+        sums, chunk = np.frombuffer(bytes.fromhex(found), "<u4"), chunks[int(number)]
+        if len(sums) == sum(job.length for job in chunk) and np.array_equal(_sums(frames, size, chunk), sums):
+            done[int(number)] = sums
+    return done
+
+
+def _sums(frames: Path, size: int, chunk: Sequence[_Job]) -> np.ndarray:
+    """CRC-32 of each frame of a chunk as it lies in the file."""
+    length = size * size * 3
+    with frames.open("rb") as file:
+        file.seek(chunk[0].first * length)
+        count = sum(job.length for job in chunk)
+        return np.array([zlib.crc32(file.read(length)) for _ in range(count)], np.uint32)
 
 
 def _measure(clips: Sequence[tuple[str, Path]]) -> list[tuple[int, list, str]]:
@@ -271,14 +289,18 @@ def _measure(clips: Sequence[tuple[str, Path]]) -> list[tuple[int, list, str]]:
     return found
 
 
-def _write_clips(frames: Path, size: int, jobs: Sequence[tuple[Path, int, int]]) -> None:
-    with frames.open("r+b") as file:
-        for path, length, offset in jobs:
+def _write_clips(frames: Path, size: int, jobs: Sequence[_Job]) -> np.ndarray:
+    """Decode and write clips; CRC-32 of their frames."""
+    sums = []
+    with naming(frames), frames.open("r+b") as file:
+        for path, length, first in jobs:
             clip = decode_all(path, size)
             if len(clip) != length:
                 raise CacheError(f"{path}: {len(clip)} frames now and {length} a moment ago: it is being written to")
-            file.seek(offset * size * size * 3)
+            file.seek(first * size * size * 3)
             file.write(clip.data)
+            sums += [zlib.crc32(frame) for frame in clip]
+    return np.array(sums, np.uint32)
 
 
 def _source(path: Path) -> list:
@@ -301,31 +323,3 @@ def _changed(path: Path, source: list) -> bool:
     """Whether a clip is no longer what it was decoded from; one that was only touched or copied is the same."""
     size, time, digest = source
     return stamp(path) != (size, time) and _source_digest(path) != digest
-
-
-def _read_index(folder: Path) -> dict:
-    path, frames = folder / "index.json", folder / "frames.bin"
-    advice = f"delete the folder {folder} and it is built again"
-    for file in (path, frames):
-        if not file.is_file():
-            raise CacheError(f"{file}: this file of the decoded-clip cache is missing: {advice}")
-    try:
-        index = json.loads(path.read_text())
-        intact = index.pop("sha256") == _self_digest(index)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CacheError(f"{path}: the index of the decoded-clip cache is damaged: {advice}") from error
-    if not intact or index["format"] != FORMAT:
-        raise CacheError(f"{path}: the index of the decoded-clip cache is damaged or of another version: {advice}")
-    total, found = sum(index["lengths"]) * index["size"] ** 2 * 3, frames.stat().st_size
-    if total != found:
-        raise CacheError(f"{frames}: {found} bytes, the index says {total}: {advice}")
-    return index
-
-
-def _self_digest(index: dict) -> str:
-    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
-
-
-def _offsets(lengths: Sequence[int]) -> list[int]:
-    """First frame of each clip."""
-    return [0, *np.cumsum(lengths[:-1]).tolist()] if lengths else []

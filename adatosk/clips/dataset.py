@@ -103,8 +103,7 @@ class ClipDataset(Dataset):
             return frame_indices(length, self.frames, self.stride, start)
 
         if self.cache is not None:
-            clip = self.cache.clip(self.ids[index])
-            frames = clip[choose(len(clip))]
+            frames = self.cache.frames(self.ids[index], choose)
         else:
             frames = read_frames(resolve(self.root, self.paths[index]), choose)
         video = torch.from_numpy(frames).permute(0, 3, 1, 2)  # (T, C, H, W)

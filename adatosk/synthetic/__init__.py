@@ -7,6 +7,7 @@ from adatosk.synthetic.action_units import AU_REGIONS, CLASS_UNITS, moving_regio
 from adatosk.synthetic.benchmark import (
     GroundTruth,
     build_manifest,
+    check_folder,
     encode,
     ground_truth,
     load_truth,
@@ -24,6 +25,7 @@ __all__ = [
     "ClipScript",
     "GroundTruth",
     "build_manifest",
+    "check_folder",
     "clip_id",
     "encode",
     "ground_truth",

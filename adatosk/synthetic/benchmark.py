@@ -7,11 +7,13 @@ Each clip shows one person (:mod:`adatosk.synthetic.people`) whose expression ri
 
 import json
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
-from multiprocessing import get_context
+from io import BytesIO
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import av
@@ -34,7 +36,8 @@ from adatosk.synthetic.scripts import (
     clip_id,
     sample_script,
 )
-from adatosk.utils.files import replacing, write_json
+from adatosk.utils.files import is_part, replacing, sweep, write_json
+from adatosk.utils.limits import limits_named
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +148,8 @@ def write_benchmark(
         progress: show a progress bar.
 
     Raises:
-        ValueError: ``root`` holds another benchmark.
+        ValueError: ``root`` holds another benchmark, or other files and none.
+        LimitError: a process was killed, or memory does not suffice.
     """
     root = Path(root)
     _claim(config, root)
@@ -153,7 +157,7 @@ def write_benchmark(
     # A process takes a second to start: it has to have something to do.
     workers = min(workers or os.cpu_count() or 1, 1 + len(missing) // 16)
     bar = tqdm(total=len(missing), desc=f"rendering {config.name}", unit="clip", disable=not progress or not missing)
-    with bar, _mapper(workers) as mapper:
+    with bar, limits_named(), _mapper(workers) as mapper:
         for _ in mapper(partial(_write_clip, config, root), missing):
             bar.update()
     manifest = build_manifest(config)
@@ -168,21 +172,56 @@ def _mapper(workers: int):
         yield map
         return
     # spawn: a fork of a process that runs threads (PyTorch's, OpenCV's) may hang.
-    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
         yield partial(pool.map, chunksize=8)
 
 
+def _start_worker() -> None:
+    """Let a process have one thread, and end with the one that started it: a killed one takes nobody along."""
+    cv2.setNumThreads(1)
+
+    def end_with(parent) -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with, args=(parent_process(),), daemon=True).start()
+
+
+def check_folder(root: str | Path, name: str) -> None:
+    """Raise ``ValueError`` where a folder holds something else than a rendered benchmark, or its beginnings."""
+    root = Path(root)
+    if not root.is_dir() or (root / "benchmark.json").is_file():
+        return
+    others = [path.name for path in root.iterdir() if path.name != ".lock" and not is_part(path)]
+    if others:
+        raise ValueError(
+            f"{root}: holds other files ({min(others)}); the benchmark '{name}' is rendered into a folder of its own"
+        )
+
+
 def _claim(config: BenchmarkConfig, root: Path) -> None:
-    """Write ``benchmark.json``, or compare with the one that is there."""
+    """Write ``benchmark.json``, or compare with the one that is there; what killed processes left goes."""
+    check_folder(root, config.name)
     path = root / "benchmark.json"
     if path.is_file():
-        found = json.loads(path.read_text()).get("digest")
+        found = _digest_in(path)
         if found != config.digest:
             raise ValueError(
                 f"{root} holds another benchmark (digest {found}, this is {config.digest}): give another folder, "
                 "or delete this one"
             )
-    write_json(path, {"digest": config.digest, "config": config.model_dump(mode="json")})
+    else:
+        write_json(path, {"digest": config.digest, "config": config.model_dump(mode="json")})
+    sweep(root, root / "truth", root / "videos")
+
+
+def _digest_in(path: Path) -> str:
+    try:
+        return json.loads(path.read_bytes())["digest"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: damaged: delete the folder {path.parent}, and the benchmark is rendered again"
+        ) from error
 
 
 def _video_path(root: Path, name: str) -> Path:
@@ -202,7 +241,9 @@ def _write_clip(config: BenchmarkConfig, root: Path, key: tuple[Split, int]) -> 
 
 def encode(frames: np.ndarray, path: str | Path, fps: int = 25, crf: int = 18) -> None:
     """Write RGB frames uint8 ``(T, H, W, 3)``, H and W even, as an H.264 video; the same frames give the same file."""
-    with av.open(str(path), "w", format="mp4") as container:
+    # In memory, for FFmpeg's own writing says less of what goes wrong with a disk.
+    video = BytesIO()
+    with av.open(video, "w", format="mp4") as container:
         # x264's result depends on the number of threads; and with its lookahead, one clip in eight came out otherwise
         # in another process.
         settled = "threads=1:rc-lookahead=0:mbtree=0"
@@ -214,6 +255,7 @@ def encode(frames: np.ndarray, path: str | Path, fps: int = 25, crf: int = 18) -
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+    Path(path).write_bytes(video.getbuffer())
 
 
 def load_truth(root: str | Path, name: str) -> GroundTruth:

@@ -1,96 +1,202 @@
-"""What a run leaves behind: the state that it goes on with when it was cut off, its log, its scores."""
+"""The state that a run resumes from when it was cut off: tensors, JSON, and a digest of each file; nothing is pickled.
 
+A state is a folder: ``model.safetensors``, ``optimizer.safetensors``, ``best.safetensors`` (the weights that were best
+on the test split so far), ``random_<process>.safetensors``, ``progress.json`` and, written last, ``state.json`` with
+the SHA-256 of each of them.
+"""
+
+import hashlib
 import json
-import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
+import torch
 from accelerate import Accelerator
+from safetensors.torch import load
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from adatosk.utils.files import replacing
+from adatosk.utils.files import remove_folder, write_json, write_tensors
+from adatosk.utils.provenance import file_digest
+
+FORMAT = 1
+_ADVICE = "delete the folder to start anew"
+_Content = TypeVar("_Content")
 
 
 @dataclass
 class Progress:
-    """What a resumed run needs besides weights and optimiser; accelerate saves it."""
+    """What a resumed run needs besides weights and optimiser.
+
+    Attributes:
+        epoch: whole epochs behind it.
+        best_war, best_epoch: the best score on the test split, and when it was reached; -1 and 0 before the first.
+        seconds: spent on training so far.
+        log: one entry an epoch.
+    """
 
     epoch: int = 0
     best_war: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0
-
-    def state_dict(self) -> dict:
-        """As accelerate wants it."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict) -> None:
-        """As accelerate wants it."""
-        vars(self).update(state)
+    log: list[dict[str, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
 class RunState:
-    """The saved state of a run.
+    """The saved state of a run, in its folder ``checkpoints``."""
 
-    Attributes:
-        folder: the run's ``checkpoints``.
-        accelerator: holds what is saved and loaded.
-    """
-
-    folder: Path
-    accelerator: Accelerator
+    def __init__(self, folder: Path, run_id: str, accelerator: Accelerator) -> None:
+        self.folder, self.run_id, self.accelerator = folder, run_id, accelerator
+        self._resume, self._previous, self._saving = (folder / name for name in ("resume", "previous", "saving"))
 
     def saved(self) -> Path | None:
         """The state of the last whole epoch, or of the one before where saving was cut off; ``None`` without any."""
-        places = (self.folder / "resume", self.folder / "previous")
-        return next((place for place in places if place.is_dir()), None)
+        return next((place for place in (self._resume, self._previous) if place.is_dir()), None)
 
-    def load(self) -> bool:
-        """Load what is saved, if anything is; ``ValueError`` names a state that is not whole."""
-        saved = self.saved()
-        if saved is None:
-            return False
-        try:
-            self.accelerator.load_state(str(saved))
-        except Exception as error:  # weights, optimiser and progress each fail in their own way
-            kind = type(error).__name__
-            raise ValueError(f"{saved}: not a whole state ({kind}): delete the folder to start anew") from error
-        return True
+    def load(self, model: nn.Module, optimizer: Optimizer) -> tuple[Progress, dict[str, Tensor]] | None:
+        """Set model, optimiser and torch's random streams to what is saved.
 
-    def save(self) -> None:
-        """Save, so that one whole state stands at every moment: a folder cannot be replaced in one go."""
-        target, previous, saving = (self.folder / name for name in ("resume", "previous", "saving"))
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(saving))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            if target.is_dir():
-                shutil.rmtree(previous, ignore_errors=True)
-                target.rename(previous)
-            saving.rename(target)
-            shutil.rmtree(previous, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
+        Returns:
+            progress and the best weights so far, or ``None`` where nothing is saved.
 
-    def clear(self) -> None:
-        """Remove what a finished run no longer needs."""
-        for name in ("resume", "previous", "saving"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+        Raises:
+            ValueError: a file is missing, damaged or not of this state, or the state is of another run or of another
+                number of processes. The message names the file and says what to do.
+        """
+        place = self.saved()
+        if place is None:
+            return None
+        files = _described(place, self.run_id, self.accelerator.num_processes)
+        progress = _parsed(place / "progress.json", files, json.loads)
+        model.load_state_dict(_parsed(place / "model.safetensors", files, load))
+        moments = _parsed(place / "optimizer.safetensors", files, load)
+        optimizer.load_state_dict({"state": _nested(moments), "param_groups": _tuples(progress.pop("groups"))})
+        best = _parsed(place / "best.safetensors", files, load) if "best.safetensors" in files else {}
+        self._set_random(_parsed(place / self._random_name, files, load))
+        return Progress(**progress), best
+
+    def save(
+        self, model: nn.Module, optimizer: Optimizer, progress: Progress, best: Mapping[str, Tensor] | None
+    ) -> None:
+        """Save, so that one whole state stands at every moment: a folder cannot be replaced in one go.
+
+        Args:
+            model: without what accelerate wraps it in.
+            best: weights; only the main process needs them.
+        """
+        accelerator, saving = self.accelerator, self._saving
+        if accelerator.is_main_process:
+            remove_folder(saving)
+            saving.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        write_tensors(saving / self._random_name, self._random())
+        if accelerator.is_main_process:
+            state = optimizer.state_dict()
+            write_tensors(saving / "model.safetensors", model.state_dict())
+            write_tensors(saving / "optimizer.safetensors", _flat(state["state"]))
+            if best:
+                write_tensors(saving / "best.safetensors", best)
+            write_json(saving / "progress.json", asdict(progress) | {"groups": state["param_groups"]})
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            _describe(saving, self.run_id, accelerator.num_processes)
+            if self._resume.is_dir():
+                remove_folder(self._previous)
+                self._resume.rename(self._previous)
+            saving.rename(self._resume)
+            remove_folder(self._previous)
+        accelerator.wait_for_everyone()
+
+    @property
+    def _random_name(self) -> str:
+        return f"random_{self.accelerator.process_index}.safetensors"
+
+    def _random(self) -> dict[str, Tensor]:
+        """torch's global streams: all that a run draws from besides generators seeded for each draw."""
+        device = self.accelerator.device
+        cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+        return {"cpu": torch.get_rng_state(), **cuda}
+
+    def _set_random(self, streams: dict[str, Tensor]) -> None:
+        torch.set_rng_state(streams["cpu"])
+        if "cuda" in streams and self.accelerator.device.type == "cuda":
+            torch.cuda.set_rng_state(streams["cuda"], self.accelerator.device)
 
 
-def cut_log(log: Path, epochs: int) -> None:
-    """Keep so many lines: an epoch is logged before its state is saved, and may have been cut off in between."""
-    if log.is_file():
-        lines = log.read_text().splitlines(keepends=True)
-        with replacing(log) as part:
-            part.write_text("".join(lines[:epochs]))
+def clear_state(folder: Path) -> None:
+    """Remove from a run's ``checkpoints`` what a finished run no longer needs.
+
+    Each is renamed first, so that no half of a state is ever taken for one.
+    """
+    saving = folder / "saving"
+    remove_folder(saving)
+    for name in ("previous", "resume"):
+        if (folder / name).is_dir():
+            (folder / name).rename(saving)
+            remove_folder(saving)
 
 
-def read_metrics(path: Path) -> dict:
-    """A finished run's ``metrics.json``; ``ValueError`` names one that is not whole."""
+def _describe(place: Path, run_id: str, processes: int) -> None:
+    files = {path.name: file_digest(path) for path in sorted(place.iterdir())}
+    content = {"format": FORMAT, "run_id": run_id, "processes": processes, "files": files}
+    write_json(place / "state.json", content | {"sha256": _digest(content)})
+
+
+def _described(place: Path, run_id: str, processes: int) -> dict[str, str]:
+    """Digest by file name as in ``state.json``, after whatever can be told without reading the files."""
+    path = place / "state.json"
+    if not path.is_file():
+        raise ValueError(f"{path}: missing, so the state is not whole or of an earlier version: {_ADVICE}")
     try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not whole ({error}): delete the run's folder, and it is trained again") from error
-    if not isinstance(found, dict) or "last" not in found:
-        raise ValueError(f"{path}: not the scores of a run: delete the run's folder, and it is trained again")
-    return found
+        content = json.loads(path.read_bytes())
+        intact = content.pop("sha256") == _digest(content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
+        raise ValueError(f"{path}: damaged: {_ADVICE}")
+    if content["format"] != FORMAT or content["run_id"] != run_id:
+        raise ValueError(f"{path}: of another version, or of run {content['run_id']} and not {run_id}: {_ADVICE}")
+    if content["processes"] != processes:
+        raise ValueError(
+            f"{path}: saved by {content['processes']} processes, and these are {processes}: resume with as many, or "
+            f"{_ADVICE}"
+        )
+    there = {file.name for file in place.iterdir()} - {path.name}
+    for name in sorted(set(content["files"]) - there):
+        raise ValueError(f"{place / name}: this file of the state is missing: {_ADVICE}")
+    for name in sorted(there - set(content["files"])):
+        raise ValueError(f"{place / name}: not a file of the state: move it away, or {_ADVICE}")
+    return content["files"]
+
+
+def _parsed(path: Path, files: dict[str, str], parse: Callable[[bytes], _Content]) -> _Content:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != files[path.name]:
+        raise ValueError(f"{path}: damaged, for its SHA-256 is not the one in state.json: {_ADVICE}")
+    return parse(content)
+
+
+def _digest(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _flat(state: dict[int, dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{place}.{name}": value for place, values in state.items() for name, value in values.items()}
+
+
+def _nested(flat: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    nested: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        place, name = key.split(".", 1)
+        nested.setdefault(int(place), {})[name] = value
+    return nested
+
+
+def _tuples(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parameter groups as they were before JSON made lists of tuples; ``params`` alone is a list."""
+    return [
+        {key: tuple(value) if isinstance(value, list) and key != "params" else value for key, value in group.items()}
+        for group in groups
+    ]

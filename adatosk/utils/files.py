@@ -1,37 +1,136 @@
-"""Files that appear whole or not at all: a run that is killed or fails leaves no half of one."""
+"""Files that appear whole or not at all, locks that say what they wait for, and errors that name the file."""
 
+import errno
 import json
 import os
-from collections.abc import Iterator
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
+from safetensors.torch import save
+from torch import Tensor
+
+PATIENCE = 1.0  # seconds that a process waits for a lock before it says so
+
+_ADVICE = {
+    errno.ENOSPC: "make room on this disk and run the same command again",
+    errno.EDQUOT: "make room within your quota and run the same command again",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f) and run the same command again",
+}
+_PART = re.compile(r"\..+\.\d+\.part")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have a disk that is full, or a file that may not grow, reported with the file and what to do about it.
+
+    Raises:
+        OSError: in place of one with the same number; others pass as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno)
+        if advice is None or advice in str(error):
+            raise
+        reason = f"{os.strerror(error.errno)}: {advice}"
+        raise OSError(error.errno, reason, str(error.filename or path)) from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write a file that takes the place of ``path`` when the block ends; after an error nothing changes.
 
-    Two processes that write the same file do not mix. Folders on the way are made.
+    Two processes that write the same file do not mix. Folders on the way are made. A killed process leaves its part
+    behind, for :func:`sweep`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8, :func:`replacing` what is there."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
     """Write JSON, :func:`replacing` what is there."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
 def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:
     """Write a table by ``to_csv`` with its options, :func:`replacing` what is there."""
     with replacing(path) as part:
         table.to_csv(part, **options)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors, :func:`replacing` what is there, and onto the disk before the name is given.
+
+    The library's own ``save_file`` makes files that their owner alone may read, whatever the umask says.
+    """
+    content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    with replacing(path) as part, part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is one that :func:`replacing` writes to before it gets its name."""
+    return _PART.fullmatch(path.name) is not None
+
+
+def sweep(*folders: Path) -> None:
+    """Remove what killed processes left of :func:`replacing` right inside the folders, which may be missing.
+
+    Only for folders that nobody else writes to at the moment, such as those that this process holds the lock of.
+    """
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if is_part(path):
+                path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and all in it, if it is there."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def locked(path: Path, report: Callable[[str], None] = print, wait: bool = True) -> Iterator[None]:
+    """Hold a lock between processes; one that has to wait for it says so after a second.
+
+    Args:
+        path: the lock's file.
+        report: gets the line.
+        wait: whether to wait until another process lets go of it.
+
+    Raises:
+        OSError: the lock cannot be made, or another process holds it and ``wait`` is false.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=PATIENCE if wait else 0)
+    except Timeout:
+        if not wait:
+            raise
+        report(f"waiting for another process, which holds the lock {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,6 +1,8 @@
 """Where a number comes from: commit, lock, device and versions, written beside every result."""
 
 import hashlib
+import json
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -46,12 +48,58 @@ def device_name(device: torch.device | str = "cpu") -> str:
     return f"{model}, {torch.get_num_threads()} threads"
 
 
+# Variables with which somebody may have libraries compute otherwise than they do by themselves.
+_NUMERIC = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+
+
 def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
-    """What has to be known to make a number again, apart from configuration, seed and manifest."""
+    """What has to be known to make a number again, apart from configuration, seed and manifest.
+
+    The same to the bit it is only on the same kind of device, with the same versions, as many threads and the same
+    instruction set: sums over other pieces are rounded otherwise. ``instructions`` names that set of the processor as
+    torch uses it, such as AVX2, and the variables that are set to have libraries compute otherwise, if there are any.
+    """
+    instructions = [torch.backends.cpu.get_cpu_capability()]
     return {
         "commit": git_commit(),
         "lock": file_digest(PROJECT / "requirements.lock"),
         "device": device_name(device),
+        "threads": str(torch.get_num_threads()),
+        "instructions": ", ".join(instructions + [f"{k}={os.environ[k]}" for k in _NUMERIC if k in os.environ]),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def recorded_digest(weights: Path) -> str | None:
+    """The SHA-256 that ``metrics.json`` gives for ``runs/<run id>/checkpoints/<name>/model.safetensors``.
+
+    ``None`` for a file that lies elsewhere, without scores, or with scores that name no digest, as earlier ones did.
+    """
+    checkpoints = weights.absolute().parent.parent
+    scores = checkpoints.parent / "metrics.json"
+    if checkpoints.name != "checkpoints" or not scores.is_file():
+        return None
+    return read_metrics(scores).get("weights", {}).get(weights.parent.name)
+
+
+def read_metrics(path: Path) -> dict:
+    """A finished run's ``metrics.json``; ``ValueError`` names one that is not whole."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not whole ({error}): delete the run's folder, and it is trained again") from error
+    if not isinstance(found, dict) or "last" not in found:
+        raise ValueError(f"{path}: not the scores of a run: delete the run's folder, and it is trained again")
+    return found

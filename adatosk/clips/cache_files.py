@@ -1,0 +1,164 @@
+"""The files of a decoded-clip cache and how they are read: every frame is compared with its CRC-32 once a process.
+
+A cache is a folder of ``frames.bin`` (uint8, clip after clip, each ``(N, size, size, 3)``), ``frames.crc32`` (one
+little-endian uint32 a frame) and ``index.json`` (which clip lies where, what it was decoded from, the digest of
+``frames.crc32``, and one of itself). A frame's sum is taken when the frame is first read, so that opening a cache reads
+none of them, and reading one costs no more than looking at its bytes once more.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adatosk.utils.files import replacing, write_json
+from adatosk.video import stamp
+
+# 2 and 3: frames are resized by another filter. 4: frames have checksums.
+FORMAT = 4
+INDEX, FRAMES, SUMS = "index.json", "frames.bin", "frames.crc32"
+
+
+class CacheError(ValueError):
+    """A decoded-clip cache that is damaged, or cannot be built; the message says what to do."""
+
+
+class ClipCache:
+    """An open cache; reads through a memory map and may be sent to other processes.
+
+    Attributes:
+        folder: where it lies.
+        size: side of a frame in pixels.
+        lengths: frames of each clip, by id.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open and validate; raises `CacheError` naming the file that is missing or damaged."""
+        self.folder = Path(folder)
+        index = _read_index(self.folder)
+        self.size: int = index["size"]
+        self.lengths: dict[str, int] = dict(zip(index["ids"], index["lengths"], strict=True))
+        self.sources: dict[str, list] = dict(zip(index["ids"], index["sources"], strict=True))
+        self._offsets = dict(zip(index["ids"], offsets(index["lengths"]), strict=True))
+        self._sums_digest: str = index["frames_crc32"]
+        self._stamp = stamp(self.folder / FRAMES)
+        # At once: a map, and one that is forked, keeps its file when another cache takes this one's place.
+        self._map()
+
+    def __getstate__(self) -> dict:
+        # A memory map would be pickled with all its bytes; each process opens its own.
+        return self.__dict__ | {"_frames": None, "_sums": None, "_seen": None}
+
+    def _map(self) -> None:
+        path, count = self.folder / FRAMES, sum(self.lengths.values())
+        if not path.is_file() or stamp(path) != self._stamp:
+            raise CacheError(f"{path}: the cache was built anew since this process was told of it: start the run again")
+        self._frames: np.ndarray | None = np.memmap(path, np.uint8, "r", shape=(count, self.size, self.size, 3))
+        self._sums = _read_sums(self.folder / SUMS, self._sums_digest)
+        self._seen = np.zeros(count, bool)
+
+    def clip(self, clip_id: str) -> np.ndarray:
+        """All frames of a clip, uint8 ``(N, size, size, 3)``: a view of the file, not a copy.
+
+        Raises:
+            CacheError: the clip is not in this cache, or a frame of it is damaged.
+        """
+        first = self._checked(clip_id, lambda length: np.arange(length))[0]
+        return self._frames[first:][: self.lengths[clip_id]]
+
+    def frames(self, clip_id: str, choose: Callable[[int], np.ndarray]) -> np.ndarray:
+        """Some frames of a clip, uint8 ``(n, size, size, 3)``; only these are read, and checked.
+
+        Args:
+            clip_id: of the clip.
+            choose: gets the clip's length and gives the places of the frames.
+
+        Raises:
+            CacheError: the clip is not in this cache, or one of the frames is damaged.
+        """
+        return self._frames[self._checked(clip_id, choose)]
+
+    def _checked(self, clip_id: str, choose: Callable[[int], np.ndarray]) -> np.ndarray:
+        """Where the chosen frames lie in the file, once they are known to be whole."""
+        if clip_id not in self._offsets:
+            raise CacheError(
+                f"{self.folder}: clip '{clip_id}' is not in this cache: it was built with other exclusions"
+            )
+        if self._frames is None:
+            self._map()
+        first = self._offsets[clip_id]
+        places = first + np.asarray(choose(self.lengths[clip_id]))
+        for place in places[~self._seen[places]]:
+            if zlib.crc32(self._frames[place]) != self._sums[place]:
+                where = f"{self.folder / FRAMES}: frame {place - first} of clip '{clip_id}'"
+                raise CacheError(f"{where} is damaged: {_advice(self.folder)}")
+            self._seen[place] = True
+        return places
+
+
+def write_index(folder: Path, plan: dict[str, Any], sums: np.ndarray) -> None:
+    """Finish a cache whose frames are written.
+
+    Args:
+        folder: holds ``frames.bin``.
+        plan: ``format``, ``size``, ``ids``, ``lengths`` and ``sources``.
+        sums: CRC-32 of each frame, uint32.
+    """
+    content = sums.astype("<u4").tobytes()
+    with replacing(folder / SUMS) as part:
+        part.write_bytes(content)
+    write_json(folder / INDEX, sealed(plan | {"frames_crc32": hashlib.sha256(content).hexdigest()}), indent=None)
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """``content`` with a digest of itself, as :func:`unsealed` wants it."""
+    return content | {"sha256": _self_digest(content)}
+
+
+def unsealed(path: Path) -> dict[str, Any] | None:
+    """A JSON file's content without the digest that it carries; ``None`` for a file that is damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+        return content if content.pop("sha256") == _self_digest(content) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def offsets(lengths: Sequence[int]) -> list[int]:
+    """First frame of each clip."""
+    return [0, *np.cumsum(lengths[:-1]).tolist()] if lengths else []
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    for name in (INDEX, FRAMES, SUMS):
+        if not (folder / name).is_file():
+            raise CacheError(f"{folder / name}: this file of the decoded-clip cache is missing: {_advice(folder)}")
+    path, frames = folder / INDEX, folder / FRAMES
+    index = unsealed(path)
+    if index is None:
+        raise CacheError(f"{path}: the index of the decoded-clip cache is damaged: {_advice(folder)}")
+    if index["format"] != FORMAT:
+        raise CacheError(f"{path}: the decoded-clip cache is of another version: {_advice(folder)}")
+    total, found = sum(index["lengths"]) * index["size"] ** 2 * 3, frames.stat().st_size
+    if total != found:
+        raise CacheError(f"{frames}: {found} bytes, the index says {total}: {_advice(folder)}")
+    return index
+
+
+def _read_sums(path: Path, digest: str) -> np.ndarray:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CacheError(f"{path}: the checksums of the decoded-clip cache are damaged: {_advice(path.parent)}")
+    return np.frombuffer(content, "<u4")
+
+
+def _advice(folder: Path) -> str:
+    return f"delete the folder {folder} and it is built again"
+
+
+def _self_digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
