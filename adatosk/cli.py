@@ -333,8 +333,8 @@ def benchmark(
 
 @_command("adatosk report", "adatosk report --profile demo --readme", kept="tables that were written are whole")
 def report(
-    profile: Annotated[str, typer.Option(help="Whose runs are reported.")] = "demo",
-    readme: Annotated[bool, typer.Option("--readme", help="Write it into the README, too.")] = False,
+    profile: Annotated[str, _option(help="Whose runs are reported.")] = "demo",
+    readme: Annotated[bool, _option("--readme", help="Write it into the README, too.")] = False,
 ) -> None:
     """Print the headline table, the paper's values beside ours, from the runs that are there, and save all tables."""
     from adatosk.experiments.report import write_report

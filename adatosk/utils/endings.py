@@ -9,7 +9,6 @@ import re
 import select
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -58,6 +57,9 @@ _OF_THE_MACHINE = (
     ),
 )
 _FROM_LOADER = "Original Traceback"
+
+# Seconds after which an interruption should be under way.
+_PATIENCE = 0.3
 
 Kept = str | Callable[[], str]
 
@@ -110,6 +112,7 @@ def ending(kept: Kept = "nothing was begun") -> Iterator[None]:
 
 
 def _interrupted(kept: Kept) -> NoReturn:
+    _ask_again(False)
     _flush()
     print(f"interrupted: {kept if isinstance(kept, str) else kept()}", file=sys.stderr)
     raise _Interrupted(INTERRUPTED) from None
@@ -161,23 +164,39 @@ def quiet_interrupts() -> None:
         if _Keys.pressed:
             os._exit(INTERRUPTED)
         _Keys.pressed = True
+        _ask_again(True)
         raise KeyboardInterrupt
 
     def unraisable(found: "sys.UnraisableHookArgs") -> None:
-        if not issubclass(found.exc_type, KeyboardInterrupt):
+        if not (_Keys.pressed and issubclass(found.exc_type, KeyboardInterrupt)):
             sys.__unraisablehook__(found)
-            return
-        # It came where Python cannot raise, as in a destructor: ask again a little later.
-        _Keys.pressed = False
-        threading.Timer(0.05, os.kill, (own, signal.SIGINT)).start()
 
     signal.signal(signal.SIGINT, interrupt)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, _unwind_still)
     sys.unraisablehook = unraisable
 
 
 def nothing_left_to_unwind() -> None:
     """From here on Ctrl-C ends the process at once, without a word."""
     _Keys.pressed = True
+    _ask_again(False)
+
+
+def _ask_again(wanted: bool) -> None:
+    if hasattr(signal, "SIGALRM") and signal.getsignal(signal.SIGALRM) is _unwind_still:
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE if wanted else 0)
+
+
+def _unwind_still(number: int, frame: FrameType | None) -> None:
+    """Raise again an interruption that was swallowed, by a destructor or by C code that imports, say."""
+    _ask_again(True)
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return  # what runs at this moment is some clean-up on its way
+        error = error.__context__
+    raise KeyboardInterrupt
 
 
 def _nobody_reads() -> bool:
