@@ -133,6 +133,8 @@ def line_of(error: Exception) -> str | None:
         return None
     if isinstance(error, OSError) and error.strerror:
         return _of_the_system(error)
+    if isinstance(error, OSError) and hasattr(error, "lock_file"):
+        return f"{error.lock_file}: another process holds this lock: wait until it is done, then run this again"
     if isinstance(error, MemoryError):
         return f"memory does not suffice: use fewer workers or smaller batches{f' ({text})' if text else ''}"
     if isinstance(error, ModuleNotFoundError) and text.startswith("No module named"):
