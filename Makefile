@@ -49,17 +49,17 @@ $(READY): $(UV) requirements.lock pyproject.toml
 reproduce: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) $(if $(ROOT),root=$(ROOT)) \
 		--nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
-	$(BIN)/python -m adatosk.experiments.report --profile $(PROFILE) $(if $(filter demo,$(PROFILE)),--readme)
+	$(BIN)/adatosk report --profile $(PROFILE) $(if $(filter demo,$(PROFILE)),--readme)
 
 reproduce-all: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) grid=all $(if $(ROOT),root=$(ROOT)) \
 		--nolock --rerun-incomplete --rerun-triggers mtime --keep-going --quiet rules
-	$(BIN)/python -m adatosk.experiments.report --profile $(PROFILE) $(if $(filter demo,$(PROFILE)),--readme)
+	$(BIN)/adatosk report --profile $(PROFILE) $(if $(filter demo,$(PROFILE)),--readme)
 
 benchmark: setup
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.cost.models --sweeps
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.cost.loader
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m adatosk.cost.decoding
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --model --sweeps
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --loader
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --decoding
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks

@@ -1,13 +1,17 @@
-"""A trained model as one program for other runtimes: ``python -m adatosk.export FOLDER --onnx FILE``.
+"""A trained model as one program for other runtimes: ``adatosk export FOLDER --onnx FILE``.
 
 The program takes normalised clips and gives logits. It looks at the same patches of every clip: the hard mask, which
 is a random draw here, is part of the program. What it gives is the model's own answer under those masks.
 """
 
-import argparse
+if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
+    from adatosk.__main__ import main
+
+    main("export")
+
 import copy
 import importlib.util
-import sys
+import io
 import warnings
 from pathlib import Path
 
@@ -15,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from adatosk.model import AdaTosk
-from adatosk.predict import load_model
 from adatosk.tokens import check_mask, patchify, positions_of, tube_mask
 from adatosk.utils.files import replacing
 
@@ -119,36 +122,9 @@ def to_onnx(model: AdaTosk, path: str | Path, visible: Tensor | None = None) -> 
 def save_program(model: AdaTosk, path: str | Path, visible: Tensor | None = None) -> Path:
     """Write :func:`export_program`'s program for ``torch.export.load``; arguments and errors as there."""
     path = Path(path)
-    with replacing(path) as part, part.open("wb") as file:  # by its name, torch would want it to end in .pt2
-        torch.export.save(export_program(model, visible), file)
+    # torch ends the whole process where its own writer meets a full disk.
+    content = io.BytesIO()
+    torch.export.save(export_program(model, visible), content)
+    with replacing(path) as part:
+        part.write_bytes(content.getbuffer())
     return path
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m adatosk.export", description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="folder of a model, such as runs/<id>/checkpoints/last")
-    parser.add_argument("--onnx", type=Path, help="file to write for ONNX runtimes")
-    parser.add_argument("--program", type=Path, help="file to write for torch.export.load (.pt2)")
-    parser.add_argument("--views", type=int, default=1, help="hard masks that are averaged")
-    options = parser.parse_args(arguments)
-    if options.onnx is None and options.program is None:
-        parser.error("nothing to write: name a file with --onnx or --program")
-    try:
-        model = load_model(options.model)
-        visible = fixed_masks(model, options.views)
-        if options.program is not None:
-            print(save_program(model, options.program, visible))
-        if options.onnx is not None:
-            print(to_onnx(model, options.onnx, visible))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except RuntimeError as error:  # as torch's writers raise where the disk is full
-        print(f"error: the model was not exported: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,8 +18,8 @@ from adatosk.presets import MODELS
 from adatosk.soft_mask import SoftMask, TemporalSoftMask
 from adatosk.tokens import check_mask, complementary_masks, patchify, positions_of, tube_mask
 from adatosk.transformer import Decoder, Encoder, Head, PatchEmbed
-from adatosk.utils.files import write_tensors
 from adatosk.utils.provenance import file_digest, recorded_digest
+from adatosk.utils.tensors import write_tensors
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Name the expression in any video of a person: ``python -m adatosk.predict VIDEO --model FOLDER``.
+"""Name the expression in any video of a person: ``adatosk predict VIDEO --model FOLDER``.
 
 :mod:`adatosk.predict_many` does it for a folder of them.
 """
 
-import argparse
-import sys
+if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
+    from adatosk.__main__ import main
+
+    main("predict")
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,36 +120,3 @@ def load_model(folder: str | Path) -> AdaTosk:
                 f"{folder / name}: no such file; name a folder such as runs/<run id>/checkpoints/last"
             )
     return AdaTosk.from_pretrained(folder).eval()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m adatosk.predict", description=__doc__)
-    parser.add_argument("video", type=Path, help="a video file or a folder of frames")
-    parser.add_argument(
-        "--model", type=Path, required=True, help="folder of a model, such as runs/<id>/checkpoints/last"
-    )
-    parser.add_argument("--views", type=int, default=8, help="hard-mask draws that are averaged")
-    parser.add_argument(
-        "--complementary", action="store_true", help="partitions instead: every patch is seen once a view"
-    )
-    parser.add_argument("--start", type=int, help="first frame; the middle of the video by default")
-    parser.add_argument(
-        "--whole-frame", action="store_true", help="do not look for a face: the clip is already cropped"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        found = predict(
-            options.video, options.model, options.views, options.complementary, options.start, not options.whole_frame
-        )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(found.label)
-    for name, probability in sorted(found.probabilities.items(), key=lambda item: -item[1]):
-        print(f"  {name:<12}{probability:.3f}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

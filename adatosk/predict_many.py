@@ -1,14 +1,23 @@
-"""Name the expression in many videos: ``python -m adatosk.predict_many FOLDER --model FOLDER --out FILE.csv``."""
+"""Name the expression in many videos: ``adatosk predict FOLDER --model FOLDER --out FILE.csv``.
 
-import argparse
-import os
-import sys
-import tempfile
+The rows of a table lie in ``FILE.csv.part`` until all are there, so whatever stops the command, they are kept, and the
+same command resumes with the videos that have no label yet.
+"""
+
+if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
+    from adatosk.__main__ import main
+
+    main("predict")
+
+import csv
+import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -23,10 +32,12 @@ from adatosk.export import Classifier, fixed_masks
 from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
 from adatosk.predict import PRECISIONS, as_seen, load_model
-from adatosk.utils.files import write_csv
+from adatosk.utils.files import check_target, is_ordinary, replacing
 from adatosk.utils.parallel import available_cores, in_chunks
+from adatosk.utils.provenance import file_digest
 from adatosk.video import VideoError, read_clip
-from adatosk.video.folders import natural_key
+from adatosk.video.folders import is_image, natural_key
+from adatosk.video.reading import stamp
 
 
 def find_videos(folder: str | Path) -> list[Path]:
@@ -41,6 +52,34 @@ def find_videos(folder: str | Path) -> list[Path]:
     if not found:
         raise FileNotFoundError(f"{folder}: holds neither video files nor folders of frames")
     return found
+
+
+def expand(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The videos among ``paths`` and in the folders of videos there, and what lies beside these and is passed over.
+
+    A folder that holds images and no video file is itself a video.
+
+    Raises:
+        FileNotFoundError: a folder holds neither.
+    """
+    videos: list[Path] = []
+    others: list[Path] = []
+    for path in paths:
+        if not path.is_dir() or is_clip(path):
+            videos.append(path)
+            continue
+        found = find_videos(path)
+        videos += found
+        others += sorted(set(_entries(path)) - set(found), key=natural_key)
+    return videos, others
+
+
+def is_clip(folder: Path) -> bool:
+    """Whether a folder is a video in frames: it holds images, and no video file."""
+    entries = _entries(folder)
+    return any(is_image(path.name) for path in entries) and not any(
+        path.suffix.lower() in VIDEO_SUFFIXES for path in entries
+    )
 
 
 def _entries(folder: str | Path) -> list[Path]:
@@ -80,19 +119,40 @@ def predict_many(
     Raises:
         FileNotFoundError, ValueError: for the model, the folder, a precision or size that there is not.
     """
+    paths = find_videos(paths) if isinstance(paths, str | Path) else list(map(Path, paths))
+    model = model if isinstance(model, AdaTosk) else load_model(model)
+    found = predict_rows(paths, model, batch_size, precision, compile, views, locate_face, stride, workers)
+    rows = [row for batch in found for row in batch]
+    return pd.DataFrame(rows, columns=columns_of(model))
+
+
+def columns_of(model: AdaTosk) -> list[str]:
+    """Names of the columns that :func:`predict_many` returns."""
+    return ["path", "label", *model.config.classes, "error"]
+
+
+def predict_rows(
+    paths: Sequence[Path],
+    model: AdaTosk,
+    batch_size: int = 8,
+    precision: str = "fp32",
+    compile: bool = False,
+    views: int = 1,
+    locate_face: bool = True,
+    stride: int = 4,
+    workers: int | None = None,
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of :func:`predict_many` batch by batch, as they come; arguments and errors as there."""
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    paths = find_videos(paths) if isinstance(paths, str | Path) else list(map(Path, paths))
-    model = model if isinstance(model, AdaTosk) else load_model(model)
-    config, classify = model.config, _classifier(model, views, PRECISIONS[precision], compile)
-    read, rows = partial(_read, config=config, locate_face=locate_face, stride=stride), []
+    classify = _classifier(model, views, PRECISIONS[precision], compile)
+    read = partial(_read, config=model.config, locate_face=locate_face, stride=stride)
     clips = _ahead(paths, read, available_cores() if workers is None else workers, 2 * batch_size)
     for chunk in in_chunks(paths, batch_size):
         found = [next(clips) for _ in chunk]
-        rows += _rows(chunk, found, classify, batch_size if compile else None, config)
-    return pd.DataFrame(rows, columns=["path", "label", *config.classes, "error"])
+        yield _rows(chunk, found, classify, batch_size if compile else None, model.config)
 
 
 def _classifier(model: AdaTosk, views: int, dtype: torch.dtype, compile: bool) -> Callable[[Tensor], Tensor]:
@@ -121,14 +181,17 @@ def _read(path: Path, config: ModelConfig, locate_face: bool, stride: int) -> Te
 
 def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[Tensor | str]:
     """``read`` of each path in order, by threads that are at most ``ahead`` videos before what was taken."""
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        waiting: deque = deque()
+    pool = ThreadPoolExecutor(max(1, workers))
+    waiting: deque = deque()
+    try:
         for path in paths:
             waiting.append(pool.submit(read, path))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _rows(
@@ -149,83 +212,113 @@ def _rows(
     return rows
 
 
-def _is_ordinary(path: Path) -> bool:
-    """Whether a file can take the place of ``path``; not that of a device, a pipe or a link such as /dev/stdout."""
-    return not path.exists() or (path.is_file() and not path.is_symlink())
+def part_of(out: Path) -> Path:
+    """Where the rows of a table lie until all are there."""
+    return out.with_name(out.name + ".part")
 
 
-def check_target(path: Path) -> None:
-    """Raise an `OSError` that names the file, where no table can be written; folders on the way are made."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: a folder; name a file in it, such as {path / 'labels.csv'}")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise PermissionError(f"{path}: write-protected; name another file")
-    if not _is_ordinary(path):
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()  # tried, since permissions alone do not tell
-    except OSError as error:
-        raise OSError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+def predict_into(
+    out: str | Path,
+    paths: Sequence[str | Path],
+    model: str | Path,
+    report: Callable[[str], None] = print,
+    **options: Any,
+) -> pd.DataFrame:
+    """:func:`predict_many` into a CSV file; whatever stops it, the rows that are there are kept, and a second call
+    resumes.
+
+    Meanwhile they lie in :func:`part_of` the file, below a line with the model's digest and the options. Videos without
+    a label, and those whose file has changed, are read again. A pipe or device gets its rows as they come and keeps
+    none.
+
+    Args:
+        out: the file; one that is there is replaced when all rows are.
+        paths: videos, see :func:`expand`.
+        model: its folder.
+        report: gets a line when it resumes.
+        **options: of :func:`predict_many`.
+
+    Raises:
+        FileNotFoundError, ValueError: as there; or the rows that are there are by another model or other options.
+        OSError: the table cannot be written.
+    """
+    out, paths = Path(out), list(map(Path, paths))
+    check_target(out, "labels.csv")  # before the model is loaded
+    loaded = load_model(model)
+    columns = columns_of(loaded)
+    if not is_ordinary(out):
+        with out.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            rows: list[dict] = []
+            for batch in predict_rows(paths, loaded, **options):
+                _as_csv(pd.DataFrame(batch, columns=columns), file, header=not rows)
+                file.flush()
+                rows += batch
+        return pd.DataFrame(rows, columns=columns)
+    rows_of: dict[str, dict] = {}
+    with _part(part_of(out), _settings(Path(model), options), [*columns, "stamp"], rows_of) as add:
+        left = [path for path in dict.fromkeys(paths) if str(path) not in rows_of]
+        if rows_of:
+            report(f"{part_of(out)}: resuming, {len(rows_of)} videos are there, {len(left)} are left")
+        for batch in predict_rows(left, loaded, **options):
+            add(batch)
+    table = pd.DataFrame([rows_of[str(path)] for path in paths], columns=columns)
+    with replacing(out) as place:
+        _as_csv(table, place)
+    part_of(out).unlink()
+    return table
 
 
-def _write(path: Path, table: pd.DataFrame) -> None:
+def _as_csv(table: pd.DataFrame, place: Path | TextIO, header: bool = True) -> None:
     """The table as CSV; bytes of file names that are no UTF-8 are written as ``\\udcXX``."""
-    write = partial(write_csv, path, table) if _is_ordinary(path) else partial(table.to_csv, path)
-    write(index=False, float_format="%.4f", errors="backslashreplace")
+    table.to_csv(place, index=False, float_format="%.4f", errors="backslashreplace", header=header)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m adatosk.predict_many", description=__doc__)
-    parser.add_argument("videos", type=Path, nargs="+", help="one folder of videos, or videos")
-    parser.add_argument(
-        "--model", type=Path, required=True, help="folder of a model, such as runs/<id>/checkpoints/last"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="table to write, CSV")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
-    parser.add_argument("--compile", action="store_true", help="for a GPU; slower on a CPU")
-    parser.add_argument("--views", type=int, default=1, help="hard masks that are averaged")
-    parser.add_argument("--whole-frame", action="store_true", help="do not look for faces: the clips are cropped")
-    return parser
+def _settings(model: Path, options: dict[str, Any]) -> str:
+    """What rows of one table have in common, as one line; which processor made them, and how many at once, is not."""
+    digests = {name: file_digest(model / name) for name in ("config.json", "model.safetensors")}
+    return json.dumps(digests | {key: options[key] for key in sorted(options) if key not in ("batch_size", "workers")})
 
 
-def _tell(table: pd.DataFrame, others: Sequence[Path], out: Path) -> int:
-    """Print what has no label and what was passed over; returns the number of videos without a label."""
-    failed = table[table["error"] != ""]
-    for row in failed.itertuples():
-        print(f"no label: {row.error}", file=sys.stderr)
-    if others:
-        names = ", ".join(path.name for path in others[:5]) + (", …" if len(others) > 5 else "")
-        print(f"passed over, {len(others)} beside the videos: {names}", file=sys.stderr)
-    print(f"{out}: {len(table) - len(failed)} of {len(table)} videos")
-    return len(failed)
+@contextmanager
+def _part(path: Path, settings: str, columns: list[str], rows: dict[str, dict]) -> Iterator[Callable]:
+    """Give ``rows`` those of an earlier call that still hold, by path; then ``add(batch)`` adds rows, also to the file.
+
+    Its numbers are whole, not rounded as the table's are.
+    """
+    kept = _kept_rows(path, settings, columns) if path.is_file() else []
+    opened = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with replacing(path) as place, place.open("w", **opened) as file:
+        file.write(f"# {settings}\n")
+        csv.writer(file, lineterminator="\n").writerows([columns, *([row[name] for name in columns] for row in kept)])
+    rows |= {row["path"]: row for row in kept}
+    with path.open("a", **opened) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+
+        def add(batch: Sequence[dict]) -> None:
+            writer.writerows({**row, "stamp": _stamp(row["path"])} for row in batch)
+            file.flush()
+            rows.update({row["path"]: row for row in batch})
+
+        yield add
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns 1 when nothing could be done or a video has no label."""
-    chosen = _parser().parse_args(arguments)
-    paths, others = chosen.videos, []
+def _kept_rows(path: Path, settings: str, columns: list[str]) -> list[dict]:
+    """Rows with a label whose video is as it was. A kill may cut the last row off anywhere, so that one has to end."""
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    first, _, rest = text.partition("\n")
+    if first != f"# {settings}":
+        raise ValueError(f"{path}: rows by another model or other options: delete it, or name another table with --out")
+    records = list(csv.reader(rest.splitlines(keepends=True)))
+    whole = [record for record in records[1 : None if text.endswith("\n") else -1] if len(record) == len(columns)]
+    rows = [dict(zip(columns, record, strict=True)) for record in whole]
+    classes = columns[2:-2]
+    kept = [row for row in rows if row["label"] and row["stamp"] and row["stamp"] == _stamp(row["path"])]
+    return [row | {name: float(row[name]) for name in classes} for row in kept]
+
+
+def _stamp(path: str) -> str:
+    """Size and time of a video, empty where it cannot be had."""
     try:
-        check_target(chosen.out)  # before the work that it would cost
-        if len(paths) == 1 and paths[0].is_dir():
-            entries, paths = _entries(paths[0]), find_videos(paths[0])
-            others = sorted(set(entries) - set(paths), key=natural_key)
-        table = predict_many(
-            paths,
-            chosen.model,
-            chosen.batch_size,
-            chosen.precision,
-            chosen.compile,
-            chosen.views,
-            not chosen.whole_frame,
-        )
-        _write(chosen.out, table)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return int(_tell(table, others, chosen.out) > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return "-".join(map(str, stamp(Path(path))))
+    except OSError:
+        return ""

@@ -1,4 +1,4 @@
-"""Start an encoder from a VideoMAE checkpoint: ``python -m adatosk.pretrained FILE`` prints what of it fits.
+"""Start an encoder from a VideoMAE checkpoint: ``adatosk pretrained FILE`` prints what of it fits.
 
 Read are the authors' ``.pth`` files (github.com/MCG-NJU/VideoMAE, pre-trained and fine-tuned) and what Hugging Face's
 ``VideoMAEModel``, ``VideoMAEForPreTraining`` and ``VideoMAEForVideoClassification`` save; a ``model.safetensors`` of
@@ -14,11 +14,14 @@ No code in a file is ever run: safetensors holds none, and ``.pth`` is read with
 ``argparse.Namespace``, in which the authors keep their options, is the only addition.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
+    from adatosk.__main__ import main
+
+    main("pretrained")
+
 import argparse
-import json
 import pickle
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +32,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from adatosk.config import Weights
-from adatosk.model import AdaTosk, create_model
-from adatosk.presets import MODELS
+from adatosk.model import AdaTosk
 from adatosk.transformer import Encoder
 from adatosk.utils.provenance import file_digest
 
@@ -132,7 +134,7 @@ def load_encoder(model: AdaTosk, path: str | Path, sha256: str | None = None) ->
     if sha256 is not None and (digest := file_digest(path)) != sha256:
         raise ValueError(
             f"{path}: its SHA-256 is {digest}, but {sha256} is expected: put the file there that the run was made for, "
-            f"or take the digest of this one from `python -m adatosk.pretrained {path}`, which makes it another run"
+            f"or take the digest of this one from `adatosk pretrained {path}`, which makes it another run"
         )
     layout, found, beside = _encoder_of(_read(path), path)
     _check(found, model.encoder, path)
@@ -267,25 +269,3 @@ def _check(found: dict[str, Tensor], encoder: Encoder, path: Path) -> None:
 
 def _some(names: list[str]) -> str:
     return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m adatosk.pretrained", description="What a VideoMAE checkpoint gives to a model's encoder."
-    )
-    parser.add_argument("file", type=Path, help="a checkpoint: .pth, .bin or .safetensors")
-    parser.add_argument("--model", choices=list(MODELS), default="adatosk_base", help="the model that starts from it")
-    options = parser.parse_args(arguments)
-    try:
-        weights = describe(options.file)
-        print(load_encoder(create_model(options.model), options.file))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f'for a run file: "weights": {json.dumps(weights.model_dump())}')
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

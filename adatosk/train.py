@@ -1,4 +1,4 @@
-"""Train and evaluate one run: ``python -m adatosk.train CONFIG.json`` (also under ``torchrun``).
+"""Train and evaluate one run: ``adatosk train CONFIG.json``, or ``torchrun … -m adatosk.train CONFIG.json``.
 
 A finished run is never trained again; one that was cut off resumes after its last whole epoch, with the same result to
 the bit. The same seed gives the same bits on the same device with the same versions, as many threads and the same
@@ -6,10 +6,13 @@ instruction set (another number of threads or another processor sums in another 
 Variables of the environment from which accelerate would take settings are not followed.
 """
 
-import argparse
+if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
+    from adatosk.__main__ import main
+
+    main("train")
+
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +22,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, broadcast
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -38,7 +40,7 @@ from adatosk.training.run_state import Progress, RunState, clear_state
 from adatosk.utils import seeds
 from adatosk.utils.files import locked, naming, write_csv, write_json, write_text
 from adatosk.utils.limits import limits_named
-from adatosk.utils.project import PROJECT, Places
+from adatosk.utils.project import Places
 from adatosk.utils.provenance import file_digest, provenance, read_metrics
 
 
@@ -334,32 +336,3 @@ def train(config: RunConfig, places: Places, weights: bool = False, report: Call
         FloatingPointError: when the loss is no longer finite.
     """
     return Trainer(config, places, report).run(weights)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m adatosk.train", description="Train and evaluate one run.")
-    parser.add_argument("config", type=Path, help="a run configuration, JSON")
-    parser.add_argument("--root", type=Path, required=True, help="folder that the manifest's paths are relative to")
-    parser.add_argument("--results", type=Path, default=PROJECT / "results" / "own", help="folder for runs/<run id>/")
-    parser.add_argument("--cache", type=Path, default=PROJECT / "data" / "cache", help="folder for decoded clips")
-    parser.add_argument("--workers", type=int, help="loader processes")
-    parser.add_argument("--weights", action="store_true", help="train again a run whose checkpoints are missing")
-    options = parser.parse_args(arguments)
-    try:
-        places = Places(options.root, options.results, options.cache, options.workers)
-        folder = train(RunConfig.read(options.config), places, options.weights)
-    except (ValueError, OSError, FloatingPointError, SafetensorError) as error:
-        # A loader's process passes its whole traceback on as the message.
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        print(f"error: {said[-1] if 'Original Traceback' in str(error) else str(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on after the last whole epoch", file=sys.stderr)
-        return 130
-    print(folder)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

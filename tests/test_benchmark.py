@@ -3,6 +3,7 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from commands import command
 
 from adatosk.cost import contenders
 from adatosk.cost import models as bench
@@ -176,11 +177,10 @@ def test_table_2_is_timed_cell_by_cell_beside_its_counts():
         assert cells["gmacs"].is_monotonic_decreasing, name
 
 
-def test_command_line_prints_and_writes(tmp_path, capsys):
-    bench.main(["--quick", "--model", "adatosk_tiny", "--device", "cpu", "--out", str(tmp_path)])
-    printed = capsys.readouterr().out
-    assert "adatosk without soft mask" in printed
-    assert pd.read_csv(printed.splitlines()[-1])["batch"].eq(1).all()
+def test_command_line_prints_and_writes(tmp_path):
+    done = command("benchmark", "--quick", "--sizes", "adatosk_tiny", "--device", "cpu", "--out", tmp_path)
+    assert done.exit_code == 0 and "adatosk without soft mask" in done.stdout
+    assert pd.read_csv(done.stdout.splitlines()[-1])["batch"].eq(1).all()
 
 
 def test_wrong_names_are_told():

@@ -1,11 +1,11 @@
-import sys
 import warnings
 
 import pytest
 import torch
+from commands import command
 
 from adatosk import create_model
-from adatosk.export import export_program, fixed_masks, main, to_onnx
+from adatosk.export import export_program, fixed_masks, to_onnx
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +62,21 @@ def test_what_is_missing_is_named(monkeypatch, tmp_path):
         to_onnx(create_model("adatosk_tiny"), tmp_path / "model.onnx")
 
 
-def test_the_command_line_writes_a_program_or_says_why_not(model, tmp_path, capsys):
+def test_the_command_line_writes_a_program_or_says_why_not(model, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_pretrained(tmp_path / "model")
     target = tmp_path / "model.pt2"
-    assert main([str(tmp_path / "model"), "--program", str(target)]) == 0
-    assert capsys.readouterr().out.strip() == str(target) and target.is_file()
-    assert main([str(tmp_path), "--program", str(target)]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
-    with pytest.raises(SystemExit):
-        main([str(tmp_path / "model")])
-    assert "nothing to write" in capsys.readouterr().err
-    assert "onnx" not in sys.argv
+    done = command("export", tmp_path / "model", "--program", target)
+    assert done.exit_code == 0 and done.stdout.strip() == str(target) and target.is_file()
+    done = command("export", tmp_path, "--program", target)
+    assert done.exit_code == 1 and done.stderr.startswith("error: ")
+    done = command("export", tmp_path / "model")
+    assert done.exit_code == 2 and "nothing to write" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["--program", "--onnx"])
-def test_a_failed_export_keeps_what_was_there_and_is_one_line(model, tmp_path, monkeypatch, capsys, kind):
+def test_a_failed_export_keeps_what_was_there_and_is_one_line(model, tmp_path, monkeypatch, kind):
     pytest.importorskip("onnxscript")
     model.save_pretrained(tmp_path / "model")
     target = tmp_path / "new" / "model.out"
@@ -92,17 +90,18 @@ def test_a_failed_export_keeps_what_was_there_and_is_one_line(model, tmp_path, m
         raise RuntimeError("PytorchStreamWriter failed\nwriting file")
 
     monkeypatch.setattr("torch.onnx.export" if kind == "--onnx" else "torch.export.save", full)
-    assert main([str(tmp_path / "model"), kind, str(target)]) == 1
-    assert capsys.readouterr().err == "error: the model was not exported: PytorchStreamWriter failed writing file\n"
+    done = command("export", tmp_path / "model", kind, target)
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: the file could not be written: make room")
     assert target.read_text() == "before" and [file.name for file in target.parent.iterdir()] == ["model.out"]
 
 
-def test_the_programs_folder_is_made_or_told(model, tmp_path, capsys):
+def test_the_programs_folder_is_made_or_told(model, tmp_path):
     model.save_pretrained(tmp_path / "model")
     target = tmp_path / "new" / "deep" / "model.pt2"
-    assert main([str(tmp_path / "model"), "--program", str(target)]) == 0
+    assert command("export", tmp_path / "model", "--program", target).exit_code == 0
     assert [file.name for file in target.parent.iterdir()] == ["model.pt2"]
-    capsys.readouterr()
-    assert main([str(tmp_path / "model"), "--program", str(target / "below.pt2")]) == 1
-    said = capsys.readouterr().err
+    done = command("export", tmp_path / "model", "--program", target / "below.pt2")
+    said = done.stderr
+    assert done.exit_code == 1
     assert said.startswith("error: ") and str(target) in said and said.count("\n") == 1

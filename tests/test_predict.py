@@ -1,18 +1,17 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import command, process
 from media import moving_frames, write_video
 from safetensors.torch import load_file, save_file
 
 from adatosk import create_model
 from adatosk.clips import normalise
 from adatosk.clips.faces import FACE_MARGIN, FaceNotFoundError, _one_person, _square, find_face
-from adatosk.predict import load_model, main, predict
+from adatosk.predict import load_model, predict
 from adatosk.synthetic import BENCHMARKS, render
 from adatosk.synthetic.scripts import sample_script
 from adatosk.video import VideoError
@@ -104,7 +103,7 @@ def test_the_square_stays_inside_the_frame(box):
 
 
 @pytest.mark.parametrize("fault", ["no video", "no model", "damaged weights", "no face"])
-def test_the_command_line_ends_with_one_line_and_status_1(fault, scene, faceless, folder, tmp_path, capsys):
+def test_the_command_line_ends_with_one_line_and_status_1(fault, scene, faceless, folder, tmp_path):
     video, model, named = scene, folder, "person.mp4"
     if fault == "no video":
         video = named = tmp_path / "missing.mp4"
@@ -116,9 +115,9 @@ def test_the_command_line_ends_with_one_line_and_status_1(fault, scene, faceless
         (model / "model.safetensors").write_bytes(b"nothing")
     else:
         video = named = faceless
-    assert main([str(video), "--model", str(model)]) == 1
-    out, err = capsys.readouterr()
-    assert not out
+    done = command("predict", video, "--model", model)
+    assert done.exit_code == 1 and not done.stdout
+    err = done.stderr
     assert err.startswith("error: ") and str(named) in err and err.count("\n") == 1
 
 
@@ -189,8 +188,7 @@ def test_a_folder_that_lacks_a_file_is_told_by_its_name(tmp_path, name):
 
 
 def test_the_command_line_prints_label_and_probabilities(scene, folder):
-    command = [sys.executable, "-m", "adatosk.predict", str(scene), "--model", str(folder), "--whole-frame"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = process("adatosk.predict", scene, "--model", folder, "--whole-frame")
     found = predict(scene, folder, locate_face=False)
     first, *others = done.stdout.splitlines()
     assert first == found.label and not done.stderr

@@ -1,18 +1,17 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import pandas as pd
 import pytest
 import torch
+from commands import command, process
 from media import moving_frames, truncate, write_frames, write_video
 
 from adatosk import create_model
 from adatosk import predict_many as many
 from adatosk.predict import predict
-from adatosk.predict_many import find_videos, main, predict_many
+from adatosk.predict_many import find_videos, predict_many
 
 
 @pytest.fixture(scope="module")
@@ -95,19 +94,21 @@ def test_wrong_arguments_are_told(tmp_path, model):
         predict_many([], model, batch_size=0)
 
 
-def test_the_command_line_writes_a_table_and_lists_what_has_no_label(folder, model, tmp_path, capsys):
+def test_the_command_line_writes_a_table_and_lists_what_has_no_label(folder, model, tmp_path):
     model.save_pretrained(tmp_path / "model")
     out = tmp_path / "labels.csv"
-    assert main([str(folder), "--model", str(tmp_path / "model"), "--out", str(out), "--whole-frame"]) == 1
-    printed = capsys.readouterr()
-    assert printed.out == f"{out}: 6 of 7 videos\n"
-    assert printed.err.startswith("no label: ") and "clip7.mp4" in printed.err
-    assert printed.err.endswith("\npassed over, 1 beside the videos: notes.txt\n")
+    done = command("predict", folder, "--model", tmp_path / "model", "--out", out, "--whole-frame")
+    assert done.exit_code == 1 and done.stdout == f"{out}: 6 of 7 videos\n"
+    first, second, last = done.stderr.splitlines()
+    assert first.startswith("no label: ") and "clip7.mp4" in first
+    assert second == "passed over, 1 beside the videos: notes.txt"
+    assert last == f"error: {out}: 1 of 7 videos have no label: its column 'error' says why"
     assert pd.read_csv(out)["label"].notna().sum() == 6
-    good = str(folder / "clip4.mp4")
-    assert main([good, "--model", str(tmp_path / "model"), "--out", str(out), "--whole-frame"]) == 0
-    assert main([good, "--model", str(tmp_path), "--out", str(out)]) == 1
-    assert "config.json" in capsys.readouterr().err
+    good = folder / "clip4.mp4"
+    assert command("predict", good, "--model", tmp_path / "model", "--out", out, "--whole-frame").exit_code == 0
+    assert [path.name for path in out.parent.glob("*labels*")] == ["labels.csv"]
+    done = command("predict", good, "--model", tmp_path, "--out", out)
+    assert done.exit_code == 1 and "config.json" in done.stderr
 
 
 @pytest.mark.parametrize("suffix", [".m4v", ".WMV", ".mpg", ".mpeg", ".mts", ".3gp"])
@@ -132,7 +133,7 @@ def test_a_clip_that_fails_in_any_way_does_not_stop_the_others(folder, model, mo
 
 
 @pytest.mark.parametrize("place", ["a folder", "below a file", "no place for files", "write-protected"])
-def test_a_table_that_cannot_be_written_is_told_before_the_work(folder, tmp_path, monkeypatch, capsys, place):
+def test_a_table_that_cannot_be_written_is_told_before_the_work(folder, tmp_path, monkeypatch, place):
     (tmp_path / "file").touch()
     out = {"a folder": tmp_path, "below a file": tmp_path / "file" / "a.csv", "write-protected": tmp_path / "file"}
     out = out.get(place, Path("/proc/a.csv"))
@@ -140,9 +141,10 @@ def test_a_table_that_cannot_be_written_is_told_before_the_work(folder, tmp_path
         pytest.skip("a folder into which nobody can write is only known on Linux")
     if place == "write-protected":
         monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run with all rights
-    monkeypatch.setattr(many, "predict_many", lambda *_: pytest.fail("the videos were classified"))
-    assert main([str(folder), "--model", str(tmp_path), "--out", str(out)]) == 1
-    said = capsys.readouterr().err
+    monkeypatch.setattr(many, "predict_rows", lambda *_, **__: pytest.fail("the videos were classified"))
+    done = command("predict", folder, "--model", tmp_path, "--out", out)
+    said = done.stderr
+    assert done.exit_code == 1
     assert said.startswith(f"error: {out}: ") and "name a" in said and said.count("\n") == 1
 
 
@@ -154,8 +156,8 @@ def test_the_table_makes_its_folder_and_takes_any_file_name(folder, model, tmp_p
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
     out = tmp_path / "new" / "labels.csv"
-    videos = [str(odd), str(folder / "clip4.mp4")]
-    assert main([*videos, "--model", str(tmp_path / "model"), "--out", str(out), "--whole-frame"]) == 1
+    videos = [odd, folder / "clip4.mp4"]
+    assert command("predict", *videos, "--model", tmp_path / "model", "--out", out, "--whole-frame").exit_code == 1
     table = pd.read_csv(out)
     assert table["path"][0].endswith(r"caf\udce9.mp4") and table["label"].notna().tolist() == [False, True]
     assert [path.name for path in out.parent.iterdir()] == ["labels.csv"]
@@ -164,10 +166,10 @@ def test_the_table_makes_its_folder_and_takes_any_file_name(folder, model, tmp_p
 @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout here")
 def test_the_table_may_go_to_the_output(folder, model, tmp_path):
     model.save_pretrained(tmp_path / "model")
-    command = [sys.executable, "-m", "adatosk.predict_many", str(folder / "clip4.mp4"), "--whole-frame"]
-    command += ["--model", str(tmp_path / "model"), "--out", "/dev/stdout"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("path,label,") and done.stdout.endswith("/dev/stdout: 1 of 1 videos\n")
+    line = [folder / "clip4.mp4", "--whole-frame", "--model", tmp_path / "model", "--out", "/dev/stdout"]
+    done = process("adatosk.predict_many", *line)
+    assert done.returncode == 0 and done.stdout.startswith("path,label,") and done.stdout.count("\n") == 2
+    assert done.stderr.endswith("/dev/stdout: 1 of 1 videos\n")
     with (tmp_path / "kept.csv").open("w") as file:
-        subprocess.run(command, stdout=file, check=True)
-    assert (tmp_path / "kept.csv").stat().st_size > 0 and not list(Path("/dev").glob(".stdout*"))
+        process("adatosk", "predict", *line, capture_output=False, stdout=file)
+    assert (tmp_path / "kept.csv").read_text() == done.stdout and not list(Path("/dev").glob("*stdout.*"))

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import authors_names, reference, save_pre_trained, tiny
+from commands import command
 from safetensors.torch import load_file, save_file
 from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 
 from adatosk.config import RunConfig
 from adatosk.presets import PROFILES
-from adatosk.pretrained import describe, load_encoder, main
+from adatosk.pretrained import describe, load_encoder
 from adatosk.tokens import patchify
 
 HUGGING_FACE = (VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel)
@@ -140,7 +141,7 @@ def refused(path, message, model=None, **options):
 def test_another_digest_is_refused_with_both_digests(checkpoint):
     found = describe(checkpoint)
     assert found.path == str(checkpoint)
-    error = refused(checkpoint, "python -m adatosk.pretrained", sha256="0" * 64)
+    error = refused(checkpoint, "adatosk pretrained", sha256="0" * 64)
     assert found.sha256 in error and "0" * 64 in error
     assert load_encoder(tiny(), found.path, found.sha256).share == 1
 
@@ -259,17 +260,19 @@ def test_an_attention_of_hugging_face_without_its_keys_is_refused(tmp_path):
     refused(tmp_path / "part.safetensors", r"1 parameters are missing \(blocks.1.attn.qkv.weight\), 2 have no place")
 
 
-def test_the_command_prints_the_report_and_what_a_run_file_needs(checkpoint, capsys):
-    assert main([str(checkpoint), "--model", "adatosk_tiny"]) == 0
-    *report, last = capsys.readouterr().out.splitlines()
+def test_the_command_prints_the_report_and_what_a_run_file_needs(checkpoint):
+    done = command("pretrained", checkpoint, "--model", "adatosk_tiny")
+    assert done.exit_code == 0
+    *report, last = done.stdout.splitlines()
     assert "\n".join(report) == str(load_encoder(tiny(), checkpoint))
     run = PROFILES["smoke"].model_dump_json(exclude={"weights"})
     snippet = last.removeprefix("for a run file: ")
     assert RunConfig.model_validate_json(f"{run[:-1]}, {snippet}}}").weights == describe(checkpoint)
-    assert main([str(checkpoint), "--model", "adatosk_small"]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and "patch embedding" in error
-    assert main([str(checkpoint.with_name("nowhere.pth"))]) == 1
+    done = command("pretrained", checkpoint, "--model", "adatosk_small")
+    assert done.exit_code == 1 and done.stderr.startswith("error: ") and "patch embedding" in done.stderr
+    assert command("pretrained", checkpoint.with_name("nowhere.pth")).exit_code == 1
+    done = command("pretrained", checkpoint, "--model", "adatosk_huge")
+    assert done.exit_code == 2 and "adatosk_small" in done.stderr
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

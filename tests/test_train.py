@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from commands import command
 from filelock import FileLock
 from runs import train_cut_off
 
@@ -19,7 +20,7 @@ from adatosk.evaluate import clip_masks
 from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BenchmarkConfig, write_benchmark
-from adatosk.train import Places, Trainer, main, train
+from adatosk.train import Places, Trainer, train
 from adatosk.utils import seeds
 
 CLASSES = ("happy", "surprise")
@@ -205,11 +206,11 @@ def test_streams_of_other_names_differ():
     assert len(draws) == 3
 
 
-def run_command(config, data, tmp_path, capsys):
+def run_command(config, data, tmp_path):
     path = tmp_path / "run.json"
     path.write_text(config if isinstance(config, str) else config.model_dump_json())
-    status = main([str(path), "--root", str(data), "--results", str(tmp_path / "out"), "--cache", str(tmp_path / "c")])
-    return status, capsys.readouterr().err
+    done = command("train", path, "--root", data, "--results", tmp_path / "out", "--cache", tmp_path / "c")
+    return done.exit_code, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -222,16 +223,16 @@ def run_command(config, data, tmp_path, capsys):
         ({"train": {"base_lr": 1e12}}, "lower train.base_lr"),
     ],
 )
-def test_the_command_says_what_is_wrong_and_writes_no_scores(change, message, data, tmp_path, capsys):
-    status, error = run_command(configure(data, **change), data, tmp_path, capsys)
+def test_the_command_says_what_is_wrong_and_writes_no_scores(change, message, data, tmp_path):
+    status, error = run_command(configure(data, **change), data, tmp_path)
     assert status == 1
     last = error.splitlines()[-1]
     assert last.startswith("error: ") and message in last
     assert not list(tmp_path.rglob("metrics.json"))
 
 
-def test_the_command_names_a_broken_configuration_and_a_broken_clip(data, tmp_path, capsys):
-    status, error = run_command('{"model": {"width": "wide"}}', data, tmp_path, capsys)
+def test_the_command_names_a_broken_configuration_and_a_broken_clip(data, tmp_path):
+    status, error = run_command('{"model": {"width": "wide"}}', data, tmp_path)
     assert status == 1 and "run.json: not a valid run configuration" in error and "model.width" in error
     broken = tmp_path / "broken"
     (broken / "videos").mkdir(parents=True)
@@ -241,10 +242,10 @@ def test_the_command_names_a_broken_configuration_and_a_broken_clip(data, tmp_pa
     victim.write_bytes(b"")
     for cache_size in (32, None):
         config = configure(data, data={"cache_size": cache_size})
-        status, error = run_command(config, broken, tmp_path, capsys)
+        status, error = run_command(config, broken, tmp_path)
         assert status == 1 and victim.stem in error, error
     excluded = configure(data, data={"cache_size": None, "exclusions": (victim.stem,)}, train={"batch_size": 5})
-    status, error = run_command(excluded, broken, tmp_path, capsys)
+    status, error = run_command(excluded, broken, tmp_path)
     assert status == 0, error
 
 
@@ -278,16 +279,17 @@ def test_a_run_that_another_process_trains_is_left_alone(data, places, monkeypat
     assert not trainer.folder.exists()
 
 
-def test_the_command_line_says_that_a_stopped_run_goes_on(data, places, tmp_path, monkeypatch, capsys):
+def test_the_command_line_says_that_a_stopped_run_resumes(data, places, tmp_path, monkeypatch):
     def stop(self, epoch):
         raise KeyboardInterrupt
 
     path = tmp_path / "run.json"
     path.write_text(configure(data).model_dump_json())
     monkeypatch.setattr(Trainer, "_train_epoch", stop)
-    options = ["--root", str(data), "--results", str(places.results), "--cache", str(places.cache), "--workers", "0"]
-    assert main([str(path), *options]) == 130
-    assert "goes on after the last whole epoch" in capsys.readouterr().err
+    options = ["--root", data, "--results", places.results, "--cache", places.cache, "--workers", 0]
+    done = command("train", path, *options)
+    assert done.exit_code == 130
+    assert done.stderr.endswith("interrupted: the same command resumes after the last whole epoch\n")
 
 
 def test_scores_on_another_form_of_the_same_clips_are_not_taken_for_these(data, places):

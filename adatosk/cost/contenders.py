@@ -21,6 +21,7 @@ from adatosk.model import AdaTosk
 from adatosk.onednn import FLOPS, for_inference, through_onednn
 from adatosk.predict import PRECISIONS
 from adatosk.training.optim import make_optimizer
+from adatosk.utils.parallel import in_one_process
 
 MIB = 2**20
 WORKS = ("forward", "training step")
@@ -189,7 +190,7 @@ def peak_memory(name: str, config: ModelConfig, setup: Setup, device: torch.devi
     if torch.device(device).type != "cuda":
         # Spawned, since a fork would begin with this process's memory.
         with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(_resident_growth, name, config, setup, torch.get_num_threads()).result()
+            return in_one_process(pool, _resident_growth, name, config, setup, torch.get_num_threads())
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)

@@ -1,10 +1,8 @@
-"""How fast clips are decoded, beside the plain way: ``python -m adatosk.cost.decoding VIDEO_OR_FOLDER …``.
+"""How fast clips are decoded, beside the plain way: ``adatosk benchmark --decoding [VIDEO_OR_FOLDER …]``.
 
 Without clips it renders its own and writes ``results/benchmark/<device>-decode.csv``.
 """
 
-import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -156,37 +154,21 @@ def _central_square(image: np.ndarray) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+def compare_named(paths: Sequence[Path], size: int = 112, repeats: int = 15) -> pd.DataFrame:
+    """:func:`compare` for clips that a user names.
+
+    Raises:
+        VideoError: for one that cannot be read, which the plain way would not name.
+    """
+    for path in paths:
+        read_clip(path, size=size)
+    return compare(paths, size, repeats).round(2)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table for the clips named on the command line, or record the one for rendered clips."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="*", type=Path, help="video files or folders of frames; rendered ones if none")
-    parser.add_argument("--size", type=_at_least_one, default=112, help="side of the frames in pixels, of the paths")
-    parser.add_argument("--repeats", type=_at_least_one, default=15, help="rounds, at least 1")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table of rendered clips")
-    options = parser.parse_args(arguments)
-    try:
-        if options.paths:
-            for path in options.paths:
-                read_clip(path, size=options.size)  # Says what is wrong with it, as the plain way does not.
-            print(compare(options.paths, options.size, options.repeats).round(2).to_string(index=False))
-            return 0
-        options.out.mkdir(parents=True, exist_ok=True)
-        table = decode_table(repeats=options.repeats)
-    except (ValueError, OSError, cv2.error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def record(repeats: int = 15, folder: Path = RESULTS) -> Path:
+    """Time decoding of rendered clips, print the medians and write the table; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)  # before the work
+    table = decode_table(repeats=repeats)
     settings = table.groupby(["kind", "stored", "size", "quality"], dropna=False)
     print(settings[["clips_per_second", "ratio"]].median().round(2))
-    print(write_table(table, options.out, "-decode"))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return write_table(table, folder, "-decode")

@@ -1,10 +1,9 @@
 """Whether the loader keeps up: clips per second from disk to model input, beside what a training step eats.
 
-``python -m adatosk.cost.loader`` writes ``results/benchmark/<device>-loader.csv`` and, for the figure of what
+``adatosk benchmark --loader`` writes ``results/benchmark/<device>-loader.csv`` and, for the figure of what
 happens when, ``<device>-loader-trace.csv``. The clips are rendered on the spot, so it needs no data.
 """
 
-import argparse
 import math
 import statistics
 import tempfile
@@ -223,16 +222,7 @@ def demo_trace(batch: int = 16, side: int = 96) -> pd.DataFrame:
         return trace(found[0], config, batch).assign(**provenance())
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gpu-tflops", type=float, default=GPU_TFLOPS, help="what a GPU sustains in training")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the tables")
-    chosen = parser.parse_args(arguments)
-    table = pd.concat([loader_table(), node_needs(gpu_tflops=chosen.gpu_tflops)], ignore_index=True)
-    print(write_table(table, chosen.out, "-loader"))
-    print(write_table(demo_trace(), chosen.out, "-loader-trace"))
-
-
-if __name__ == "__main__":
-    main()
+def record(gpu_tflops: float = GPU_TFLOPS, folder: Path = RESULTS) -> list[Path]:
+    """Measure and write the table and the trace of the loader; returns their paths."""
+    table = pd.concat([loader_table(), node_needs(gpu_tflops=gpu_tflops)], ignore_index=True)
+    return [write_table(table, folder, "-loader"), write_table(demo_trace(), folder, "-loader-trace")]

@@ -1,10 +1,9 @@
 """Seconds, memory and share of the matrix peak: AdaTosk beside VideoMAE ViT-B, alternating in one run.
 
-``python -m adatosk.cost.models --sweeps`` writes ``results/benchmark/<device>.csv``. Only ratios within one run hold: a
+``adatosk benchmark --model --sweeps`` writes ``results/benchmark/<device>.csv``. Only ratios within one run hold: a
 machine's clock, its other work and its memory change from run to run, so what is compared takes turns.
 """
 
-import argparse
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -271,23 +270,24 @@ def recorded(suffix: str = "", folder: Path = RESULTS) -> dict[str, pd.DataFrame
     return {table["device"].iloc[0]: table for table in tables}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m adatosk.cost.models``; ``--quick`` for a first look."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="batch 1, fp32, not compiled, no memory")
-    parser.add_argument("--sweeps", action="store_true", help="also how the cost grows, and Table 2's cells")
-    parser.add_argument("--model", choices=MODELS, default="adatosk_base", help="sizes of all contenders")
-    parser.add_argument("--device", help="as torch names it; the GPU if there is one")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
-    chosen = parser.parse_args(arguments)
-    quick = {"setups": [Setup(work) for work in WORKS], "memory": False} if chosen.quick else {}
-    table = benchmark(chosen.device, MODELS[chosen.model], **quick)
+def record(
+    config: ModelConfig,
+    device: torch.device | str | None = None,
+    quick: bool = False,
+    sweeps: bool = False,
+    folder: Path = RESULTS,
+) -> Path:
+    """Time the models, print what was found and write it; returns the table's path.
+
+    Args:
+        config: sizes of all contenders.
+        device: the GPU if there is one, else the CPU, by default.
+        quick: one clip, fp32, not compiled, no memory.
+        sweeps: also how the cost grows, and Table 2's cells.
+    """
+    some = {"setups": [Setup(work) for work in WORKS], "memory": False} if quick else {}
+    table = benchmark(device, config, **some)
     print(table[SHOWN].to_string(index=False, float_format="{:.3f}".format))
-    if chosen.sweeps:
-        sweeps = [sweep(chosen.device, MODELS[chosen.model]) for sweep in (growth, table2_times)]
-        table = pd.concat([table, *sweeps], ignore_index=True)
-    print(write_table(table, chosen.out))
-
-
-if __name__ == "__main__":
-    main()
+    if sweeps:
+        table = pd.concat([table, growth(device, config), table2_times(device, config)], ignore_index=True)
+    return write_table(table, folder)

@@ -1,7 +1,5 @@
 """The headline table, the paper's value beside ours, from ``results/`` alone: printed, saved, kept in the README."""
 
-import argparse
-import sys
 from math import nan
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from adatosk.manifests import manifest_of
 from adatosk.metrics import MEAN, POOLED
 from adatosk.presets import MODELS, PROFILES
 from adatosk.utils.files import replacing, write_csv
-from adatosk.utils.project import PROJECT
 from adatosk.workspace import Run
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -214,29 +211,17 @@ def update_readme(readme: Path, block: str) -> None:
         part.write_text(f"{before}{BEGIN}\n\n{block}\n\n{END}{after}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m adatosk.experiments.report", description="Print the headline table."
-    )
-    parser.add_argument("--profile", choices=list(PROFILES), default="demo")
-    parser.add_argument("--readme", action="store_true", help="also write it into the README")
-    options = parser.parse_args(arguments)
-    results = PROJECT / "results" / options.profile
-    try:
-        block = readme_block(options.profile, results)
-        write_csv(results / "tables" / "table1.csv", results_table(options.profile, results))
-        write_csv(results / "tables" / "seeds.csv", seeds_table(options.profile, results))
-        for name in TITLES:
-            write_csv(results / "tables" / f"{name}_summary.csv", grid_table(options.profile, name, results))
-        if options.readme:
-            update_readme(PROJECT / "README.md", block)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{block}\n\ntables:  {results / 'tables'}\nfigures: {results / 'figures'}")
-    return 0
+def write_report(profile: str, results: Path, readme: Path | None = None) -> str:
+    """Write the tables of a profile below ``results``, and into a README; returns the text that stands there.
 
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    Raises:
+        FileNotFoundError, ValueError: see :func:`headline_runs`, :func:`update_readme`.
+    """
+    block = readme_block(profile, results)
+    write_csv(results / "tables" / "table1.csv", results_table(profile, results))
+    write_csv(results / "tables" / "seeds.csv", seeds_table(profile, results))
+    for name in TITLES:
+        write_csv(results / "tables" / f"{name}_summary.csv", grid_table(profile, name, results))
+    if readme is not None:
+        update_readme(readme, block)
+    return block

@@ -18,8 +18,9 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adatosk.utils.files import remove_folder, write_json, write_tensors
+from adatosk.utils.files import remove_folder, write_json
 from adatosk.utils.provenance import file_digest
+from adatosk.utils.tensors import write_tensors
 
 FORMAT = 1
 _ADVICE = "delete the folder to start anew"

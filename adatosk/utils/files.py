@@ -5,15 +5,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
-from safetensors.torch import save
-from torch import Tensor
 
 PATIENCE = 1.0  # seconds that a process waits for a lock before it says so
 
@@ -76,18 +75,6 @@ def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:
         table.to_csv(part, **options)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, :func:`replacing` what is there, and onto the disk before the name is given.
-
-    The library's own ``save_file`` makes files that their owner alone may read, whatever the umask says.
-    """
-    content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
-    with replacing(path) as part, part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def is_part(path: Path) -> bool:
     """Whether a file is one that :func:`replacing` writes to before it gets its name."""
     return _PART.fullmatch(path.name) is not None
@@ -134,3 +121,31 @@ def locked(path: Path, report: Callable[[str], None] = print, wait: bool = True)
         yield
     finally:
         lock.release()
+
+
+def is_ordinary(path: Path) -> bool:
+    """Whether a file can take the place of ``path``; not that of a device, a pipe or a link such as /dev/stdout."""
+    return not path.exists() or (path.is_file() and not path.is_symlink())
+
+
+def check_target(path: Path, example: str = "table.csv") -> None:
+    """Whether a file can be written, before the work that it is for; folders on the way are made.
+
+    Args:
+        path: of the file.
+        example: a file's name, for the advice where ``path`` is a folder.
+
+    Raises:
+        OSError: it names the file and what is in the way.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder; name a file in it, such as {path / example}")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"{path}: write-protected; name another file")
+    if not is_ordinary(path):
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()  # tried, since permissions alone do not tell
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror}); name another file") from error

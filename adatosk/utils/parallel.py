@@ -1,9 +1,12 @@
 """Work on many clips side by side, with progress."""
 
+import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -53,3 +56,31 @@ def _results(pool: Executor, function: Callable, chunks: Sequence[Sequence]) -> 
     # In order, so that what is done before a failure is reported, whichever thread fails.
     for future, number in futures.items():
         yield number, future.result()
+
+
+def in_one_process(pool: Executor, function: Callable, *arguments: Any) -> Any:
+    """``function(*arguments)`` by a process of a pool that has begun no other work, which an interruption ends.
+
+    Ctrl-C reaches this process alone: the other one would print a traceback of its own.
+    """
+    with _interrupts_held_back():
+        future = pool.submit(function, *arguments)
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Processes that start in the block never see Ctrl-C; this one sees it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

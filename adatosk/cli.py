@@ -1,0 +1,348 @@
+"""The command line: one typer app, each command with examples, all with one convention of how they end.
+
+Nothing heavy is imported here, so that help appears at once; a command imports what it needs.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial, wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adatosk.utils.endings import CONVENTION, ending
+
+app = typer.Typer(
+    help="AdaTosk: train, use, export and measure models with an adaptive temporal soft mask.",
+    epilog=CONVENTION,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+# A file that may not be read is the input's fault, not a wrong use: the command itself says so.
+_argument, _option = partial(typer.Argument, readable=False), partial(typer.Option, readable=False)
+MODEL_HELP = "Folder of a model, such as results/demo/runs/<run id>/checkpoints/last."
+_MODEL = "results/demo/runs/RUN/checkpoints/last"
+
+
+class Precision(StrEnum):
+    """What a model that only predicts may compute in."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+def _command(
+    *examples: str, kept: str | Callable[..., str] = "nothing was written"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add a function to the app as a command of its name.
+
+    Args:
+        *examples: shown below its help.
+        kept: what an interruption leaves, see :func:`ending`; or a function of the command's arguments that says so.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def guarded(**arguments: Any) -> None:
+            with ending(kept if isinstance(kept, str) else lambda: kept(**arguments)):
+                function(**arguments)
+
+        app.command(epilog="\n\n".join(["[bold]Examples:[/bold]", *examples]))(guarded)
+        return function
+
+    return register
+
+
+def _one_of(value: str, names: Any, option: str) -> str:
+    """``value``, or an error of usage that lists the names there are."""
+    if value not in names:
+        raise typer.BadParameter(f"'{value}' is none of {', '.join(names)}", param_hint=option)
+    return value
+
+
+@_command(
+    "adatosk train run.json --root /data/DFEW",
+    "torchrun --nproc-per-node 8 -m adatosk.train run.json --root /data/DFEW",
+    kept="the same command resumes after the last whole epoch",
+)
+def train(
+    config: Annotated[Path, _argument(help="A run configuration, JSON, of the shape of any runs/*/config.json.")],
+    root: Annotated[Path, _option(help="Folder that the manifest's paths are relative to.")],
+    results: Annotated[
+        Path | None, _option(help="Folder for runs/<run id>/.", show_default="results/own of the project")
+    ] = None,
+    cache: Annotated[
+        Path | None, _option(help="Folder for decoded clips.", show_default="data/cache of the project")
+    ] = None,
+    workers: Annotated[int | None, _option(min=0, help="Loader processes.", show_default="chosen")] = None,
+    weights: Annotated[bool, _option("--weights", help="Train again a run whose checkpoints are missing.")] = False,
+) -> None:
+    """Train and evaluate one run, and print its folder; a finished one is left as it is."""
+    from adatosk.config import RunConfig
+    from adatosk.train import train as train_run
+    from adatosk.utils.project import PROJECT, Places
+
+    own, decoded = PROJECT / "results" / "own", PROJECT / "data" / "cache"
+    places = Places(root, results or own, cache or decoded, workers)
+    print(train_run(RunConfig.read(config), places, weights))
+
+
+def _rows_kept(out: Path | None = None, **_: Any) -> str:
+    part = None if out is None else out.with_name(out.name + ".part")
+    if part is None or not part.is_file():
+        return "nothing was written"
+    return f"{part} keeps the rows so far; the same command resumes"
+
+
+@_command(
+    f"adatosk predict me.mp4 --model {_MODEL}",
+    f"adatosk predict my_videos --model {_MODEL} --out expressions.csv --precision bf16",
+    f"adatosk predict --model {_MODEL} --whole-frame -- -odd-name.mp4",
+    kept=_rows_kept,
+)
+def predict(
+    videos: Annotated[list[Path], _argument(help="Videos, folders of frames, or folders of these.")],
+    model: Annotated[Path, _option(help=MODEL_HELP)],
+    out: Annotated[
+        Path | None,
+        _option(help="Table to write, CSV: a row a video. FILE.part keeps the rows meanwhile, also when cut off."),
+    ] = None,
+    views: Annotated[
+        int | None, _option(min=1, help="Hard masks that are averaged.", show_default="8; 1 with --out")
+    ] = None,
+    whole_frame: Annotated[
+        bool, _option("--whole-frame", help="Do not look for a face: the clips are cropped already.")
+    ] = False,
+    complementary: Annotated[
+        bool, _option("--complementary", help="Partitions instead: every patch is seen once a view. One video.")
+    ] = False,
+    start: Annotated[
+        int | None, _option(help="First frame. One video.", show_default="the middle of the video")
+    ] = None,
+    batch_size: Annotated[int, _option(min=1, help="Videos at once, with --out.")] = 8,
+    precision: Annotated[Precision, _option(help="What is computed in, with --out.")] = Precision.FP32,
+    compile: Annotated[
+        bool, _option("--compile", help="Through torch.compile, with --out: for a GPU; slower on a CPU.")
+    ] = False,
+) -> None:
+    """Name the expression in a video: its label and probabilities. With --out, in many: a table.
+
+    A video that has no label, be it unreadable or without a face, has the reason in the table's column error, and the
+    command ends with status 1; the other rows are there.
+    """
+    if out is None:
+        if batch_size != 8 or precision != Precision.FP32 or compile:
+            raise typer.BadParameter("--batch-size, --precision and --compile are for a table: name it with --out")
+        _predict_one(videos, model, 8 if views is None else views, complementary, start, not whole_frame)
+        return
+    if complementary or start is not None:
+        raise typer.BadParameter("--complementary and --start are for one video, without --out")
+    from adatosk.predict_many import expand, predict_into
+    from adatosk.utils.files import check_target
+
+    check_target(out, "labels.csv")  # before the work that it would cost
+    options = {"batch_size": batch_size, "precision": precision.value, "compile": compile}
+    paths, others = expand(videos)
+    options |= {"views": 1 if views is None else views, "locate_face": not whole_frame}
+    table = predict_into(out, paths, model, report=_note, **options)
+    _tell(table, others, out)
+
+
+def _note(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _predict_one(
+    videos: list[Path], model: Path, views: int, complementary: bool, start: int | None, locate_face: bool
+) -> None:
+    from adatosk.predict import predict as predict_video
+    from adatosk.predict_many import is_clip
+
+    if len(videos) > 1 or (videos[0].is_dir() and not is_clip(videos[0])):
+        raise typer.BadParameter("several videos make a table: name it with --out FILE.csv", param_hint="VIDEOS")
+    found = predict_video(videos[0], model, views, complementary, start, locate_face)
+    print(found.label)
+    for name, probability in sorted(found.probabilities.items(), key=lambda item: -item[1]):
+        print(f"  {name:<12}{probability:.3f}")
+
+
+def _tell(table: Any, others: list[Path], out: Path) -> None:
+    """Say which videos have no label and what was passed over; the first is an error."""
+    from adatosk.utils.files import is_ordinary
+
+    failed = table[table["error"] != ""]
+    for error in failed["error"]:
+        _note(f"no label: {error}")
+    if others:
+        names = ", ".join(path.name for path in others[:5]) + (", …" if len(others) > 5 else "")
+        _note(f"passed over, {len(others)} beside the videos: {names}")
+    summary = f"{out}: {len(table) - len(failed)} of {len(table)} videos"
+    # A table that goes to the output is alone there.
+    print(summary) if is_ordinary(out) else _note(summary)
+    if len(failed):
+        raise ValueError(f"{out}: {len(failed)} of {len(table)} videos have no label: its column 'error' says why")
+
+
+def _looked_at(report: Path | None = None, **_: Any) -> str:
+    if report is None or not report.is_file():
+        return "nothing was written; with --report FILE.csv a check resumes"
+    return f"{report} keeps what was looked at; the same command resumes"
+
+
+@_command(
+    "adatosk check data_manifests/mafw.csv --root /data/MAFW",
+    "adatosk check data_manifests/mine.csv --root my_videos --report problems.csv",
+    kept=_looked_at,
+)
+def check(
+    manifest: Annotated[Path, _argument(help="A manifest, CSV.")],
+    root: Annotated[Path, _option(help="Folder that its paths are relative to.")],
+    report: Annotated[
+        Path | None,
+        _option(help="Table to write, CSV: a row a clip. Clips that it finds fine are not opened a second time."),
+    ] = None,
+    workers: Annotated[int | None, _option(min=1, help="Threads.", show_default="one a core")] = None,
+) -> None:
+    """Open every clip of a manifest, and say which are missing, cut short, damaged, or there twice."""
+    from adatosk.manifests import load
+    from adatosk.utils.files import check_target
+
+    if report is not None:
+        check_target(report, "problems.csv")
+    clips = load(manifest)
+    found = clips.check(root, workers, report=report)
+    for row in found.broken.itertuples():
+        print(f"{row.id}: {row.problem}")
+    if len(found.broken):
+        kinds = ", ".join(f"{kind} {count}" for kind, count in found.kinds.items())
+        raise ValueError(
+            f"{manifest}: {len(found.broken)} of {len(found.table)} clips are broken ({kinds}): repair them, or list "
+            "their ids under a run's data.exclusions"
+        )
+    print(f"{manifest}: all {len(found.table)} clips are fine")
+
+
+@_command(
+    "adatosk pretrained videomae_vit_b.pth",
+    "adatosk pretrained model.safetensors --model adatosk_base",
+)
+def pretrained(
+    file: Annotated[Path, _argument(help="A checkpoint: .pth, .bin or .safetensors.")],
+    model: Annotated[str, _option(help="Name of the model that starts from it.")] = "adatosk_base",
+) -> None:
+    """Print what a VideoMAE checkpoint gives to a model's encoder, and the lines that name it in a run's file."""
+    import json
+
+    from adatosk.model import create_model
+    from adatosk.presets import MODELS
+    from adatosk.pretrained import describe, load_encoder
+
+    _one_of(model, MODELS, "--model")
+    weights = describe(file)
+    print(load_encoder(create_model(model), file))
+    print(f'for a run file: "weights": {json.dumps(weights.model_dump())}')
+
+
+@_command(
+    f"adatosk export {_MODEL} --onnx adatosk.onnx",
+    f"adatosk export {_MODEL} --program adatosk.pt2 --views 8",
+    kept="files that were printed are whole, of the others nothing was written",
+)
+def export(
+    model: Annotated[Path, _argument(help=MODEL_HELP)],
+    onnx: Annotated[Path | None, _option(help="File to write for ONNX runtimes.")] = None,
+    program: Annotated[Path | None, _option(help="File to write for torch.export.load (.pt2).")] = None,
+    views: Annotated[int, _option(min=1, help="Hard masks that are averaged.")] = 1,
+) -> None:
+    """Write a model as a program from normalised clips to logits, which needs no adatosk."""
+    if onnx is None and program is None:
+        raise typer.BadParameter("nothing to write: name a file with --onnx or --program")
+    from adatosk.export import fixed_masks, save_program, to_onnx
+    from adatosk.predict import load_model
+    from adatosk.utils.files import check_target
+
+    for target, example in ((program, "adatosk.pt2"), (onnx, "adatosk.onnx")):
+        if target is not None:
+            check_target(target, example)
+    loaded = load_model(model)
+    visible = fixed_masks(loaded, views)
+    if program is not None:
+        print(save_program(loaded, program, visible))
+    if onnx is not None:
+        print(to_onnx(loaded, onnx, visible))
+
+
+@_command(
+    "adatosk benchmark --model --quick --sizes adatosk_small",
+    "adatosk benchmark --sweeps",
+    "adatosk benchmark --decoding clip.mp4 folder_of_frames --size 224",
+    kept="tables that were printed are whole, of the others nothing was written",
+)
+def benchmark(
+    clips: Annotated[
+        list[Path] | None, _argument(help="Video files or folders of frames to decode instead of rendered ones.")
+    ] = None,
+    model: Annotated[bool, _option("--model", help="Seconds and memory of the model beside VideoMAE's.")] = False,
+    loader: Annotated[bool, _option("--loader", help="Whether the loader keeps up with training.")] = False,
+    decoding: Annotated[bool, _option("--decoding", help="How fast clips are decoded.")] = False,
+    quick: Annotated[
+        bool, _option("--quick", help="Model: one clip, fp32, not compiled, no memory. Alone, only that part.")
+    ] = False,
+    sweeps: Annotated[bool, _option("--sweeps", help="Model: also how the cost grows, and Table 2's cells.")] = False,
+    sizes: Annotated[str, _option(help="Model: name of the one whose sizes all have.")] = "adatosk_base",
+    device: Annotated[
+        str | None, _option(help="Model: as torch names it.", show_default="the GPU if there is one")
+    ] = None,
+    gpu_tflops: Annotated[float, _option(min=1, help="Loader: what a GPU sustains in training.")] = 445.0,
+    size: Annotated[int, _option(min=1, help="Decoding: side in pixels that CLIPS are read at.")] = 112,
+    repeats: Annotated[int, _option(min=1, help="Decoding: rounds.")] = 15,
+    out: Annotated[
+        Path | None, _option(help="Folder for the tables.", show_default="results/benchmark of the project")
+    ] = None,
+) -> None:
+    """Measure this machine: the model, the loader and decoding, or the parts that are named; one table each."""
+    if clips and (model or loader or quick or sweeps):
+        raise typer.BadParameter("clips are for --decoding alone", param_hint="CLIPS")
+    if clips:
+        from adatosk.cost.decoding import compare_named
+
+        print(compare_named(clips, size, repeats).to_string(index=False))
+        return
+    from adatosk.cost.models import RESULTS
+    from adatosk.presets import MODELS
+
+    config, folder = MODELS[_one_of(sizes, MODELS, "--sizes")], out or RESULTS
+    named = model or loader or decoding
+    if model or not named:
+        from adatosk.cost import models
+
+        print(models.record(config, device, quick, sweeps, folder))
+    if loader or not (named or quick):
+        from adatosk.cost import loader as loading
+
+        print(*loading.record(gpu_tflops, folder), sep="\n")
+    if decoding or not (named or quick):
+        from adatosk.cost import decoding as decoders
+
+        print(decoders.record(repeats, folder))
+
+
+@_command("adatosk report", "adatosk report --profile demo --readme", kept="tables that were written are whole")
+def report(
+    profile: Annotated[str, _option(help="Whose runs are reported.")] = "demo",
+    readme: Annotated[bool, _option("--readme", help="Write it into the README, too.")] = False,
+) -> None:
+    """Print the headline table, the paper's values beside ours, from the runs that are there, and save all tables."""
+    from adatosk.experiments.report import write_report
+    from adatosk.presets import PROFILES
+    from adatosk.utils.project import need_checkout
+
+    _one_of(profile, PROFILES, "--profile")
+    project = need_checkout("adatosk report")
+    results = project / "results" / profile
+    block = write_report(profile, results, project / "README.md" if readme else None)
+    print(f"{block}\n\ntables:  {results / 'tables'}\nfigures: {results / 'figures'}")

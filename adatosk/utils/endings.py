@@ -1,0 +1,222 @@
+"""How a command ends: the exit status, one line on stderr for what the user can mend, no traceback after Ctrl-C.
+
+Only the standard library is imported, so that it holds from a command's first moment on, while torch is still loading.
+"""
+
+import errno
+import os
+import re
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+DONE, FAULT, USAGE, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
+CONVENTION = (
+    f"Exit status: {DONE} done; {FAULT} the input or the machine is at fault, with one line `error: …` that names the "
+    f"file and says what to do; {USAGE} wrong usage; {INTERRUPTED} interrupted (Ctrl-C), with one line that says what "
+    f"is kept; {UNREAD} whatever read the output is gone (`| head`)."
+)
+
+# What a user can mend. Of other kinds, safetensors' and OpenCV's own are, and what torch says of the machine.
+_FAULTS = (ValueError, OSError, FloatingPointError, ImportError, MemoryError)
+_LIBRARIES = ("safetensors", "cv2")
+_ADVICE = {
+    errno.ENOENT: "check the name",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.EROFS: "name a place on another disk",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "name another place",
+    errno.ENOSPC: "make room on that disk and run the same command again",
+    errno.EDQUOT: "make room within your quota and run the same command again",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f) and run the same command again",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), or use fewer workers",
+    errno.ENOMEM: "use fewer workers or smaller batches, or ask for more memory",
+}
+# What torch raises as a plain RuntimeError and what it means, the more specific first.
+_OF_THE_MACHINE = (
+    (
+        r"shared memory|bus error|/torch_\d+|shm_open",
+        "/dev/shm, through which loader processes pass clips, is too small: use --workers 0, or make it larger",
+    ),
+    (
+        r"DataLoader worker .*(killed by signal|exited unexpectedly)|process pool was terminated",
+        "a worker process was killed, as the system does when memory runs out: use fewer workers",
+    ),
+    (
+        r"out of memory|can.t allocate memory|not enough memory|bad_?alloc",
+        "memory does not suffice: use fewer workers or smaller batches, or ask for more memory",
+    ),
+    (
+        r"PytorchStreamWriter|inline_container|iostream error|unexpected pos",
+        "the file could not be written: make room on its disk and run the same command again",
+    ),
+)
+_FROM_LOADER = "Original Traceback"
+
+# Seconds after which an interruption should be under way.
+_PATIENCE = 0.3
+
+Kept = str | Callable[[], str]
+
+
+class _Interrupted(SystemExit):
+    """After the line was printed."""
+
+
+class _Keys:
+    """Whether Ctrl-C was pressed; one a process, as the signal is."""
+
+    pressed = False
+
+
+@contextmanager
+def ending(kept: Kept = "nothing was begun") -> Iterator[None]:
+    """End the process by the :data:`CONVENTION` unless the block runs through.
+
+    Args:
+        kept: what an interruption leaves and how to resume: the rest of the line ``interrupted: …``.
+
+    Raises:
+        SystemExit: in place of an error that the user can mend, and of an interruption. Other errors pass, with their
+            tracebacks.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except _Interrupted:
+        raise
+    except SystemExit as ended:
+        _flush()
+        if ended.code == INTERRUPTED:  # as typer ends when it is interrupted
+            _interrupted(kept)
+        raise
+    except KeyboardInterrupt:
+        _interrupted(kept)
+    except Exception as error:
+        if _Keys.pressed:  # some libraries turn an interruption into an error of their own
+            _interrupted(kept)
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            _flush()
+            raise SystemExit(UNREAD) from None
+        line = line_of(error)
+        if line is None:
+            raise
+        _flush()
+        print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(FAULT) from None
+
+
+def _interrupted(kept: Kept) -> NoReturn:
+    _ask_again(False)
+    _flush()
+    print(f"interrupted: {kept if isinstance(kept, str) else kept()}", file=sys.stderr)
+    raise _Interrupted(INTERRUPTED) from None
+
+
+def line_of(error: Exception) -> str | None:
+    """An error that the user can mend as one line; ``None`` for a fault of the program."""
+    text = " ".join(str(error).split())
+    if _FROM_LOADER in str(error):  # a loader process passes its whole traceback on as the message
+        last = str(error).strip().splitlines()[-1].strip()
+        text = re.sub(r"^[\w.]+: ", "", last)
+    if isinstance(error, RuntimeError):
+        meaning = next((said for pattern, said in _OF_THE_MACHINE if re.search(pattern, str(error), re.I | re.S)), None)
+        if meaning is not None:
+            return f"{meaning} ({text[:200]})"
+        return text if _FROM_LOADER in str(error) else None
+    if not isinstance(error, _FAULTS) and type(error).__module__.partition(".")[0] not in _LIBRARIES:
+        return None
+    if isinstance(error, OSError) and error.strerror:
+        return _of_the_system(error)
+    if isinstance(error, OSError) and hasattr(error, "lock_file"):
+        return f"{error.lock_file}: another process holds this lock: wait until it is done, then run this again"
+    if isinstance(error, MemoryError):
+        return f"memory does not suffice: use fewer workers or smaller batches{f' ({text})' if text else ''}"
+    if isinstance(error, ModuleNotFoundError) and text.startswith("No module named"):
+        return f"{text}: install it, or everything that adatosk needs by make setup"
+    return text or type(error).__name__
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the system refused, of which file, and what to do unless the error's own text says it."""
+    reason = " ".join(error.strerror.split())
+    where = f"{error.filename}: " if error.filename is not None else ""
+    advice = _ADVICE.get(error.errno, "")
+    return f"{where}{reason}{f': {advice}' if advice and ':' not in reason else ''}"
+
+
+def quiet_interrupts() -> None:
+    """Have the first Ctrl-C unwind this process, and the second one end it at once; for commands alone.
+
+    A forked child does not react: its parent ends it. Where interruptions are ignored already, as under ``nohup``, they
+    stay so.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    own = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:
+            return
+        if _Keys.pressed:
+            os._exit(INTERRUPTED)
+        _Keys.pressed = True
+        _ask_again(True)
+        raise KeyboardInterrupt
+
+    def unraisable(found: "sys.UnraisableHookArgs") -> None:
+        if not (_Keys.pressed and issubclass(found.exc_type, KeyboardInterrupt)):
+            sys.__unraisablehook__(found)
+
+    signal.signal(signal.SIGINT, interrupt)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, _unwind_still)
+    sys.unraisablehook = unraisable
+
+
+def nothing_left_to_unwind() -> None:
+    """From here on Ctrl-C ends the process at once, without a word."""
+    _Keys.pressed = True
+    _ask_again(False)
+
+
+def _ask_again(wanted: bool) -> None:
+    if hasattr(signal, "SIGALRM") and signal.getsignal(signal.SIGALRM) is _unwind_still:
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE if wanted else 0)
+
+
+def _unwind_still(number: int, frame: FrameType | None) -> None:
+    """Raise again an interruption that was swallowed, by a destructor or by C code that imports, say."""
+    _ask_again(True)
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return  # what runs at this moment is some clean-up on its way
+        error = error.__context__
+    raise KeyboardInterrupt
+
+
+def _nobody_reads() -> bool:
+    """Whether it is the output that is broken, not a pipe to another process."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll on this system, or no file behind the output
+        return True
+
+
+def _flush() -> None:
+    """Print what is still to be printed; where it cannot be, nowhere, or Python would fail at it at the very end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
