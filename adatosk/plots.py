@@ -48,6 +48,17 @@ def new_figure(rows: int, columns: int, width: float, height: float, **options) 
     return figure, axes
 
 
+def literal(text: str) -> str:
+    """``text`` for a figure, as it is: a class named ``$\\frac$`` is no formula, and ``_x`` is in the legend, too."""
+    # Matplotlib leaves out of a legend what begins with an underscore; a space without width goes before it.
+    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def literal_labels(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """A copy whose ``columns`` of names are drawn as they are."""
+    return table.assign(**{column: table[column].map(literal) for column in columns})
+
+
 def _picture(ax: Axes, image: np.ndarray, title: str = "") -> None:
     ax.imshow(image, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
@@ -70,8 +81,8 @@ def pictures(rows: Mapping[str, np.ndarray], titles: Sequence[str] = ()) -> Figu
         for ax in line[len(images) :]:
             ax.axis("off")
         for place, (ax, image) in enumerate(zip(line, images, strict=False)):
-            _picture(ax, image, titles[place] if titles and row == 0 else "")
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+            _picture(ax, image, literal(titles[place]) if titles and row == 0 else "")
+        line[0].set_ylabel(literal(name), rotation=0, ha="right", va="center")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     return figure
 
@@ -200,7 +211,7 @@ def transition(probabilities: Tensor) -> Figure:
 def probabilities(values: Mapping[str, float]) -> Figure:
     """Class probabilities as bars, with chance as a line."""
     figure, ((ax,),) = new_figure(1, 1, 4.6, 0.5 + 0.24 * len(values))
-    ax.barh(list(values), list(values.values()), color=BLUE)
+    ax.barh(list(map(literal, values)), list(values.values()), color=BLUE)
     ax.axvline(1 / len(values), color=GREY, linestyle="--", label="chance")
     ax.invert_yaxis()
     ax.set(xlabel="probability", xlim=(0, 1))
@@ -245,7 +256,7 @@ def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
 def class_balance(clips: pd.DataFrame, classes: Sequence[str], by: str = "split") -> Figure:
     """Number of clips of each class, by ``split`` or ``fold``."""
     figure, ((ax,),) = new_figure(1, 1, 6.4, 2.4)
-    sns.countplot(clips, x="label", hue=by, order=classes, ax=ax)
+    sns.countplot(literal_labels(clips, "label"), x="label", hue=by, order=list(map(literal, classes)), ax=ax)
     ax.set(xlabel="", ylabel="clips")
     sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
@@ -257,7 +268,7 @@ def sampling(spans: Mapping[str, tuple[int, Sequence[int]]]) -> Figure:
     for row, (length, indices) in enumerate(spans.values()):
         ax.barh(row, length, left=-0.5, height=0.5, color="0.88")
         ax.plot(indices, np.full(len(indices), row), "o", color=ORANGE, markersize=4)
-    ax.set_yticks(range(len(spans)), list(spans))
+    ax.set_yticks(range(len(spans)), list(map(literal, spans)))
     ax.invert_yaxis()
     ax.set(xlabel="frame of the clip")
     return figure
@@ -306,8 +317,8 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequenc
         counts = np.asarray(counts, dtype=float)
         shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(1)
         sns.heatmap(shares, ax=ax, cmap="Blues", vmin=0, vmax=100, annot=True, fmt=".0f", square=True, cbar=False)
-        ax.set_xticklabels(classes, rotation=45, ha="right")
-        ax.set_yticklabels(classes, rotation=0)
+        ax.set_xticklabels(map(literal, classes), rotation=45, ha="right")
+        ax.set_yticklabels(map(literal, classes), rotation=0)
         ax.set(title=title, xlabel="predicted", ylabel="true")
     return figure
 
@@ -315,7 +326,8 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequenc
 def recalls(table: pd.DataFrame) -> Figure:
     """Recall of each class in percent as bars: columns are classes, rows are models."""
     figure, ((ax,),) = new_figure(1, 1, 7.6, 2.6)
-    long = table.rename_axis("model").reset_index().melt("model", var_name="class", value_name="recall")
+    shown = table.rename(index=literal, columns=literal).rename_axis("model")
+    long = shown.reset_index().melt("model", var_name="class", value_name="recall")
     sns.barplot(long, x="class", y="recall", hue="model", ax=ax)
     ax.set(xlabel="", ylabel="recall (%)", ylim=(0, 100))
     sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncols=len(table), title=None, frameon=False)

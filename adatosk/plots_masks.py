@@ -22,6 +22,8 @@ from adatosk.plots import (
     ORANGE,
     SOFT_MASK,
     blow_up,
+    literal,
+    literal_labels,
     new_figure,
     pictures,
     show_visible,
@@ -219,7 +221,8 @@ def spatial_scores(scores: pd.DataFrame, sources: Mapping[str, str], classes: Se
         classes: those to show.
     """
     scores = scores[(scores["target"] == "moving regions") & (scores["steps"] == "all")]
-    scores = scores.assign(ratio=scores["value"] / scores["chance"])
+    scores = literal_labels(scores.assign(ratio=scores["value"] / scores["chance"]), "label")
+    classes = list(map(literal, classes))
     figure, axes = new_figure(len(sources), 2, 8.4, 0.7 + 1.6 * len(sources), sharex=True, sharey="col")
     options = {"x": "label", "hue": "model", "order": classes, "errorbar": ("se", 1.96), "err_kws": {"linewidth": 1.2}}
     for row, (source, title) in zip(axes, sources.items(), strict=True):

@@ -26,6 +26,7 @@ from adatosk.model import AdaTosk
 from adatosk.predict import as_seen, load_model
 from adatosk.utils.files import write_csv
 from adatosk.utils.parallel import available_cores, in_chunks
+from adatosk.utils.tables import defused
 from adatosk.video import VideoError, read_clip
 from adatosk.video.folders import natural_key
 
@@ -171,8 +172,11 @@ def check_target(path: Path) -> None:
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:
-    """The table as CSV; bytes of file names that are no UTF-8 are written as ``\\udcXX``."""
-    write = partial(write_csv, path, table) if _is_ordinary(path) else partial(table.to_csv, path)
+    """The table as CSV; bytes of file names that are no UTF-8 are written as ``\\udcXX``.
+
+    A name that a spreadsheet would run has an apostrophe before it, see :mod:`adatosk.utils.tables`.
+    """
+    write = partial(write_csv, path, table) if _is_ordinary(path) else partial(defused(table).to_csv, path)
     write(index=False, float_format="%.4f", errors="backslashreplace")
 
 

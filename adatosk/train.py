@@ -237,7 +237,7 @@ class Trainer:
                 progress.best_war, progress.best_epoch = war, progress.epoch
                 self._save_model("best_on_test")
         if accelerator.is_main_process:
-            with self._log.open("a") as log:
+            with self._log.open("a", encoding="utf-8") as log:
                 log.write(json.dumps(self._entry) + "\n")
             self.report(f"run {self.run_id}: " + ", ".join(f"{k} {v:.4g}" for k, v in self._entry.items()))
         progress.seconds += time.perf_counter() - self._start

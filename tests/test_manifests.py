@@ -134,7 +134,7 @@ ROWS = "path,id,label,split\nv/a.mp4,a,happy,train\n"
         (HEADER + ROWS + "v/b.mp4,,sad,test\n", "line 6: no id"),
         (HEADER + ROWS + "v/b.mp4,b,sad,val\n", "line 6: split 'val' is neither"),
         (HEADER + ROWS + "v/b.mp4,b,sad,\n", "line 6: the clip has neither a split nor a fold"),
-        (HEADER + ROWS + "v/b.mp4,b,sad,test,1,2\n", "m.csv: not a table"),
+        (HEADER + ROWS + "v/b.mp4,b,sad,test,1,2\n", "m.csv, line 6: 6 fields, the header has 4"),
         (HEADER + "path,id,label,fold\nv/a.mp4,a,sad,one\n", "line 5: fold 'one' is not a whole number"),
         (HEADER + "path,id,label,fold,split\nv/a.mp4,a,sad,1,train\n", "line 5: the clip has both"),
         (

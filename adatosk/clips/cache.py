@@ -232,10 +232,10 @@ def _plan(building: Path, paths: dict[str, Path], size: int, each: Callable) -> 
 def _earlier_plan(path: Path, paths: dict[str, Path]) -> dict | None:
     """The plan of a build that was cut off; ``None`` if there is none, it is torn, or a source has changed."""
     try:
-        plan = json.loads(path.read_text())
+        plan = json.loads(path.read_text(encoding="utf-8"))
         sources = dict(zip(plan["ids"], plan["sources"], strict=True))
         return None if any(_changed(paths[clip], source) for clip, source in sources.items()) else plan
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -247,14 +247,14 @@ def _decode(building: Path, plan: dict, paths: dict[str, Path], size: int, each:
         if free < total:
             sizes = f"{total / 1e9:.1f} GB and {free / 1e9:.1f} GB are free"
             raise CacheError(f"{building}: the cache takes {sizes}: make room, or cache smaller frames")
-        log.write_text("")
+        log.write_text("", encoding="utf-8")
         with frames.open("wb") as file:
             file.truncate(total)
-    done = set(map(int, log.read_text().split()))
+    done = set(map(int, log.read_text(encoding="utf-8").split()))
     offsets = _offsets(plan["lengths"])
     jobs = [(paths[clip], n, at) for clip, n, at in zip(plan["ids"], plan["lengths"], offsets, strict=True)]
     chunks = [chunk if number not in done else [] for number, chunk in enumerate(in_chunks(jobs))]
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         for number, _ in each(partial(_write_clips, frames, size), chunks, "Decoding clips"):
             file.write(f"{number}\n")
             file.flush()
@@ -310,9 +310,9 @@ def _read_index(folder: Path) -> dict:
         if not file.is_file():
             raise CacheError(f"{file}: this file of the decoded-clip cache is missing: {advice}")
     try:
-        index = json.loads(path.read_text())
+        index = json.loads(path.read_text(encoding="utf-8"))
         intact = index.pop("sha256") == _self_digest(index)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CacheError(f"{path}: the index of the decoded-clip cache is damaged: {advice}") from error
     if not intact or index["format"] != FORMAT:
         raise CacheError(f"{path}: the index of the decoded-clip cache is damaged or of another version: {advice}")

@@ -176,7 +176,7 @@ def _claim(config: BenchmarkConfig, root: Path) -> None:
     """Write ``benchmark.json``, or compare with the one that is there."""
     path = root / "benchmark.json"
     if path.is_file():
-        found = json.loads(path.read_text()).get("digest")
+        found = json.loads(path.read_text(encoding="utf-8")).get("digest")
         if found != config.digest:
             raise ValueError(
                 f"{root} holds another benchmark (digest {found}, this is {config.digest}): give another folder, "

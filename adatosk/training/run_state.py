@@ -80,16 +80,16 @@ class RunState:
 def cut_log(log: Path, epochs: int) -> None:
     """Keep so many lines: an epoch is logged before its state is saved, and may have been cut off in between."""
     if log.is_file():
-        lines = log.read_text().splitlines(keepends=True)
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
         with replacing(log) as part:
-            part.write_text("".join(lines[:epochs]))
+            part.write_text("".join(lines[:epochs]), encoding="utf-8")
 
 
 def read_metrics(path: Path) -> dict:
     """A finished run's ``metrics.json``; ``ValueError`` names one that is not whole."""
     try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not whole ({error}): delete the run's folder, and it is trained again") from error
     if not isinstance(found, dict) or "last" not in found:
         raise ValueError(f"{path}: not the scores of a run: delete the run's folder, and it is trained again")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from adatosk.utils.tables import defused
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -32,6 +34,9 @@ def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
 
 
 def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:
-    """Write a table by ``to_csv`` with its options, :func:`replacing` what is there."""
+    """Write a table by ``to_csv`` with its options, :func:`replacing` what is there.
+
+    Text that a spreadsheet would run has an apostrophe before it; :func:`adatosk.utils.tables.read_csv` takes it away.
+    """
     with replacing(path) as part:
-        table.to_csv(part, **options)
+        defused(table).to_csv(part, **options)
