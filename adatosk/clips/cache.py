@@ -135,7 +135,7 @@ def estimate_cache(manifest: Manifest, size: int, root: str | Path | None = None
     for path in manifest.clips["path"].iloc[chosen]:
         try:
             lengths.append(count_frames(resolve(root, path)))
-        except VideoError:
+        except (VideoError, ManifestError):
             continue  # An estimate need not open every clip; building does, and names those that fail.
     return int(np.mean(lengths or [0]) * len(frames)) * size * size * 3
 
