@@ -42,10 +42,22 @@ _YOUNGER = ((("model", "soft_mask", "activation"), "normed"), (("weights",), Non
 MIN_TEMPERATURE = 0.025
 
 
+# PyTorch takes no larger seed, and counts nothing beyond.
+LARGEST = 2**63 - 1
+
+
 class Frozen(BaseModel):
     """A configuration that cannot be changed, only copied with changes; unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _countable(self) -> Self:
+        for name, value in self:
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, int) and abs(part) > LARGEST:
+                    raise ValueError(f"{name} has an integer beyond {LARGEST}: choose a smaller one")
+        return self
 
     def change(self, **parts: Any) -> Self:
         """A validated copy with fields changed, as in ``run.change(model={"soft_mask": {"top_k": 2}}, seed=1)``.
@@ -339,7 +351,7 @@ class RunConfig(Frozen):
             raise FileNotFoundError(f"{path}: no such configuration file")
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8-sig"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not a valid run configuration: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """Manifests: which clips there are, what each is called, its label *name* and its split or fold.
 
-On disk a manifest is a CSV that ``pandas.read_csv(path, comment="#")`` reads; four comment lines come first::
+On disk a manifest is a CSV that ``pandas.read_csv(path, comment="#")`` reads (but for the apostrophe that
+:mod:`adatosk.utils.tables` puts before a spreadsheet's formulas); four comment lines come first::
 
     # name: own
     # version: 1
@@ -16,30 +17,42 @@ problem is one :class:`ManifestError` that names the file and line, or the clip,
 
 import csv
 import hashlib
-import io
+import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from adatosk.config import RunConfig
 from adatosk.utils.files import replacing
-from adatosk.utils.paths import ManifestError, path_fault, resolve
+from adatosk.utils.paths import ManifestError, first_fault, resolve, short
 from adatosk.utils.project import MANIFESTS
+from adatosk.utils.tables import SEPARATORS, defused, read_table, read_text, some
 from adatosk.video.checks import Report, check_clips
 
-__all__ = ["Manifest", "ManifestError", "label_fault", "load", "manifest_of", "manifest_path", "resolve"]
+__all__ = [
+    "Manifest",
+    "ManifestError",
+    "checked_classes",
+    "label_fault",
+    "load",
+    "manifest_of",
+    "manifest_path",
+    "resolve",
+]
 
 COLUMNS = ("path", "id", "label", "fold", "split", "frames", "subject")
 REQUIRED = ("path", "id", "label")
 HEADERS = ("name", "version", "classes", "clips")
+TEXTS = ("path", "id", "label", "split", "subject")
+NUMBERS = ("fold", "frames")
 SPLITS = ("train", "test")
+UNFIT = re.compile("[\n\r\ud800-\udfff]")
 MOST = 10**9  # No set has more folds, no clip more frames; far larger numbers fit no integer.
-# Text throughout: 007 is an id and NA may be a name. No column is an index, or a longer row would shift the names.
-AS_TEXT = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +66,7 @@ class Manifest:
             ``id``, ``label`` (a class name), ``fold`` (``Int64``: the fold in which the clip is *test*; NA in a set
             with one split), ``split`` (``train`` or ``test``; NA in one with folds), ``frames`` (``Int64`` or NA),
             ``subject`` (or NA). Missing optional columns are added; further columns are kept.
+        where: tells of a row where it stands, for messages; by default its clip's id.
 
     Raises:
         ManifestError: naming the clip, when any of this does not hold.
@@ -62,17 +76,18 @@ class Manifest:
     version: str
     classes: tuple[str, ...]
     clips: pd.DataFrame
+    where: InitVar[Callable[[int], str] | None] = None
 
     def __str__(self) -> str:
         return f"manifest '{self.name}'"
 
-    def __post_init__(self) -> None:
-        where = str(self)
-        _check_names(self.name, self.version, where)
-        object.__setattr__(self, "classes", _checked_classes(self.classes, where))
-        clips = _typed(self.clips.reset_index(drop=True), lambda row: f"{where}, row {row}")
-        _check_rows(clips, self.classes, lambda row: f"{where}, clip {clips['id'].iloc[row]}")
-        object.__setattr__(self, "clips", clips)
+    def __post_init__(self, where: Callable[[int], str] | None) -> None:
+        _check_names(self.name, self.version, str(self))
+        object.__setattr__(self, "classes", checked_classes(self.classes, lambda _: str(self)))
+        clips = self.clips.reset_index(drop=True)
+        ids = clips.get("id", clips.index)
+        where = where or (lambda row: f"{self}, clip {ids[row]}" if len(ids) else str(self))
+        object.__setattr__(self, "clips", _checked_clips(clips, self.classes, where))
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -132,7 +147,7 @@ class Manifest:
     def _known(self, ids: Iterable[str]) -> None:
         unknown = sorted(set(ids) - set(self.clips["id"]))
         if unknown:
-            raise ManifestError(f"{self} has no clip {_some(unknown)}: ids are spelled as in its column 'id'")
+            raise ManifestError(f"{self} has no clip {some(unknown)}: ids are spelled as in its column 'id'")
 
     def save(self, path: str | Path) -> Path:
         """Write the CSV; it appears whole or not at all."""
@@ -140,10 +155,11 @@ class Manifest:
         values = (self.name, self.version, " ".join(self.classes), len(self.clips))
         header = "".join(f"# {key}: {value}\n" for key, value in zip(HEADERS, values, strict=True))
         # Unquoted, pandas would take the rest of a line after a '#' for a comment.
-        hashes = any(self.clips[column].astype("string").str.contains("#", regex=False).any() for column in self.clips)
-        quoting = csv.QUOTE_NONNUMERIC if hashes else csv.QUOTE_MINIMAL
+        text = (clips := defused(self.clips)).to_csv(index=False)
+        if "#" in text:
+            text = clips.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
         with replacing(path) as part:
-            part.write_text(header + self.clips.to_csv(index=False, quoting=quoting), encoding="utf-8")
+            part.write_text(header + text, encoding="utf-8")
         return path
 
     def check(
@@ -184,51 +200,32 @@ def load(path: str | Path) -> Manifest:
         ManifestError: naming the file, and the line where there is one.
     """
     path = Path(path)
-    text = _read_text(path)
-    header, lines = _split_header(text)
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest: check the name, or build one with adatosk.datasets.build")
+    text = read_text(path)
+    if not text.strip():
+        raise ManifestError(f"{path}: the manifest is empty: write it again, or fetch it again")
+    header = _header(text)
     for key in ("name", "classes"):
         if not header.get(key):
             example = "own" if key == "name" else "happy sad neutral"
             raise ManifestError(f"{path}: no header line '# {key}: …': add one such as '# {key}: {example}'")
-    try:
-        clips = pd.read_csv(io.StringIO(text), comment="#", **AS_TEXT)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ManifestError(f"{path}: not a table with columns {', '.join(COLUMNS)}: {error}") from error
-
-    def where(row: int) -> str:
-        return f"{path}, line {lines[row + 1]}" if len(lines) == len(clips) + 1 else f"{path}, row {row + 1}"
-
-    _check_names(header["name"], header.get("version", ""), str(path))
+    name, version = header["name"], header.get("version", "")
+    _check_names(name, version, str(path))
+    classes = checked_classes(header["classes"].split(), lambda _: str(path))
+    clips, lines = read_table(path, text, REQUIRED, COLUMNS, comments=True)
     _check_count(path, header.get("clips"), len(clips))
-    classes = _checked_classes(header["classes"].split(), str(path))
-    clips = _typed(clips.rename(columns=str.strip), where, whole=str(path))
-    _check_rows(clips, classes, where)
-    return Manifest(header["name"], header.get("version", ""), classes, clips)
+    return Manifest(name, version, classes, clips, lambda row: f"{path}, line {lines[row]}")
 
 
-def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest: check the name, or build one with adatosk.datasets.build")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not a text file in UTF-8 ({error}): save it as UTF-8 CSV") from error
-    if not text.strip():
-        raise ManifestError(f"{path}: the manifest is empty: write it again, or fetch it again")
-    return text
-
-
-def _split_header(text: str) -> tuple[dict[str, str], list[int]]:
-    """Header values by key, and the line numbers, from 1, of the column line and of each row."""
-    header, lines = {}, []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.startswith("#"):
-            key, _, value = line.lstrip("# ").partition(":")
-            # A spreadsheet pads the header lines with commas to the table's width.
-            header.setdefault(key.strip().lower(), value.strip().rstrip(",").rstrip())
-        elif line.strip():
-            lines.append(number)
-    return header, lines
+def _header(text: str) -> dict[str, str]:
+    """Values by key of the comment lines."""
+    header: dict[str, str] = {}
+    for line in re.findall("^#.*", text, re.MULTILINE):
+        key, _, value = line.lstrip("# ").partition(":")
+        # A spreadsheet pads the header lines with separators to the table's width.
+        header.setdefault(key.strip().lower(), value.strip().rstrip("".join(SEPARATORS)).rstrip())
+    return header
 
 
 def _check_names(name: str, version: str, where: str) -> None:
@@ -249,40 +246,73 @@ def _check_count(path: Path, said: str | None, found: int) -> None:
         )
 
 
-def _checked_classes(classes: Iterable[str], where: str) -> tuple[str, ...]:
+def checked_classes(classes: Iterable[str], where: Callable[[str], str]) -> tuple[str, ...]:
+    """The class names as a tuple; ``where`` tells where one of them stands."""
     classes = tuple(classes)
     seen: dict[str, str] = {}
     for name in classes:
-        if not name or name != "".join(name.split()) or "," in name or "#" in name:
-            raise ManifestError(f"{where}: class name {name!r} has a space, comma or '#': write e.g. 'very_happy'")
+        if not name or name != "".join(name.split()) or "," in name or "#" in name or not name.isprintable():
+            raise ManifestError(
+                f"{where(name)}: class name {short(name)!r} has a space, comma, '#' or what cannot be printed: write "
+                "e.g. 'very_happy'"
+            )
         if name.casefold() in seen:
             other = seen[name.casefold()]
             said = "is listed twice" if other == name else f"and '{other}' differ in case only"
-            raise ManifestError(f"{where}: class '{name}' {said}: keep one of them")
+            raise ManifestError(f"{where(name)}: class '{name}' {said}: keep one of them")
         seen[name.casefold()] = name
     if not classes:
-        raise ManifestError(f"{where}: no classes: name at least one")
+        raise ManifestError(f"{where('')}: no classes: name at least one")
     return classes
 
 
-def _typed(clips: pd.DataFrame, where: Callable[[int], str], whole: str = "") -> pd.DataFrame:
-    """``clips`` with all of ``COLUMNS`` first; text as ``object`` with ``None`` for NA, whole numbers as ``Int64``."""
+def _checked_clips(clips: pd.DataFrame, classes: tuple[str, ...], where: Callable[[int], str]) -> pd.DataFrame:
+    """The rows of a table as :class:`Manifest` holds them.
+
+    Args:
+        clips: rows indexed from 0.
+        classes: names that a label may have.
+        where: says of a row where it stands, in messages.
+
+    Raises:
+        ManifestError: naming the first row that is wrong.
+    """
     if missing := [column for column in REQUIRED if column not in clips]:
         raise ManifestError(
-            f"{whole or where(0)}: no column {_some(missing)}; it has {', '.join(map(str, clips.columns))}: "
+            f"{where(0)}: no column {some(missing)}; it has {', '.join(map(str, clips.columns))}: "
             f"needed are {', '.join(REQUIRED)}, then 'split' or 'fold'"
         )
     clips = clips.reindex(columns=[*COLUMNS, *(column for column in clips if column not in COLUMNS)])
-    for column in ("fold", "frames"):
-        numbers = pd.to_numeric(clips[column], errors="coerce")
-        wrong = clips[column].notna() & (~numbers.between(0, MOST) | (numbers % 1 != 0))
-        for row in wrong.to_numpy(dtype=bool).nonzero()[0][:1]:
-            raise ManifestError(f"{where(row)}: {column} {clips[column][row]!r} is not a whole number from 0 to {MOST}")
-        clips[column] = numbers.astype("Int64")
-    for column in ("path", "id", "label", "split", "subject"):
-        texts = [None if pd.isna(value) else str(value).strip() or None for value in clips[column]]
-        clips[column] = pd.Series(texts, index=clips.index, dtype=object)
+    for column in TEXTS:
+        clips[column] = _text(clips[column], where)
+    for column in NUMBERS:
+        clips[column] = _whole_numbers(clips[column], where)
+    _check_rows(clips, classes, where)
     return clips
+
+
+def _text(values: pd.Series, where: Callable[[int], str]) -> pd.Series:
+    """Stripped text as ``object`` with ``None`` for NA; all of it can be written as a row of a CSV."""
+    found = values.astype(object).where(values.notna(), None)
+    texts = [value if value is None else str(value).strip() or None for value in found]
+    # All at once, for a look at each takes a hundred times as long.
+    if UNFIT.search("".join(filter(None, texts))):
+        row = next(row for row, text in enumerate(texts) if text and UNFIT.search(text))
+        kind = "has a line break" if set("\n\r") & set(texts[row]) else "has bytes that are no UTF-8"
+        raise ManifestError(f"{where(row)}: {values.name} {short(texts[row])!r} {kind}: give it another name")
+    return pd.Series(texts, index=values.index, dtype=object)
+
+
+def _whole_numbers(values: pd.Series, where: Callable[[int], str]) -> pd.Series:
+    # Each value once, for there are few of them.
+    places, found = pd.factorize(values)
+    numbers = pd.to_numeric(pd.Series(found, dtype=object), errors="coerce")
+    wrong = ~numbers.between(0, MOST) | (numbers % 1 != 0)
+    for row in np.isin(places, wrong.to_numpy(dtype=bool).nonzero()[0]).nonzero()[0][:1]:
+        said = short(repr(values[row]))
+        raise ManifestError(f"{where(row)}: {values.name} {said} is not a whole number from 0 to {MOST}")
+    whole = numbers.mask(wrong).astype("Int64").reindex(places)  # NA where there is no value
+    return whole.set_axis(values.index)
 
 
 def _check_rows(clips: pd.DataFrame, classes: tuple[str, ...], where: Callable[[int], str]) -> None:
@@ -291,12 +321,12 @@ def _check_rows(clips: pd.DataFrame, classes: tuple[str, ...], where: Callable[[
             raise ManifestError(f"{where(row)}: no {column}: fill it in, or delete the line")
     for row in (~clips["label"].isin(classes)).to_numpy().nonzero()[0][:1]:
         raise ManifestError(f"{where(row)}: {label_fault(clips['label'].iloc[row], classes)}")
-    for row, path in enumerate(clips["path"]):
-        if fault := path_fault(path):
-            raise ManifestError(f"{where(row)}: path {path!r} {fault}")
+    if fault := first_fault(clips["path"]):
+        row, said = fault
+        raise ManifestError(f"{where(row)}: path {short(clips['path'].iloc[row])!r} {said}")
     _check_membership(clips, where)
     for row in clips["id"].duplicated().to_numpy().nonzero()[0][:1]:
-        raise ManifestError(f"{where(row)}: {_duplicate_fault(clips, row)}: ids must differ, keep one of the lines")
+        raise ManifestError(f"{where(row)}: {_duplicate_fault(clips, row)}")
 
 
 def _check_membership(clips: pd.DataFrame, where: Callable[[int], str]) -> None:
@@ -313,28 +343,26 @@ def _check_membership(clips: pd.DataFrame, where: Callable[[int], str]) -> None:
 
 def _duplicate_fault(clips: pd.DataFrame, row: int) -> str:
     name = clips["id"].iloc[row]
-    first, second = clips[clips["id"] == name].index[0], row
+    first = clips[clips["id"] == name].iloc[0]
+    second = clips.iloc[row]
+    said = "listed twice"
     for column in ("split", "fold"):
-        values = clips[column].loc[first], clips[column].iloc[second]
-        if not pd.isna(values[0]) and values[0] != values[1]:
-            text = "train and test" if column == "split" else f"the test of folds {values[0]} and {values[1]}"
-            return f"id '{name}' is in {text} at once"
-    return f"id '{name}' is listed twice"
+        if not pd.isna(first[column]) and first[column] != second[column]:
+            text = "train and test" if column == "split" else f"the test of folds {first[column]} and {second[column]}"
+            said = f"in {text} at once"
+    if first["path"] == second["path"]:
+        return f"id '{short(name)}' is {said}: ids must differ, keep one of the lines"
+    paths = " and ".join(f"'{short(path)}'" for path in (first["path"], second["path"]))
+    return f"id '{short(name)}' is {said}, for {paths}: ids must differ, rename one or keep one of the lines"
 
 
 def label_fault(label: str, classes: tuple[str, ...]) -> str:
     meant = {name.casefold(): name for name in classes}.get(label.casefold())
     hint = f"write '{meant}' (case counts)" if meant else f"the classes are {', '.join(classes)}"
-    return f"unknown label '{label}': {hint}"
+    return f"unknown label '{short(label)}': {hint}"
 
 
 def _digest(fields: pd.DataFrame) -> str:
-    texts = [["" if pd.isna(value) else str(value) for value in fields[column]] for column in fields]
+    columns = [fields[column].astype(object).where(fields[column].notna(), "").tolist() for column in fields]
+    texts = [map(str, column) for column in columns]
     return hashlib.sha256("\n".join(sorted(map(",".join, zip(*texts, strict=True)))).encode()).hexdigest()
-
-
-def _some(names: Iterable[str], most: int = 10) -> str:
-    """The first names, quoted, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"'{name}'" for name in names[:most]) + more

@@ -54,7 +54,7 @@ def _check_config(file: Path) -> None:
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()]
         raise ValueError(f"{file}: not a model's configuration ({'; '.join(faults)}): {_OTHER}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not a model's configuration ({error}): {_OTHER}") from error
 
 

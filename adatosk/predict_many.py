@@ -35,6 +35,7 @@ from adatosk.predict import PRECISIONS, as_seen, load_model
 from adatosk.utils.files import check_target, is_ordinary, replacing
 from adatosk.utils.parallel import available_cores, in_chunks
 from adatosk.utils.provenance import file_digest
+from adatosk.utils.tables import defused
 from adatosk.video import VideoError, read_clip
 from adatosk.video.folders import is_image, natural_key
 from adatosk.video.reading import stamp
@@ -269,8 +270,11 @@ def predict_into(
 
 
 def _as_csv(table: pd.DataFrame, place: Path | TextIO, header: bool = True) -> None:
-    """The table as CSV; bytes of file names that are no UTF-8 are written as ``\\udcXX``."""
-    table.to_csv(place, index=False, float_format="%.4f", errors="backslashreplace", header=header)
+    """The table as CSV; bytes of file names that are no UTF-8 are written as ``\\udcXX``.
+
+    Text that a spreadsheet would run has an apostrophe before it, see :mod:`adatosk.utils.tables`.
+    """
+    defused(table).to_csv(place, index=False, float_format="%.4f", errors="backslashreplace", header=header)
 
 
 def _settings(model: Path, options: dict[str, Any]) -> str:

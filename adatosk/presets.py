@@ -37,7 +37,7 @@ MODELS: dict[str, ModelConfig] = {
 
 def _paper(dataset: str) -> RunConfig:
     """Section 4.1 as written, on one of the real sets; its classes and whether it has folds are on its card."""
-    card = yaml.safe_load((MANIFESTS / f"{dataset}.yaml").read_text())
+    card = yaml.safe_load((MANIFESTS / f"{dataset}.yaml").read_text(encoding="utf-8"))
     has_folds = any("fold" in part for part in card["expected"])
     return RunConfig(
         model=MODELS["adatosk_base"].change(classes=tuple(card["classes"])),

@@ -28,6 +28,7 @@ from adatosk.synthetic import BENCHMARKS, check_folder, write_benchmark
 from adatosk.utils.files import locked, replacing, write_csv
 from adatosk.utils.project import PROJECT, Places
 from adatosk.utils.provenance import read_metrics
+from adatosk.utils.tables import read_csv
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Run:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """One row a test clip: id, label and the last weights' prediction under each protocol."""
-        return pd.read_csv(self.folder / "predictions.csv", dtype={"id": str})
+        return read_csv(self.folder / "predictions.csv", dtype={"id": str})
 
     def model(self, weights: str = "last") -> AdaTosk:
         """The trained model in evaluation mode; ``weights`` is ``last`` or ``best_on_test``."""
@@ -157,7 +158,7 @@ def saved_by(notebook: Path, rendered: bool) -> list[str]:
         rendered: whether the data is the embedded benchmark, whose truth is known; without it a notebook leaves out
             what it saves under a condition.
     """
-    cells = json.loads(notebook.read_text())["cells"]
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     found = [(kind, name) for indent, kind, name in _SAVED.findall(code) if rendered or not indent]
     return [pattern.format(name) for kind, name in found for pattern in _FILES[kind]]

@@ -56,6 +56,11 @@ def test_the_committed_runs_keep_their_ids(profile):
         ({"train": {"betas": (2.0, 0.9)}}, "less than 1"),
         ({"train": {"base_lr": float("inf")}}, "finite"),
         ({"model": {"mlp_ratio": float("inf")}}, "finite"),
+        ({"seed": 2**70}, "seed has an integer beyond 9223372036854775807"),
+        ({"evaluation": {"seed": 2**63}}, "seed has an integer beyond"),
+        ({"evaluation": {"views": (1, 2**70)}}, "views has an integer beyond"),
+        ({"train": {"epochs": 10**400}}, "epochs has an integer beyond"),
+        ({"data": {"fold": -(2**65)}}, "fold has an integer beyond"),
     ],
 )
 def test_what_would_fail_after_hours_is_refused_at_once(changes, said):
@@ -67,3 +72,17 @@ def test_a_configuration_may_begin_with_a_byte_order_mark(tmp_path):
     path = tmp_path / "run.json"
     path.write_text("\ufeff" + PROFILES["smoke"].model_dump_json(), encoding="utf-8")
     assert RunConfig.read(path) == PROFILES["smoke"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"initial":' * 100_000, '{"a":' * 150 + "1" + "}" * 150, "{", '"\ud800"']
+)
+def test_what_is_no_run_configuration_is_one_error_that_names_the_file(tmp_path, text):
+    path = tmp_path / "run.json"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ValueError, match=r"run\.json: not a valid run configuration"):
+        RunConfig.read(path)
+
+
+def test_the_largest_seed_is_taken():
+    assert PROFILES["smoke"].change(seed=2**63 - 1).seed == 2**63 - 1

@@ -1,9 +1,17 @@
+import ast
 import json
+import os
+import subprocess
+import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from adatosk.datasets import DATASETS, load_card
 from adatosk.utils.files import replacing, write_csv, write_json
+from adatosk.utils.project import PROJECT
+from adatosk.utils.tables import read_csv
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -34,3 +42,76 @@ def test_json_and_tables_are_written_so(tmp_path):
         write_json(tmp_path / "a.json", object())
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"é": [1, 2]}
     assert len(list(tmp_path.iterdir())) == 2
+
+
+CELLS = [
+    "=1+1",
+    "+1",
+    "-1+1",
+    "-2.5",
+    "-21.2 ± 1.3",
+    "@x",
+    "\t=1",
+    " =1",
+    "'=1",
+    "''=1",
+    "'x",
+    "x",
+    "",
+    "-",
+    "ü=",
+    '"=1"',
+]
+
+
+def test_exported_text_that_a_spreadsheet_would_run_has_an_apostrophe(tmp_path):
+    table = pd.DataFrame({"=name": CELLS, "value": np.arange(len(CELLS)) - 3.0}, index=pd.Index(CELLS, name="@id"))
+    write_csv(tmp_path / "a.csv", table)
+    read = read_csv(tmp_path / "a.csv", dtype={0: str, 1: str}).fillna({"=name": "", "@id": ""})
+    assert list(read.columns) == ["@id", "=name", "value"]
+    assert list(read["=name"]) == list(read["@id"]) == CELLS and list(read["value"]) == list(table["value"])
+    raw = pd.read_csv(tmp_path / "a.csv", dtype=str, keep_default_na=False)
+    assert list(raw["'=name"])[:8] == ["'=1+1", "+1", "'-1+1", "-2.5", "-21.2 ± 1.3", "'@x", "'\t=1", "' =1"]
+    assert "'=name" not in table and table["=name"].iloc[0] == "=1+1"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_text_comes_back_from_a_table(tmp_path, seed):
+    draw = np.random.default_rng(seed)
+    texts = ["".join(draw.choice(list("'=+-@ \tx1.,;\"#"), draw.integers(1, 6))) for _ in range(200)]
+    write_csv(tmp_path / "a.csv", pd.DataFrame({"text": texts, "other": 1}), index=False)
+    assert list(read_csv(tmp_path / "a.csv", dtype=str)["text"]) == texts
+    first = {text[0] for text in pd.read_csv(tmp_path / "a.csv", dtype=str)["text"] if not _is_number(text)}
+    assert not first & set("=+-@\t")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) is not None
+    except ValueError:
+        return False
+
+
+def test_text_is_read_and_written_in_utf_8_on_every_system():
+    """Where no encoding is named, Python takes the locale's; binary files have a ``b`` in their mode."""
+    found = []
+    for path in sorted((PROJECT / "adatosk").rglob("*.py")):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in (node for node in nodes if isinstance(node, ast.Call)):
+            name = getattr(node.func, "attr", "")
+            values = [part.value for part in node.args if isinstance(part, ast.Constant)]
+            binary = any(isinstance(value, str) and "b" in value for value in values)
+            opens = name == "open" and getattr(node.func.value, "id", "") not in ("os", "av", "Image")
+            text = name in ("read_text", "write_text") or (opens and not binary)
+            if text and "encoding" not in [word.arg for word in node.keywords]:
+                found.append(f"{path.name}:{node.lineno}")
+    assert found == []
+
+
+def test_cards_read_the_same_in_a_locale_without_utf_8():
+    code = "import json; from adatosk.datasets import *; from adatosk.datasets import DATASETS\n"
+    code += "print(json.dumps([load_card(name).model_dump(mode='json') for name in DATASETS]))"
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, cwd=PROJECT)
+    cards = [load_card(name).model_dump(mode="json") for name in DATASETS]
+    assert json.loads(run.stdout) == cards and not json.dumps(cards, ensure_ascii=False).isascii()

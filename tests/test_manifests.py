@@ -134,7 +134,7 @@ ROWS = "path,id,label,split\nv/a.mp4,a,happy,train\n"
         (HEADER + ROWS + "v/b.mp4,,sad,test\n", "line 6: no id"),
         (HEADER + ROWS + "v/b.mp4,b,sad,val\n", "line 6: split 'val' is neither"),
         (HEADER + ROWS + "v/b.mp4,b,sad,\n", "line 6: the clip has neither a split nor a fold"),
-        (HEADER + ROWS + "v/b.mp4,b,sad,test,1,2\n", "m.csv: not a table"),
+        (HEADER + ROWS + "v/b.mp4,b,sad,test,1,2\n", "m.csv, line 6: 6 fields, the header has 4"),
         (HEADER + "path,id,label,fold\nv/a.mp4,a,sad,one\n", "line 5: fold 'one' is not a whole number"),
         (HEADER + "path,id,label,fold,split\nv/a.mp4,a,sad,1,train\n", "line 5: the clip has both"),
         (
@@ -191,6 +191,59 @@ def test_resolve_never_leaves_the_root(tmp_path):
     for relative in ("out/x.mp4", "../outside/x.mp4", str(outside / "x.mp4")):
         with pytest.raises(ManifestError, match=r"leads out of the root|leaves the root|is absolute"):
             manifests.resolve(root, relative)
+
+
+FORMULAS = [
+    "=1+1",
+    "+1+1",
+    "-1+1",
+    "@SUM(1)",
+    "=cmd|' /C calc'!A0",
+    "'=1+1",
+    "''-x",
+    "-",
+    "'quoted'",
+    "-5",
+    "1e3",
+    "a=b",
+]
+
+
+def test_no_spreadsheet_runs_a_cell_of_a_manifest(tmp_path):
+    names = [*FORMULAS, "a\0b", "x;y", "ü", "a\tb", "=a#b"]
+    paths = [f"{name.replace('/', '_')}.mp4" for name in names]
+    whole = manifest(id=names, path=paths, subject=names)
+    path = whole.save(tmp_path / "m.csv")
+    pd.testing.assert_frame_equal(manifests.load(path).clips, whole.clips)
+    cells = pd.read_csv(path, comment="#", dtype=str, keep_default_na=False).to_numpy().ravel()
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@")) or (cell.startswith("-") and cell != "-5")]
+
+
+@pytest.mark.parametrize("column", ["path", "id", "subject"])
+@pytest.mark.parametrize(("text", "said"), [("a\nb", "a line break"), ("a\rb", "break"), ("\udcff", "no UTF-8")])
+def test_what_a_line_of_a_table_cannot_hold_is_refused(column, text, said):
+    with pytest.raises(ManifestError, match=f"{column} .* {said}"):
+        manifest(**{column: ["0", text]})
+
+
+def test_hashes_inside_a_row_are_no_comment(tmp_path):
+    read = manifests.load(write(tmp_path, HEADER + "# note\n" + ROWS + "v/b#1.mp4,b,sad,train\n"))
+    assert list(read.clips["path"]) == ["v/a.mp4", "v/b#1.mp4"]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_a_manifest_that_a_spreadsheet_saved_is_read(tmp_path, separator):
+    pad = 3 * separator
+    text = "".join(f"{line}{pad}\n" for line in (*HEADER.splitlines(), "# clips: 1"))
+    read = manifests.load(
+        write(tmp_path, text + ROWS.title().replace("Happy,Train", "happy,train").replace(",", separator))
+    )
+    assert read.classes == ("happy", "sad") and list(read.clips["label"]) == ["happy"]
+
+
+@pytest.mark.parametrize("path", ["1:30.mp4", "12:30.mp4", "..a.mp4", "a..b/c.mp4", ".a", "a./b"])
+def test_names_that_only_look_like_drives_or_parents_are_paths(path):
+    assert manifest(path=[path, "b"]).clips["path"][0] == path
 
 
 @pytest.fixture
@@ -300,6 +353,25 @@ def test_check_looks_again_at_a_folder_of_which_a_frame_was_overwritten(planted,
     image.write_bytes(image.read_bytes()[:-20] + bytes(20))  # damaged, and as large as before
     again = whole.check(root, progress=False, report=path)
     assert set(again.broken["id"]) - set(first.broken["id"]) == {"folder"}
+
+
+def test_a_path_that_leads_nowhere_costs_no_other_clip_its_check(tmp_path):
+    """A circle of links, a NUL byte, a name that no file system takes; ids that a spreadsheet would run."""
+    for number in range(2):
+        write_video(tmp_path / f"{number}.mp4", moving_frames(4, 32, 32, number))
+    (tmp_path / "one").symlink_to("two"), (tmp_path / "two").symlink_to("one")
+    (tmp_path / "self").symlink_to("self")
+    paths = ["0.mp4", "one", "two/a.mp4", "self", "a\0b.mp4", "x" * 300, "\0", "1.mp4"]
+    whole = manifest(path=paths, id=["=1+1", *"bcdefg", "@x"])
+    for _ in range(2):  # the second time from the report
+        report = whole.check(tmp_path, progress=False, report=tmp_path / "report.csv")
+        problems = list(report.table["problem"])
+        assert list(report.table["id"]) == list(whole.clips["id"])
+        assert problems[0] == problems[-1] == ""
+        assert all("symbolic links lead in a circle" in problem for problem in problems[1:4])
+        assert all("NUL byte" in problems[place] for place in (4, 6)) and "cannot be followed" in problems[5]
+        assert report.kinds.to_dict() == {"impossible path": 6}
+    assert [line.split(",")[0] for line in (tmp_path / "report.csv").read_text().splitlines()][1] == "'=1+1"
 
 
 def test_kinds_of_problems_are_counted(planted):

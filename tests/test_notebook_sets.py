@@ -1,5 +1,6 @@
 """Notebook 01 goes from the official folders of each set to a checked manifest, headless."""
 
+import nbformat
 import papermill
 import pytest
 from fakes import make_fake
@@ -36,3 +37,35 @@ def test_an_unknown_parameter_stops_the_run_that_papermill_only_warns_about(tmp_
             kernel_name="python3",
             progress_bar=False,
         )
+
+
+def run_cells(namespace: dict) -> list:
+    """Run the code cells of notebook 01 in this process, as Jupyter would; gives back what they displayed."""
+    shown = []
+    namespace |= {"__name__": "__main__", "display": shown.append}
+    cells = nbformat.read(PROJECT / "notebooks" / "01_data_preparation.ipynb", 4).cells
+    first, *rest = [cell.source for cell in cells if cell.cell_type == "code"]
+    given = {name: value for name, value in namespace.items() if name not in ("__name__", "display")}
+    exec(first, namespace)
+    namespace |= given
+    try:
+        for source in rest:
+            exec(source, namespace)
+    finally:
+        namespace["shown_tables"] = shown
+    return shown
+
+
+@pytest.mark.parametrize("broken", ["one", "all"])
+def test_broken_clips_are_listed_and_the_others_shown(broken, tmp_path):
+    root = make_fake("ravdess", tmp_path / "set")
+    videos = sorted(root.rglob("*.mp4"))
+    for video in videos if broken == "all" else videos[:1]:
+        video.write_bytes(b"no video")
+    names = {"dataset": "ravdess", "root": str(root), "fold": 1, "manifest_folder": str(tmp_path)}
+    if broken == "all":
+        with pytest.raises(manifests.ManifestError, match="48 of 48 clips of 'ravdess' are broken"):
+            run_cells(names)
+    else:
+        run_cells(names)
+    assert [len(table) for table in names["shown_tables"] if "problem" in table] == [48 if broken == "all" else 1]

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib import cbook
 from matplotlib.figure import Figure
 
 from adatosk import create_model, plots
@@ -127,6 +128,28 @@ def test_the_other_figures_draw():
     draw(plots.probabilities(dict(zip(CLASSES, (0.5, 0.3, 0.2), strict=True))))
     draw(plots.transition(torch.eye(4)))
     draw(plots.gate_weights(torch.rand(2, 32)))
+
+
+ODD = (r"$\frac$", "$x$", "a$b", r"\$y$", "_x", "{%}^_")
+
+
+def test_class_names_are_drawn_as_they_are(clip):
+    """Two dollar signs make a formula of what is between them, which stops a figure where it is none."""
+    clips = pd.DataFrame({"label": ODD * 2, "split": ["train"] * 6 + ["test"] * 6})
+    table = pd.DataFrame([[50.0] * 6, [20.0] * 6], index=["$with$", "_without"], columns=ODD)
+    legend = draw(plots.recalls(table)).axes[0].get_legend()
+    assert len(legend.texts) == 2
+    figures = [
+        plots.class_balance(clips, ODD),
+        plots.confusions({"one": np.eye(6)}, ODD),
+        plots.probabilities(dict.fromkeys(ODD, 1 / 6)),
+        plots.pictures(dict.fromkeys(ODD, clip[:2]), titles=["$\\a$", "b"]),
+        plots.sampling(dict.fromkeys(ODD, (20, [0, 4]))),
+    ]
+    for figure in figures:
+        (ax,) = draw(figure).axes[:1]
+        for text in [*ax.get_xticklabels(), *ax.get_yticklabels(), ax.title, ax.yaxis.label]:
+            assert not cbook.is_math_text(text.get_text()), text
 
 
 def test_style_is_set_by_the_call_and_not_by_the_import():

@@ -213,5 +213,6 @@ def _resident_growth(name: str, config: ModelConfig, setup: Setup, threads: int)
 
 def _status_mib(field: str) -> float:
     status = Path("/proc/self/status")
-    found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(), re.MULTILINE) if status.is_file() else None
+    text = status.read_text(encoding="utf-8") if status.is_file() else ""
+    found = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
     return int(found[1]) / 1024 if found else nan

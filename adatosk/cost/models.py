@@ -34,6 +34,7 @@ from adatosk.presets import MODELS
 from adatosk.utils.files import write_csv
 from adatosk.utils.project import PROJECT
 from adatosk.utils.provenance import provenance
+from adatosk.utils.tables import read_csv
 
 RESULTS = PROJECT / "results" / "benchmark"
 # What grows, one size at a time; at 160 pixels stand the rivals that work there (MAE-DFER, SVFAP).
@@ -266,7 +267,7 @@ def recorded(suffix: str = "", folder: Path = RESULTS) -> dict[str, pd.DataFrame
     """The tables that :func:`write_table` wrote with ``suffix``, by device; empty when there are none."""
     others = () if suffix else ("-loader", "-loader-trace", "-decode")
     paths = [path for path in sorted(folder.glob(f"*{suffix}.csv")) if not path.stem.endswith(others)]
-    tables = [pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in paths]
+    tables = [read_csv(path) for path in paths]
     return {table["device"].iloc[0]: table for table in tables}
 
 

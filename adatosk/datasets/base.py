@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from adatosk.manifests import Manifest, ManifestError, label_fault
+from adatosk.utils.paths import absent
+from adatosk.utils.tables import read_text
 
 # Archives often unpack into a folder of their own.
 NESTING = ("", "*/", "*/*/")
@@ -77,10 +79,18 @@ def build_set(dataset: DataSet, root: str | Path, media: str | None, report: Cal
         f"{dataset.name}: clips are {form.name} ({prefix}{form.pattern}){where}; {len(table)} are listed, "
         f"{len(missing)} of them missing; {extra} others lie beside them"
     )
+    _check_reachable(root, [found[name] for name in table["id"] if name in found])
     paths = [found.get(name, prefix + form.missing.format(id=name)) for name in table["id"]]
     # Faces and whole frames are other pictures of the same clips, so a run on them is another run.
     version = f"{dataset.version}; {form.name}"
     return Manifest(dataset.name, version, dataset.classes, table.assign(path=paths))
+
+
+def _check_reachable(root: Path, paths: Sequence[str]) -> None:
+    """Refuse what a check would: a folder of clips that is linked to another disk."""
+    if away := absent(root, paths):
+        listed = "".join(f"\n  {why}" for why in list(away.values())[:5])
+        raise LayoutError(f"{root}: {len(away)} of {len(paths)} clips cannot be reached without leaving it:{listed}")
 
 
 def find_folder(dataset: DataSet, root: Path) -> Path:
@@ -138,10 +148,7 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
     """``(file and line, text)`` of every line that is not blank; byte-order mark and Windows line ends are accepted."""
     if not path.is_file():
         raise ManifestError(f"{path}: this list is missing: unpack the set's annotations again")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not a text file in UTF-8: unpack the set's annotations again") from error
+    lines = read_text(path, "unpack the set's annotations again").split("\n")
     found = [(f"{path}, line {number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise ManifestError(f"{path}: this list is empty: unpack the set's annotations again")

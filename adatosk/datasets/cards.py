@@ -8,7 +8,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from adatosk.manifests import Manifest, ManifestError
+from adatosk.utils.paths import ABSENT, absent
 from adatosk.utils.project import MANIFESTS
+from adatosk.utils.tables import read_text
 
 COLUMNS = ("what", "where", "expected", "found")
 
@@ -69,8 +71,8 @@ def load_card(name: str | Path) -> Card:
     if not path.is_file():
         raise ManifestError(f"{path}: no such card")
     try:
-        return Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError) as error:
+        return Card.model_validate(yaml.safe_load(read_text(path, "fetch the card again")))
+    except (yaml.YAMLError, ValidationError, RecursionError) as error:
         raise ManifestError(f"{path}: not a card of a data set: {error}") from error
 
 
@@ -157,13 +159,12 @@ def _on_disk(manifest: Manifest, card: Card, root: Path) -> list[tuple]:
     """Listed clips that are missing, and clips beside the listed ones that are not listed."""
     from adatosk.datasets import DATASETS
 
-    listed = {PurePosixPath(path) for path in manifest.clips["path"]}
-    names = dict(zip(manifest.clips["path"], manifest.clips["id"], strict=True))
+    clips = manifest.clips
     rows = [
-        ("missing clip", names[str(path)], str(path), "nothing")
-        for path in sorted(listed)
-        if not (root / path).exists()
+        ("missing clip", clips["id"][row], clips["path"][row], "nothing" if why.endswith(ABSENT) else why)
+        for row, why in absent(root, clips["path"]).items()
     ]
+    listed = {PurePosixPath(path) for path in clips["path"]}
     known = DATASETS[card.name].clip_id if card.name in DATASETS else lambda path: path.stem
     kinds = {path.suffix for path in listed}
     for folder in sorted({path.parent for path in listed}):

@@ -1,17 +1,18 @@
 """A user's own videos: a folder and a CSV of labels become a manifest."""
 
-import csv
 import hashlib
-import io
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from adatosk.datasets.base import VIDEO_SUFFIXES
-from adatosk.manifests import AS_TEXT, Manifest, ManifestError, resolve
+from adatosk.manifests import COLUMNS, Manifest, ManifestError, checked_classes
+from adatosk.utils.paths import absent, short
+from adatosk.utils.tables import read_table, read_text
 from adatosk.video.folders import IMAGE_SUFFIXES
 
 CLIP_SUFFIXES = VIDEO_SUFFIXES.union(IMAGE_SUFFIXES)
@@ -30,7 +31,8 @@ def from_csv(
 
     Args:
         table: CSV with the columns ``path`` (relative to ``root``) and ``label`` (a name), and optionally ``id``,
-            ``subject``, and ``split`` or ``fold``. A byte-order mark and Windows line ends are accepted.
+            ``subject``, and ``split`` or ``fold``. Names of columns in any case, semicolons or tabs in place of commas,
+            a byte-order mark and Windows line ends are accepted.
         root: folder of the clips.
         classes: names in the order of the model's outputs; by default those that occur, sorted.
         folds: how many folds are made where the table has neither ``split`` nor ``fold``: with subjects, no subject is
@@ -41,22 +43,41 @@ def from_csv(
         ManifestError: naming the file and line, and clips that are not there.
     """
     table, root = Path(table), Path(root)
-    clips = _read(table)
+    if not table.is_file():
+        raise ManifestError(f"{table}: no such table: give a CSV with the columns path and label")
+    clips, lines = read_table(table, read_text(table), ("path", "label"), COLUMNS)
+    if clips.empty:
+        raise ManifestError(f"{table}: no rows below the names of the columns: list a clip in each")
+
+    def where(row: int) -> str:
+        return f"{table}, line {lines[row]}"
+
+    for column in ("path", "label"):
+        texts = [(text or "").strip().removeprefix("./" if column == "path" else "") for text in clips[column]]
+        if not all(texts):
+            raise ManifestError(f"{where(texts.index(''))}: no {column}: fill it in, or delete the line")
+        clips[column] = pd.Series(texts, dtype=object)
     if "id" not in clips:
-        clips["id"] = [_without_suffix(path) for path in clips["path"]]
-    dealt = not {"split", "fold"} & set(clips)
-    classes = tuple(classes) if classes is not None else tuple(sorted(clips["label"].unique()))
-    try:
-        manifest = Manifest(name, version, classes, clips.assign(fold=1) if dealt else clips)
-        if dealt:
-            dealt_folds = assign_folds(clips["label"], clips.get("subject"), folds, seed, clips["id"])
-            manifest = replace(manifest, clips=clips.assign(fold=dealt_folds))
-    except ManifestError as error:
-        raise ManifestError(f"{table}: {error}") from error
-    absent = [path for path in manifest.clips["path"] if not resolve(root, path).exists()]
-    if absent:
-        listed = "\n  ".join(absent[:10])
-        raise ManifestError(f"{table}: {len(absent)} of {len(clips)} clips are not under {root}:\n  {listed}")
+        clips["id"] = pd.Series(map(_without_suffix, clips["path"]), dtype=object)
+        _check_derived_ids(clips, where)
+    first = {label: row for row, label in clips["label"].drop_duplicates().items()}
+    classes = checked_classes(
+        sorted(first) if classes is None else classes,
+        lambda name: where(first[name]) if name in first else str(table),
+    )
+    dealt = not any(column in clips and clips[column].notna().any() for column in ("split", "fold"))
+    manifest = Manifest(name, version, classes, clips.assign(fold=1) if dealt else clips, where)
+    clips = manifest.clips
+    if dealt:
+        subjects = clips["subject"] if clips["subject"].notna().any() else None
+        try:
+            found = assign_folds(clips["label"], subjects, folds, seed, clips["id"])
+        except ManifestError as error:
+            raise ManifestError(f"{table}: {error}") from error
+        clips["fold"] = pd.Series(found, dtype="Int64")  # in place, for all else has been checked
+    if missing := absent(root, clips["path"]):
+        listed = "".join(f"\n  {where(row)}: {why}" for row, why in list(missing.items())[:10])
+        raise ManifestError(f"{table}: {len(missing)} of {len(clips)} clips are not under {root}:{listed}")
     return manifest
 
 
@@ -71,31 +92,59 @@ def assign_folds(
     Raises:
         ManifestError: fewer subjects than folds, or a clip without a subject.
     """
-    labels = np.asarray(labels)
     alone = ids if ids is not None else np.arange(len(labels)).astype(str)
     groups = np.asarray(subjects if subjects is not None else alone)
     if pd.isna(groups).any():
         raise ManifestError("some clips have no subject: fill in all of them, or leave the column out")
-    names = np.unique(groups)
+    names, members = np.unique(groups, return_inverse=True)
     if not 2 <= folds <= len(names):
         what = "subjects" if subjects is not None else "clips"
         raise ManifestError(f"{folds} folds of {len(names)} {what}: give at least 2 folds and at most one each")
-    kinds = {label: place for place, label in enumerate(np.unique(labels))}
-    counts = {group: np.zeros(len(kinds)) for group in names}
-    for group, label in zip(groups, labels, strict=True):
-        counts[group][kinds[label]] += 1
+    _, kinds = np.unique(np.asarray(labels), return_inverse=True)
+    counts: list[dict[int, int]] = [{} for _ in names]
+    for member, kind in zip(members.tolist(), kinds.tolist(), strict=True):
+        counts[member][kind] = counts[member].get(kind, 0) + 1
+    sizes = np.bincount(members).tolist()
     # A digest settles ties: it depends on names and seed, and not on the order of rows.
-    order = sorted(names, key=lambda group: (-counts[group].sum(), _digest(seed, group)))
-    share = np.maximum(sum(counts.values()) / folds, 1e-9)
-    totals, home = np.zeros((folds, len(kinds))), {}
-    for group in order:
-        # In units of each class's share, or the rare classes would not count.
-        added = (((totals + counts[group] - share) ** 2 - (totals - share) ** 2) / share).sum(1)
+    order = sorted(range(len(names)), key=lambda group: (-sizes[group], _digest(seed, names[group])))
+    dealt = _deal([counts[group] for group in order], (np.bincount(kinds) / folds).tolist(), folds)
+    home = np.empty(len(names), dtype=np.int64)
+    home[order] = dealt
+    return home[members]
+
+
+def _deal(groups: Sequence[Mapping[int, int]], share: Sequence[float], folds: int) -> list[int]:
+    """The fold from 1 of each group, one after the other.
+
+    Args:
+        groups: how many clips of each class a group has; classes that it lacks are left out, for they change nothing.
+        share: how many clips of each class a fold should have.
+    """
+    totals, sizes, found = [[0] * folds for _ in share], [0] * folds, []
+
+    @cache
+    def further(kind: int, total: int, count: int) -> float:
+        """How much further off its share a fold gets, in units of that share, or the rare classes would not count."""
+        return ((total + count - share[kind]) ** 2 - (total - share[kind]) ** 2) / share[kind]
+
+    @cache
+    def rounded(kind: int, total: int, count: int) -> float:
+        return round(further(kind, total, count), 9)
+
+    for group in groups:
+        if len(group) == 1:  # the most frequent by far where clips stand for themselves
+            ((kind, count),) = group.items()
+            added = [rounded(kind, total, count) for total in totals[kind]]
+        else:
+            parts = [[further(kind, total, count) for total in totals[kind]] for kind, count in group.items()]
+            added = [round(sum(part), 9) for part in zip(*parts, strict=True)]
         # Among equals the emptiest, so that no fold stays without a clip.
-        best = min(range(folds), key=lambda fold: (round(added[fold], 9), totals[fold].sum(), fold))
-        totals[best] += counts[group]
-        home[group] = best + 1
-    return np.array([home[group] for group in groups], dtype=np.int64)
+        *_, best = min(zip(added, sizes, range(folds), strict=True))
+        for kind, count in group.items():
+            totals[kind][best] += count
+            sizes[best] += count
+        found.append(best + 1)
+    return found
 
 
 def _digest(seed: int, name: str) -> str:
@@ -104,42 +153,18 @@ def _digest(seed: int, name: str) -> str:
 
 def _without_suffix(path: str) -> str:
     """The path without a video's suffix; what follows a dot in a folder's name, such as ``take.2``, is its own."""
-    clip = PurePosixPath(path)
-    return str(clip.with_suffix("") if clip.suffix.lower() in CLIP_SUFFIXES else clip)
+    clip = posixpath.normpath(path)
+    stem, suffix = posixpath.splitext(clip)
+    return stem if suffix.lower() in CLIP_SUFFIXES else clip
 
 
-def _read(table: Path) -> pd.DataFrame:
-    if not table.is_file():
-        raise ManifestError(f"{table}: no such table: give a CSV with the columns path and label")
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-        _check_fields(text, table)
-        clips = pd.read_csv(io.StringIO(text), skipinitialspace=True, **AS_TEXT)
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{table}: not a text file in UTF-8: save it as UTF-8 CSV") from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, csv.Error) as error:
-        raise ManifestError(f"{table}: not a table with the columns path and label: {error}") from error
-    clips.columns = clips.columns.str.strip()
-    lacking = [column for column in ("path", "label") if column not in clips]
-    if lacking or clips.empty:
-        said = f"no column {' and '.join(lacking)}" if lacking else "no rows"
-        raise ManifestError(f"{table}: {said}; needed are path and label, and there may be id, subject, split or fold")
-    clips["path"] = clips["path"].str.strip().str.removeprefix("./")
-    clips["label"] = clips["label"].str.strip()
-    for column in ("path", "label"):
-        for row in clips[column].isin(["", None]).to_numpy().nonzero()[0][:1]:
-            raise ManifestError(f"{table}, row {row + 1}: no {column}: fill it in, or delete the line")
-    return clips
-
-
-def _check_fields(text: str, table: Path) -> None:
-    """Refuse a row with more fields than the header, of which pandas drops some; a spreadsheet's empty ones pass."""
-    rows = csv.reader(io.StringIO(text), skipinitialspace=True)
-    columns = None
-    for row in filter(any, rows):
-        columns = columns or len(row)
-        if any(row[columns:]):
+def _check_derived_ids(clips: pd.DataFrame, where: Callable[[int], str]) -> None:
+    """Refuse two clips that differ in their suffix only; one that is listed twice is found with all other tables."""
+    for row in clips["id"].duplicated().to_numpy().nonzero()[0]:
+        first = (clips["id"] == clips["id"][row]).idxmax()
+        one, other = clips["path"][first], clips["path"][row]
+        if posixpath.normpath(one) != posixpath.normpath(other):
             raise ManifestError(
-                f"{table}, line {rows.line_num}: {len(row)} fields, the header has {columns}: put quotes around what "
-                "has a comma, or delete what is too much"
+                f"{where(row)}: '{short(one)}' and '{short(other)}' would have the same id "
+                f"'{short(clips['id'][row])}', their path without suffix: add a column 'id' that names each clip"
             )

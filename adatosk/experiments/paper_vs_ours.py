@@ -74,7 +74,7 @@ def _described() -> dict[str, int]:
     """Clips and classes of the licensed sets, from their cards; test folds part a set."""
     found = {}
     for name in paper.SETS:
-        card = yaml.safe_load((MANIFESTS / f"{name}.yaml").read_text())
+        card = yaml.safe_load((MANIFESTS / f"{name}.yaml").read_text(encoding="utf-8"))
         parts = [part for part in card["expected"] if part["split"] == "test" or "fold" not in part]
         found |= {f"{name}_clips": sum(part["clips"] for part in parts), f"{name}_classes": len(card["classes"])}
     return found

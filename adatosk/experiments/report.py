@@ -202,13 +202,13 @@ def readme_block(profile: str, results: Path) -> str:
 
 def update_readme(readme: Path, block: str) -> None:
     """Replace what stands between the README's markers; ``ValueError`` when it has none."""
-    text = readme.read_text()
+    text = readme.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{readme}: no lines {BEGIN} and {END}")
     with replacing(readme) as part:
-        part.write_text(f"{before}{BEGIN}\n\n{block}\n\n{END}{after}")
+        part.write_text(f"{before}{BEGIN}\n\n{block}\n\n{END}{after}", encoding="utf-8")
 
 
 def write_report(profile: str, results: Path, readme: Path | None = None) -> str:

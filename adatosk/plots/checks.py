@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from adatosk.manifests import Manifest
-from adatosk.plots.style import BLUE, GREY, ORANGE, new_figure
+from adatosk.plots.style import BLUE, GREY, ORANGE, literal, new_figure
 from adatosk.video.checks import Report
 
 MOST_SIZES = 8
@@ -32,8 +32,9 @@ def check_report(report: Report, manifest: Manifest) -> Figure:
 
 def _classes(ax: Axes, manifest: Manifest) -> None:
     by = "fold" if manifest.folds else "split"
+    labels = pd.Categorical(manifest.clips["label"].map(literal), list(map(literal, manifest.classes)))
     sns.histplot(
-        manifest.clips.assign(label=pd.Categorical(manifest.clips["label"], manifest.classes)),
+        manifest.clips.assign(label=labels),
         y="label",
         hue=manifest.clips[by].astype(str).rename("test fold" if by == "fold" else by),
         multiple="stack",

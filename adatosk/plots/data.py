@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from adatosk.plots.style import GREY, ORANGE, PURPLE, new_figure
+from adatosk.plots.style import GREY, ORANGE, PURPLE, literal, literal_labels, new_figure
 from adatosk.synthetic import GroundTruth
 
 
@@ -48,7 +48,7 @@ def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
 def class_balance(clips: pd.DataFrame, classes: Sequence[str], by: str = "split") -> Figure:
     """Number of clips of each class, by ``split`` or ``fold``."""
     figure, ((ax,),) = new_figure(1, 1, 6.4, 2.4)
-    sns.countplot(clips, x="label", hue=by, order=classes, ax=ax)
+    sns.countplot(literal_labels(clips, "label"), x="label", hue=by, order=list(map(literal, classes)), ax=ax)
     ax.set(xlabel="", ylabel="clips")
     sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
@@ -60,7 +60,7 @@ def sampling(spans: Mapping[str, tuple[int, Sequence[int]]]) -> Figure:
     for row, (length, indices) in enumerate(spans.values()):
         ax.barh(row, length, left=-0.5, height=0.5, color="0.88")
         ax.plot(indices, np.full(len(indices), row), "o", color=ORANGE, markersize=4)
-    ax.set_yticks(range(len(spans)), list(spans))
+    ax.set_yticks(range(len(spans)), list(map(literal, spans)))
     ax.invert_yaxis()
     ax.set(xlabel="frame of the clip")
     return figure

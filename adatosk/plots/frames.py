@@ -14,7 +14,7 @@ from torch import Tensor
 from adatosk.clips import IMAGENET_MEAN, IMAGENET_STD
 from adatosk.config import ModelConfig
 from adatosk.model import Output
-from adatosk.plots.style import ORANGE, new_figure
+from adatosk.plots.style import ORANGE, literal, new_figure
 from adatosk.soft_mask import SoftMask
 from adatosk.tokens import gather_patches, patchify, positions_of, unpatchify
 
@@ -48,8 +48,8 @@ def pictures(rows: Mapping[str, np.ndarray], titles: Sequence[str] = ()) -> Figu
         for ax in line[len(images) :]:
             ax.axis("off")
         for place, (ax, image) in enumerate(zip(line, images, strict=False)):
-            _picture(ax, image, titles[place] if titles and row == 0 else "")
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+            _picture(ax, image, literal(titles[place]) if titles and row == 0 else "")
+        line[0].set_ylabel(literal(name), rotation=0, ha="right", va="center")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     return figure
 

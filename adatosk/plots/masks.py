@@ -17,7 +17,7 @@ from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 from torch import Tensor
 
 from adatosk.plots.frames import ACTIVATION, HIDDEN, SOFT_MASK, blow_up, pictures, show_visible, tint_patches
-from adatosk.plots.style import ORANGE, new_figure
+from adatosk.plots.style import ORANGE, literal, literal_labels, new_figure
 from adatosk.soft_mask import SoftMask
 
 YELLOW = (1.0, 0.84, 0.0)
@@ -211,7 +211,8 @@ def spatial_scores(scores: pd.DataFrame, sources: Mapping[str, str], classes: Se
         classes: those to show.
     """
     scores = scores[(scores["target"] == "moving regions") & (scores["steps"] == "all")]
-    scores = scores.assign(ratio=scores["value"] / scores["chance"])
+    scores = literal_labels(scores.assign(ratio=scores["value"] / scores["chance"]), "label")
+    classes = list(map(literal, classes))
     figure, axes = new_figure(len(sources), 2, 8.4, 0.7 + 1.6 * len(sources), sharex=True, sharey="col")
     options = {"x": "label", "hue": "model", "order": classes, "errorbar": ("se", 1.96), "err_kws": {"linewidth": 1.2}}
     for row, (source, title) in zip(axes, sources.items(), strict=True):

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from adatosk.plots.style import BLUE, GREY, new_figure
+from adatosk.plots.style import BLUE, GREY, literal, new_figure
 
 
 def learning_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
@@ -36,8 +36,8 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequenc
         counts = np.asarray(counts, dtype=float)
         shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(1)
         sns.heatmap(shares, ax=ax, cmap="Blues", vmin=0, vmax=100, annot=True, fmt=".0f", square=True, cbar=False)
-        ax.set_xticklabels(classes, rotation=45, ha="right")
-        ax.set_yticklabels(classes, rotation=0)
+        ax.set_xticklabels(map(literal, classes), rotation=45, ha="right")
+        ax.set_yticklabels(map(literal, classes), rotation=0)
         ax.set(title=title, xlabel="predicted", ylabel="true")
     return figure
 
@@ -45,7 +45,8 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequenc
 def recalls(table: pd.DataFrame) -> Figure:
     """Recall of each class in percent as bars: columns are classes, rows are models."""
     figure, ((ax,),) = new_figure(1, 1, 7.6, 2.6)
-    long = table.rename_axis("model").reset_index().melt("model", var_name="class", value_name="recall")
+    shown = table.rename(index=literal, columns=literal).rename_axis("model")
+    long = shown.reset_index().melt("model", var_name="class", value_name="recall")
     sns.barplot(long, x="class", y="recall", hue="model", ax=ax)
     ax.set(xlabel="", ylabel="recall (%)", ylim=(0, 100))
     sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncols=len(table), title=None, frameon=False)
@@ -55,7 +56,7 @@ def recalls(table: pd.DataFrame) -> Figure:
 def probabilities(values: Mapping[str, float]) -> Figure:
     """Class probabilities as bars, with chance as a line."""
     figure, ((ax,),) = new_figure(1, 1, 4.6, 0.5 + 0.24 * len(values))
-    ax.barh(list(values), list(values.values()), color=BLUE)
+    ax.barh(list(map(literal, values)), list(values.values()), color=BLUE)
     ax.axvline(1 / len(values), color=GREY, linestyle="--", label="chance")
     ax.invert_yaxis()
     ax.set(xlabel="probability", xlim=(0, 1))

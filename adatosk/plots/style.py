@@ -5,6 +5,7 @@ Colours tell apart without red and green; a value's colour also gets lighter, so
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
@@ -24,3 +25,14 @@ def new_figure(rows: int, columns: int, width: float, height: float, **options) 
     # Left open, a notebook would show it twice: as the cell's value and as pyplot's current figure.
     plt.close(figure)
     return figure, axes
+
+
+def literal(text: str) -> str:
+    """``text`` for a figure, as it is: a class named ``$\\frac$`` is no formula, and ``_x`` is in the legend, too."""
+    # Matplotlib leaves out of a legend what begins with an underscore; a space without width goes before it.
+    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def literal_labels(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """A copy whose ``columns`` of names are drawn as they are."""
+    return table.assign(**{column: table[column].map(literal) for column in columns})

@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from adatosk.utils.tables import defused
+
 PATIENCE = 1.0  # seconds that a process waits for a lock before it says so
 
 _ADVICE = {
@@ -70,9 +72,12 @@ def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
 
 
 def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:
-    """Write a table by ``to_csv`` with its options, :func:`replacing` what is there."""
+    """Write a table by ``to_csv`` with its options, :func:`replacing` what is there.
+
+    Text that a spreadsheet would run has an apostrophe before it; :func:`adatosk.utils.tables.read_csv` takes it away.
+    """
     with replacing(path) as part:
-        table.to_csv(part, **options)
+        defused(table).to_csv(part, **options)
 
 
 def is_part(path: Path) -> bool:

@@ -31,7 +31,7 @@ def git_commit() -> str:
 
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(PROJECT), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.strip()
 
 
 def device_name(device: torch.device | str = "cpu") -> str:
@@ -41,9 +41,8 @@ def device_name(device: torch.device | str = "cpu") -> str:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
+        lines = info.read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         model = names[0] if names else model
     return f"{model}, {torch.get_num_threads()} threads"
 

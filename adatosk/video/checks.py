@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ import pandas as pd
 from adatosk.utils.files import write_csv
 from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.utils.paths import ManifestError, resolve
+from adatosk.utils.tables import defused, restored
 from adatosk.video.folders import VideoError, image_paths, is_whole_image
 from adatosk.video.reading import count_frames, read_frames, stamp
 
@@ -23,6 +25,7 @@ NUMBERS = ("frames", "width", "height", "bytes")
 KINDS = {
     "missing": ("no such video file",),
     "outside the root": ("leads out of the root", "leaves the root"),
+    "impossible path": ("symbolic links lead in a circle", "a NUL byte", "cannot be followed"),
     "in train and test": ("in train and test at once",),
     "duplicate": ("the same content as",),
     "other length": ("the manifest says",),
@@ -114,7 +117,7 @@ def check_clips(
         for _, part in each(partial(_look_at, Path(root)), chunks, f"Checking {name}"):
             rows += part
             if report is not None:
-                _table(part).to_csv(report, mode="a", header=False, index=False)
+                defused(_table(part)).to_csv(report, mode="a", header=False, index=False)
     table = _table([*found.itertuples(index=False, name=None), *rows]).set_index("id")
     table = _name_duplicates(table.loc[clips["id"]].reset_index()[list(COLUMNS)], clips)
     if report is not None:
@@ -209,12 +212,14 @@ def _read_report(report: Path) -> pd.DataFrame:
         header, rows = (), []
     if tuple(header) != COLUMNS:
         raise ManifestError(f"{report}: this file is not a report of a check: delete it, or name another")
-    return pd.DataFrame([row for row in rows if len(row) == len(COLUMNS)], columns=list(COLUMNS), dtype=str)
+    whole = [map(restored, row) for row in rows if len(row) == len(COLUMNS)]
+    return pd.DataFrame(whole, columns=list(COLUMNS), dtype=str)
 
 
 def _holds(path: Path, stated: str, row: pd.Series) -> bool:
     fine = row["problem"] == "" and row["stamp"] != "" and stated in ("", row["frames"])
-    return fine and path.exists() and _stamp(path) == row["stamp"]
+    # Unlike Path.exists, false also for a circle of links and for a name that no file can have.
+    return fine and os.path.exists(path) and _stamp(path) == row["stamp"]  # noqa: PTH110
 
 
 def _empty() -> pd.DataFrame:
