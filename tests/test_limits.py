@@ -17,7 +17,8 @@ from runs import render_pair, short_run
 
 from adatosk.clips import ClipDataset
 from adatosk.train import Places, train
-from adatosk.utils.files import locked, replacing, sweep, write_json, write_tensors
+from adatosk.utils.files import locked, replacing, sweep, write_json
+from adatosk.utils.tensors import write_tensors
 from adatosk.utils.limits import LimitError, limits_named
 
 

@@ -242,7 +242,7 @@ def _make_room(frames: Path, log: Path, total: int) -> None:
         return
     free = shutil.disk_usage(frames.parent).free
     if free < total:
-        sizes = f"{total / 1e9:.1f} GB and {free / 1e9:.1f} GB are free"
+        sizes = f"{total / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free"
         raise CacheError(f"{frames.parent}: the cache takes {sizes}: make room, or cache smaller frames")
     write_text(log, "")
     with naming(frames), frames.open("wb") as file:
