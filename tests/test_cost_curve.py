@@ -142,7 +142,7 @@ def test_the_table_of_rivals_is_paired_by_repeat(tmp_path):
     points = all_points(tmp_path)
     rows = [row for row in grid.rivals(SMOKE) if row.name != "joint"]
     scores = tables.scores(rows, tmp_path, at_most=2)
-    for row, wars in {grid.WITH: (60.0, 61.0, 62.0), grid.WITHOUT: (59.0, 60.0, 61.0)}.items():
+    for row, wars in {grid.WITH: (60.0, 61.0, 62.0), grid.WITHOUT: (59.0, 59.0, 61.0)}.items():
         more = [
             (row, repeat, protocol, 50.0, war) for repeat, war in enumerate(wars) for protocol in ("views_1", PARTITION)
         ]
@@ -150,7 +150,7 @@ def test_the_table_of_rivals_is_paired_by_repeat(tmp_path):
     table = rival_table(SMOKE, scores, points)
     assert list(table.index) == list(methods(SMOKE)) and table.index[0] == grid.WITH
     assert "joint" not in table.index and table["lead"].iloc[0] == ""
-    assert table.at[grid.WITHOUT, "lead"] == "1.0 ± 0.0" and table.at[grid.WITHOUT, "repeats"] == 3
+    assert table.at[grid.WITHOUT, "lead"] == "1.3 ± 1.4" and table.at[grid.WITHOUT, "repeats"] == 3
     assert table.at[grid.WITHOUT, "parameters_m"] < table.at[grid.WITH, "parameters_m"]
     pretrained = table.loc["pre-trained, same epochs each"]
     assert pretrained["epochs"] == 2 * SMOKE.train.epochs

@@ -18,8 +18,8 @@ from runs import render_pair, short_run
 from adatosk.clips import ClipDataset
 from adatosk.train import Places, train
 from adatosk.utils.files import locked, replacing, sweep, write_json
-from adatosk.utils.tensors import write_tensors
 from adatosk.utils.limits import LimitError, limits_named
+from adatosk.utils.tensors import write_tensors
 
 
 def quiet(_):

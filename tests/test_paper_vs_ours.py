@@ -15,7 +15,7 @@ from adatosk.experiments.paper_vs_ours import (
     scores,
     settings,
 )
-from adatosk.experiments.tables import Interval
+from adatosk.experiments.statistics import Interval
 from adatosk.experiments.verdicts import Study
 from adatosk.plots import cost_curve as plots_cost_curve
 from adatosk.presets import PROFILES
@@ -56,6 +56,15 @@ def test_differences_stand_beside_the_papers(study):
 def test_direction_compares_signs(said, low, high, expected):
     assert direction(said, Interval((low + high) / 2, low, high, 3)) == expected
     assert direction(said, Interval(float("nan"), float("nan"), float("nan"), 0)) == "impossible here"
+    assert direction(said, Interval((low + high) / 2, float("nan"), float("nan"), 2)) == "too few runs"
+
+
+def test_two_repeats_have_a_difference_and_no_direction(study):
+    table = differences(Study(DEMO, study.results, at_most=2))
+    here = table[table["repeats"] > 0]
+    assert (here["repeats"] == 2).all() and here["ours"].notna().all()
+    assert here[["low", "high", "p"]].isna().all(axis=None)
+    assert set(here["direction"]) == {"too few runs"}
 
 
 def test_scores_on_licensed_sets_stay_empty_on_other_data(study):
@@ -106,3 +115,10 @@ def test_the_figure_has_a_panel_a_table(study):
         "Table 4",
     ]
     assert sum(len(ax.get_yticks()) for ax in figure.axes) == len(table)
+
+
+def test_the_figure_tells_too_few_runs_only_where_there_are(study):
+    tables = [differences(Study(DEMO, study.results, repeats)) for repeats in (None, 2)]
+    said = [plots_cost_curve.differences(table.query("quantity == 'WAR, points'")).legends[0] for table in tables]
+    said = [[text.get_text() for text in legend.get_texts()] for legend in said]
+    assert "ours, too few runs" in said[1] and "ours, too few runs" not in said[0]

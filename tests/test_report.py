@@ -39,7 +39,29 @@ def test_seeds_are_paired_and_their_mean_has_an_interval(results):
     assert table["views_1", "gain"].tolist() == [2, 4]
     shown = report.with_mean(table)
     assert list(shown.index) == ["seed 0", "seed 1", "mean"]
-    assert shown.loc["mean", ("views_8", "gain")] == "3.0 ± 12.7"
+    assert shown.loc["mean", ("views_8", "gain")] == "3.0 (n = 2)"
+
+
+def test_a_third_seed_gives_an_interval(results):
+    assert report.gain_in_words("smoke", results) == (
+        "The soft mask brings 3.0 points of WAR with one view over 2 seeds, for which there is no interval."
+    )
+    for row, war in zip(TABLES["table1"](PROFILES["smoke"]), (66, 60), strict=True):
+        make_run(results, repeated(row)[2], war)
+    assert report.with_mean(report.seeds_table("smoke", results)).loc["mean", ("views_8", "gain")] == "4.0 ± 5.0"
+    assert "all: 4.0 in [-1.0, 9.0], p = 0.074, 3 seeds." in report.gain_in_words("smoke", results)
+
+
+def test_later_seeds_are_said_to_be_judged_alone_only_where_they_are(results):
+    for seed, gain in ((2, 3), (3, 5), (4, 4), (5, 3), (6, 2)):
+        for row, war in zip(TABLES["table1"](PROFILES["smoke"]), (60 + gain, 60), strict=True):
+            make_run(results, repeated(row)[seed], war)
+    words = report.gain_in_words("smoke", results)
+    assert "first 5: " in words and "later" not in words  # two of them
+    for row, war in zip(TABLES["table1"](PROFILES["smoke"]), (64, 60), strict=True):
+        make_run(results, repeated(row)[7], war)
+    words = report.gain_in_words("smoke", results)
+    assert "later: 3.0 in [0.5, 5.5]" in words and words.endswith("are judged alone as well.")
 
 
 def test_a_seed_that_lacks_its_partner_is_left_out(results):
@@ -50,7 +72,7 @@ def test_a_seed_that_lacks_its_partner_is_left_out(results):
 
 def test_rows_without_runs_stay_empty_and_say_that_they_have_none(results):
     table = report.grid_table("smoke", "table3", results)
-    assert table.loc["CA + CS (A+M)", "seeds"] == 2 and table.loc["CA + CS (A+M)", "WAR, views 1"] == "64.0 ± 25.4"
+    assert table.loc["CA + CS (A+M)", "seeds"] == 2 and table.loc["CA + CS (A+M)", "WAR, views 1"] == "64.0 (n = 2)"
     assert table.loc["CA", "seeds"] == 0 and pd.isna(table.loc["CA", "WAR, views 1"])
     assert table.loc["CA", "WAR on DFEW, paper"] == 76.64
 
@@ -59,6 +81,29 @@ def test_the_block_holds_every_table_and_no_nan(results):
     block = report.readme_block("smoke", results)
     assert all(title in block for title in report.TITLES.values()) and "nan" not in block
     assert all(name in block for name in HEADLINE)
+
+
+def test_claims_are_judged_once_all_runs_of_their_table_are_there(results):
+    assert report.verdicts_table("smoke", results).empty
+    for row in TABLES["table4"](PROFILES["smoke"]):
+        for place, config in enumerate(repeated(row)):
+            make_run(results, config, 60 + place if row.name == "l1" else 50 + 2 * place)
+    judged = report.verdicts_table("smoke", results)
+    assert judged["verdict"].to_list() == ["undecided"] and judged["place"].to_list() == ["section 4.3, distance loss"]
+    block = report.readme_block("smoke", results)
+    assert report.VERDICTS_TITLE in block and "L1 is the best distance" in block
+
+
+def test_missing_runs_and_a_readme_without_markers_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make reproduce makes it"):
+        report.headline_runs("smoke", tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match=r"README\.md: no lines"):
+        report.update_readme(readme, "block")
+    readme.write_text(f"a\n{report.BEGIN}\nold\n{report.END}\nb\n")
+    report.update_readme(readme, "new")
+    assert readme.read_text() == f"a\n{report.BEGIN}\n\nnew\n\n{report.END}\nb\n"
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 import io
 import json
-from math import isnan, sqrt
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,79 +13,6 @@ from adatosk.presets import PROFILES
 def long_table(**rows: list[float]) -> pd.DataFrame:
     parts = [(row, seed, "views_1", war, war) for row, values in rows.items() for seed, war in enumerate(values)]
     return pd.DataFrame(parts, columns=["row", "repeat", "protocol", "uar", "war"])
-
-
-def test_the_interval_is_students():
-    values = [70.0, 73.0, 71.0]
-    found = tables.interval(pd.Series(values))
-    deviation = sqrt(sum((v - 71.3333333) ** 2 for v in values) / 2)
-    assert found.mean == pytest.approx(71.3333333)
-    assert found.high - found.mean == pytest.approx(4.302653 * deviation / sqrt(3), rel=1e-5)  # t of 2 degrees, 97.5 %
-    assert str(found) == "71.3 ± 3.8"
-
-
-def test_one_value_has_no_interval_and_none_is_an_error():
-    assert isnan(tables.interval(pd.Series([3.0])).low) and str(tables.interval(pd.Series([3.0]))) == "3.0"
-    with pytest.raises(ValueError, match="no values"):
-        tables.interval(pd.Series([], dtype=float))
-
-
-def test_the_interval_holds_the_mean_in_95_of_100_draws():
-    draws = np.random.default_rng(0).normal(50, 3, (2000, 5))
-    held = [found.low <= 50 <= found.high for found in (tables.interval(pd.Series(draw)) for draw in draws)]
-    assert 0.93 < np.mean(held) < 0.97
-
-
-def test_pairs_are_formed_by_seed_and_a_missing_partner_is_left_out():
-    table = long_table(a=[70, 72, 75], b=[69, 70])
-    assert tables.paired(table.sample(frac=1, random_state=0), "a", "b").tolist() == [1, 2]
-    with pytest.raises(KeyError):
-        tables.paired(table, "a", "c")
-    assert tables.p_value(pd.Series([1.0, 2.0, 3.0])) == pytest.approx(0.0742, abs=1e-4)
-    assert isnan(tables.p_value(pd.Series([1.0])))
-
-
-def test_seeds_run_after_a_look_are_judged_alone_as_well():
-    table = long_table(a=[71, 72, 73, 74, 75, 76], b=[70, 70, 70, 70, 70, 70])
-    found = tables.looks(table.sample(frac=1, random_state=0), "a", "b", first=2).query("score == 'war'")
-    assert found["repeats"].tolist() == ["all", "first 2", "later"]
-    assert found["difference"].tolist() == [3.5, 1.5, 4.5] and found["count"].tolist() == [6, 2, 4]
-    later = tables.interval(pd.Series([3.0, 4.0, 5.0, 6.0]))
-    assert (found["low"].iloc[2], found["high"].iloc[2]) == (later.low, later.high)
-
-
-def test_a_missing_seed_before_the_look_is_not_replaced_by_a_later_one():
-    table = long_table(a=[71, 72, 73, 74], b=[70, 70, 70, 70]).query("repeat != 1")
-    found = tables.looks(table, "a", "b", first=2).query("score == 'war'").set_index("repeats")
-    assert found["count"].to_dict() == {"all": 3, "first 2": 1, "later": 2}
-
-
-@pytest.mark.parametrize("first", [None, 3, 5])
-def test_without_later_seeds_there_is_one_look(first):
-    table = long_table(a=[71, 72, 73], b=[70, 70, 70])
-    assert tables.looks(table, "a", "b", first)["repeats"].unique().tolist() == ["all"]
-
-
-@pytest.mark.parametrize(
-    ("differences", "better", "negligible"),
-    [
-        ([0.9, 1.2, 1.6], "reproduced", "undecided"),
-        ([5.0, 5.1, 5.2], "reproduced", "not reproduced"),
-        ([-1.6, -1.2, -0.9], "not reproduced", "undecided"),
-        ([0.1, -0.1, 0.05], "undecided", "reproduced"),
-        ([4.0, -4.0, 1.0], "undecided", "undecided"),
-        ([3.0], "undecided", "undecided"),
-    ],
-)
-def test_verdicts_follow_the_rule(differences, better, negligible):
-    found = tables.interval(pd.Series(differences))
-    assert tables.judge_better(found) == better
-    assert tables.judge_negligible(found) == negligible
-
-
-def test_counts_are_judged_with_their_rounding():
-    assert tables.judge_count(11.6, 12, 12, 0.5) == "reproduced"
-    assert tables.judge_count(11.4, 12, 12, 0.5) == "not reproduced"
 
 
 def test_scores_come_from_the_runs_of_each_row(tmp_path):
@@ -106,7 +31,14 @@ def test_scores_come_from_the_runs_of_each_row(tmp_path):
         [0, "views_1", 60], [0, "views_8", 60], [1, "views_1", 61], [1, "views_8", 61],
     ]  # fmt: skip
     assert tables.scores([row], tmp_path, at_most=1, partial=True)["repeat"].unique().tolist() == [0]
-    assert tables.summary(found).loc["only", "views_1"] == "60.5 ± 6.4"
+    assert tables.summary(found).loc["only", "views_1"] == "60.5 (n = 2)"
+
+
+def test_two_repeats_have_a_mean_and_no_interval():
+    found = tables.against(long_table(whole=[60.0, 63.0], less=[45.7, 48.7]), "whole")
+    assert found["war"].to_dict() == {"whole": "61.5 (n = 2)", "less": "47.2 (n = 2)"}
+    assert found.at["less", "repeats"] == 2 and found.at["less", "difference"] == pytest.approx(-14.3)
+    assert found.loc["less", ["low", "high", "p"]].isna().all()
 
 
 def test_rows_are_held_against_a_reference():
@@ -130,6 +62,7 @@ def test_table_2_is_ours_beside_the_papers():
     ours = found.set_index(["mask_ratio", "r"])
     assert ours.at[(0.7, 2), "war"] == 61 and ours.at[(0.7, 2), "paper_war"] == 77.54
     assert round(ours.at[(0.7, 2), "paper_model_gmacs"]) == 40
+    assert found["low"].isna().all() and set(found["repeats"]) == {0, 2}
     assert ours.at[(0.25, 0), "gmacs"] > ours.at[(0.25, 6), "gmacs"] > ours.at[(0.7, 0), "gmacs"]
 
 

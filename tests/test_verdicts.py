@@ -1,6 +1,7 @@
 import json
 from math import isnan
 from pathlib import Path
+from zlib import crc32
 
 import pandas as pd
 import pytest
@@ -20,8 +21,8 @@ AS_CLAIMED = {
 }  # fmt: skip
 
 
-def write_runs(results: Path, base: RunConfig, effects: dict[str, float]) -> None:
-    """Runs of Tables 1 to 4 whose WAR is 80, the row's effect, a common part of the seed, and a little of their own."""
+def write_runs(results: Path, base: RunConfig, effects: dict[str, float], spread: float = 0.1) -> None:
+    """Runs of Tables 1 to 4 whose WAR is 80, the row's effect, a part of the seed, and ``spread`` of their own."""
     digest = manifest_of(base).digest
     for table in ("table1", "table2", "table3", "table4"):
         for row in grid.TABLES[table](base):
@@ -29,7 +30,7 @@ def write_runs(results: Path, base: RunConfig, effects: dict[str, float]) -> Non
                 folder = results / "runs" / config.run_id(digest)
                 if not folder.exists():
                     folder.mkdir(parents=True)
-                    own = 0.05 * (place * (1 + len(row.name)) % 4)
+                    own = spread * crc32(f"{row.name} {place}".encode()) / 2**32
                     war = 80 + 2 * (place % 5) + effects.get(row.name, 0.0) + own
                     scores = {"views_1": {"uar": war - 1, "war": war}}
                     (folder / "metrics.json").write_text(json.dumps({"last": scores, "train_seconds": 1.0}))
@@ -87,18 +88,29 @@ def test_a_claim_of_two_comparisons_needs_both(tmp_path):
         (["reproduced", "reproduced"], "reproduced"),
         (["reproduced", "undecided"], "undecided"),
         (["undecided", "not reproduced", "reproduced"], "not reproduced"),
+        (["reproduced", "too few runs", "undecided"], "too few runs"),
+        (["too few runs", "not reproduced"], "not reproduced"),
     ],
 )
 def test_parts_combine(parts, whole):
     assert verdicts.combined(parts) == whole
 
 
-def test_a_single_seed_decides_nothing(tmp_path):
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_one_and_two_seeds_decide_nothing(tmp_path, repeats):
     write_runs(tmp_path, DEMO, AS_CLAIMED)
-    table = judged(tmp_path, at_most=1)
+    table = judged(tmp_path, at_most=repeats)
     compared = [name for name, judge in verdicts.JUDGED.items() if isinstance(judge, Compared)]
-    assert set(table.loc[compared, "verdict"]) == {"undecided"}
+    assert set(table.loc[compared, "verdict"]) == {"too few runs"}
     assert table.loc[compared, "ours_low"].notna().all() and table.loc[compared, ["low", "p"]].isna().all(axis=None)
+    assert "±" not in "".join(table.loc[compared, "why"])
+    assert not (table.drop(index=compared)["verdict"] == "too few runs").any()
+
+
+def test_seeds_that_scatter_more_than_the_rows_differ_decide_nothing_either(tmp_path):
+    write_runs(tmp_path, DEMO, {}, spread=8.0)
+    table = judged(tmp_path, table="table3")
+    assert set(table["verdict"]) == {"undecided"}
 
 
 def test_counts_are_the_papers_models_whatever_the_runs(tmp_path):

@@ -13,8 +13,9 @@ import pandas as pd
 from adatosk import paper
 from adatosk.config import ModelConfig, RunConfig
 from adatosk.cost.operations import count_parameters, hand_count, table2_cost
-from adatosk.experiments import grid, tables
+from adatosk.experiments import grid
 from adatosk.experiments.grid import Row
+from adatosk.experiments.statistics import PROTOCOL, interval, judge_better, p_value, paired, side
 from adatosk.presets import MODELS
 
 # Number, quantity, option, whether it is the reading taken, ours, the paper's.
@@ -97,7 +98,7 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
         ``reading``, ``protocol``, ``repeat``, ``difference``.
     """
     parts = [
-        tables.paired(table, name, reference(name), protocol=protocol)
+        paired(table, name, reference(name), protocol=protocol)
         .rename("difference")
         .reset_index()
         .assign(reading=name, protocol=protocol)
@@ -116,13 +117,13 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         one row a reading: ``against``, ``difference`` in points of WAR with ``low``, ``high`` and ``p``, ``repeats``,
-        and ``better``: ``other``, ``default``, or ``undecided`` while the interval holds 0.
+        and ``better``: ``other``, ``default``, ``undecided`` while the interval contains 0, or ``too few runs``.
     """
-    found = {}
-    for name, part in differences(table).query("protocol == @tables.PROTOCOL").groupby("reading", sort=False):
-        one = tables.interval(part["difference"])
-        better = {"reproduced": "other", "not reproduced": "default"}.get(tables.judge_better(one), "undecided")
-        p = tables.p_value(part["difference"])
+    parts, found = differences(table), {}
+    for name, part in parts[parts["protocol"] == PROTOCOL].groupby("reading", sort=False):
+        one = interval(part["difference"])
+        better = {"above": "other", "below": "default"}.get(side(one), side(one))
+        p = p_value(part["difference"])
         found[name] = (reference(name), one.mean, one.low, one.high, p, one.count, better)
     columns = ["against", "difference", "low", "high", "p", "repeats", "better"]
     return pd.DataFrame.from_dict(found, orient="index", columns=columns)
@@ -142,10 +143,10 @@ def claims(table: pd.DataFrame) -> pd.DataFrame:
     for claim, tried in _CLAIMS.items():
         for what, first, second in tried:
             if {first, second} <= there:
-                values = tables.paired(table, first, second)
-                one = tables.interval(values)
-                numbers = (one.mean, one.low, one.high, one.count, tables.p_value(values))
-                found.append((claim, what, "better", *numbers, tables.judge_better(one)))
+                values = paired(table, first, second)
+                one = interval(values)
+                numbers = (one.mean, one.low, one.high, one.count, p_value(values))
+                found.append((claim, what, "better", *numbers, judge_better(one)))
     columns = ["id", "what", "kind", "ours", "low", "high", "repeats", "p", "verdict"]
     return pd.DataFrame(found, columns=columns)
 

@@ -20,6 +20,7 @@ from adatosk.config import EvalConfig, ModelConfig, RunConfig
 from adatosk.cost.operations import count_parameters, hand_count
 from adatosk.evaluate import predict_split
 from adatosk.experiments import grid, tables
+from adatosk.experiments.statistics import PROTOCOL, interval, score_interval
 from adatosk.experiments.token_merging import merged_count, most_merged, with_merging
 from adatosk.manifests import manifest_of
 from adatosk.metrics import Scores
@@ -51,7 +52,7 @@ def reported_points(base: RunConfig, results: Path, at_most: int | None = None) 
     cells = {grid.cell_name(cell.mask_ratio, cell.r): cell for cell in paper.table2().itertuples()}
     rows = grid.table2(base) + grid.rivals(base)
     gmacs = {row.name: view_gmacs(row.config.model) for row in rows}
-    found = tables.scores(rows, results, at_most).query("protocol == @tables.PROTOCOL").reset_index(drop=True)
+    found = tables.scores(rows, results, at_most).query("protocol == @PROTOCOL").reset_index(drop=True)
     places = [
         (f"{cells[name].mask_ratio:.0%} hidden", f"r={cells[name].r}") if name in cells else (name, "1 view")
         for name in found["row"]
@@ -117,7 +118,7 @@ def _at_ratio(model: AdaTosk, ratio: float) -> AdaTosk:
 
 def _one_view(model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig) -> Scores:
     once = evaluation.model_copy(update={"views": (1,), "complementary": False})
-    return predict_split(model, batches, once).scores(model.config.classes)[tables.PROTOCOL]
+    return predict_split(model, batches, once).scores(model.config.classes)[PROTOCOL]
 
 
 def view_gmacs(config: ModelConfig, views: int = 1, complementary: bool = False) -> float:
@@ -144,11 +145,11 @@ def averaged(points: pd.DataFrame, score: str = "war") -> pd.DataFrame:
 
     Returns:
         one row a curve and setting: ``gmacs``, ``repeats``, ``mean`` of the score, and ``low`` and ``high``, its 95 %
-        interval (NaN for one repeat).
+        interval (NaN where there is none).
     """
     rows = []
     for (curve, setting), group in points.groupby(["curve", "setting"], sort=False):
-        found = tables.interval(group[score])
+        found = score_interval(group[score])
         rows.append((curve, setting, group["gmacs"].iloc[0], found.count, found.mean, found.low, found.high))
     return pd.DataFrame(rows, columns=["curve", "setting", "gmacs", "repeats", "mean", "low", "high"])
 
@@ -195,7 +196,7 @@ def methods(base: RunConfig) -> dict[str, Method]:
 
 
 # Runs score themselves with one view and with a partition; these are the names of both.
-_PROTOCOLS = {"1 view": tables.PROTOCOL, PARTITION: PARTITION}
+_PROTOCOLS = {"1 view": PROTOCOL, PARTITION: PARTITION}
 
 
 def rival_table(base: RunConfig, scores: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
@@ -217,14 +218,14 @@ def rival_table(base: RunConfig, scores: pd.DataFrame, points: pd.DataFrame) -> 
     for name, method in methods(base).items():
         place, config = by_place[method.curve, method.setting], method.config
         here = by_row.get((method.curve, _PROTOCOLS.get(method.setting)), place)
-        first = here if not rows else by_row[next(iter(rows)), tables.PROTOCOL]
+        first = here if not rows else by_row[next(iter(rows)), PROTOCOL]
         rows[name] = {
             "parameters_m": count_parameters(config.model).classification / 1e6,
             "gmacs": place["gmacs"].iloc[0],
             "repeats": len(here),
-            "uar": str(tables.interval(here["uar"])),
-            "war": str(tables.interval(here["war"])),
-            "lead": "" if not rows else str(tables.interval((first["war"] - here["war"]).dropna())),
+            "uar": str(score_interval(here["uar"])),
+            "war": str(score_interval(here["war"])),
+            "lead": "" if not rows else str(interval((first["war"] - here["war"]).dropna())),
             "epochs": sum(stage.train.epochs for stage in grid.stages(config)),
             "training_tmacs": training_tmacs(config),
         }

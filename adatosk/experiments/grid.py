@@ -22,7 +22,7 @@ WITH, WITHOUT = "with soft mask", "without soft mask"
 HEADLINE: dict[str, dict[str, Any]] = {WITH: {}, WITHOUT: {"model": {"soft_mask": None}}}
 ALL_TOKENS = "all tokens, same epochs"
 # The pair was run with FIRST_SEEDS first, which left its gain undecided; how many more there would be was fixed before
-# they ran, and they are also judged alone (adatosk.experiments.tables.looks), for they have not been chosen by what one
+# they ran, and they are also judged alone (experiments.statistics.looks), for they have not been chosen by what one
 # saw.
 FIRST_SEEDS, HEADLINE_SEEDS = 5, 15
 # Likewise, three seeds left most claims on Tables 2 to 4 undecided, and two every open reading; these numbers were

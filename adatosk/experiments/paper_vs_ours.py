@@ -14,18 +14,17 @@ import yaml
 from adatosk import paper
 from adatosk.config import RunConfig
 from adatosk.cost.operations import table1_cost, table2_cost
-from adatosk.experiments import grid, tables
-from adatosk.experiments.tables import Interval
+from adatosk.experiments import grid
+from adatosk.experiments.statistics import NOTHING, Interval, interval, p_value, paired, score_interval, side
 from adatosk.experiments.verdicts import PAPER_ROWS, Study
 from adatosk.presets import PROFILES
 from adatosk.utils.project import MANIFESTS
 
-Direction = Literal["same", "opposite", "undecided", "impossible here"]
+Direction = Literal["same", "opposite", "undecided", "too few runs", "impossible here"]
 
 # The row that the others of a table are held against.
 REFERENCE = {"table1": grid.WITHOUT, "table2": grid.cell_name(0.7, 2), "table3": "CA + CS (A+M)", "table4": "l1"}
 COLUMNS = ["table", "row", "quantity", "paper", "ours", "low", "high", "repeats"]
-_NOTHING = Interval(nan, nan, nan, 0)
 
 
 def reported(table: str) -> pd.DataFrame:
@@ -124,9 +123,9 @@ def scores(study: Study) -> pd.DataFrame:
 
 def _score(study: Study, table: str, row: str | None, dataset: str, score: str) -> Interval:
     if study.data != dataset:
-        return _NOTHING
+        return NOTHING
     found = study.scores(table).query("row == @row and protocol == @study.protocol")[score]
-    return tables.interval(found) if len(found) else _NOTHING
+    return score_interval(found) if len(found) else NOTHING
 
 
 def _numbers(found: Interval) -> tuple[float, float, float, int]:
@@ -139,7 +138,8 @@ def differences(study: Study) -> pd.DataFrame:
     Returns:
         ``COLUMNS``, in points, ``row`` being "row less reference"; ``p`` of the paired t-test against 0; and
         ``direction``: whether our 95 % interval lies on the same side of 0 as the paper's difference, on the other one,
-        or on both; ``impossible here`` where a row does not fit the profile's sizes.
+        or on both (``undecided``); ``too few runs`` where it takes more of them, ``impossible here`` where a row does
+        not fit the profile's sizes.
     """
     rows = []
     for table, reference in REFERENCE.items():
@@ -148,9 +148,9 @@ def differences(study: Study) -> pd.DataFrame:
             for score in ("uar", "war"):
                 said = theirs.at[name, score] - theirs.at[reference, score]
                 there = {name, reference} <= set(ours["row"])
-                found = tables.paired(ours, name, reference, score, study.protocol) if there else None
-                between = tables.interval(found) if there else _NOTHING
-                p = tables.p_value(found) if there else nan
+                found = paired(ours, name, reference, score, study.protocol) if there else None
+                between = interval(found) if there else NOTHING
+                p = p_value(found) if there else nan
                 what = (table, f"{name} less {reference}", f"{score.upper()}, points")
                 rows.append((*what, said, *_numbers(between), p, direction(said, between)))
     table = pd.DataFrame(rows, columns=[*COLUMNS, "p", "direction"])
@@ -161,9 +161,10 @@ def direction(said: float, ours: Interval) -> Direction:
     """Whether our interval agrees with the sign of a difference that the paper reports."""
     if ours.count == 0:
         return "impossible here"
-    turned = ours if said > 0 else Interval(-ours.mean, -ours.high, -ours.low, ours.count)
-    names = {"reproduced": "same", "not reproduced": "opposite", "undecided": "undecided"}
-    return names[tables.judge_better(turned)]
+    found = side(ours)
+    if found not in ("above", "below"):
+        return found
+    return "same" if (found == "above") == (said > 0) else "opposite"
 
 
 def every_number(study: Study) -> pd.DataFrame:

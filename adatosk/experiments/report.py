@@ -9,8 +9,9 @@ from adatosk import paper
 from adatosk.cost.operations import table1_cost
 from adatosk.experiments.grid import HEADLINE, TABLES, Row, first_look, table1
 from adatosk.experiments.paper_vs_ours import REFERENCE, reported
-from adatosk.experiments.tables import PROTOCOL, interval, looks, over_folds, scores, summary
-from adatosk.experiments.verdicts import PAPER_ROWS
+from adatosk.experiments.statistics import PROTOCOL, interval, looks, score_interval
+from adatosk.experiments.tables import over_folds, scores, summary
+from adatosk.experiments.verdicts import PAPER_ROWS, verdicts
 from adatosk.manifests import manifest_of
 from adatosk.metrics import MEAN, POOLED
 from adatosk.presets import MODELS, PROFILES
@@ -27,6 +28,7 @@ TITLES = {
     "every patch at once, so it has no views to average; `pre-trained` reconstructs first):",
     "open_readings": "Open readings of the paper, each changed alone:",
 }
+VERDICTS_TITLE = "The paper's claims on these tables, with our verdicts, which judge directions only, on this data:"
 
 
 def headline_runs(profile: str, results: Path) -> dict[str, Run]:
@@ -123,28 +125,32 @@ def seeds_table(profile: str, results: Path) -> pd.DataFrame:
 
 
 def with_mean(table: pd.DataFrame, repeats: str = "seed") -> pd.DataFrame:
-    """A table of seeds or folds as text, with the mean ± its 95 % interval below."""
+    """:func:`seeds_table` as text, with the mean ± its 95 % interval below."""
     text = table.map("{:.1f}".format).rename(index=f"{repeats} {{}}".format)
-    text.loc["mean"] = [str(interval(table[column])) for column in table]
+    means = {column: interval if column[-1] == "gain" else score_interval for column in table}
+    text.loc["mean"] = [str(mean(table[column])) for column, mean in means.items()]
     return text
 
 
 def gain_in_words(profile: str, results: Path) -> str:
     """The gain of the soft mask with one view, over all seeds and over those run after the first look at it."""
-    base = PROFILES[profile]
-    found, repeats = (
-        looks(scores(table1(base), results, partial=True), *HEADLINE, first_look(base)),
-        repeats_are(profile),
-    )
+    base, repeats = PROFILES[profile], repeats_are(profile)
+    found = looks(scores(table1(base), results, partial=True), *HEADLINE, first_look(base))
     found = found[(found["score"] == "war") & (found["protocol"] == PROTOCOL)]
     parts = [
         f"{one.repeats}: {one.difference:.1f} in [{one.low:.1f}, {one.high:.1f}], p = {one.p:.2g}, "
         f"{one.count} {repeats}s"
-        for one in found[found["count"] > 1].itertuples()
+        for one in found.dropna(subset="low").itertuples()
     ]
+    if not parts:
+        return "".join(
+            f"The soft mask brings {one.difference:.1f} points of WAR with one view over {one.count} {repeats}s, "
+            f"for which there is no interval."
+            for one in found[found["repeats"] == "all"].itertuples()
+        )
     text = f"Points of WAR with one view that the soft mask brings, with their 95 % interval, paired by {repeats}"
     looked = " The later seeds were run after a look at the first ones, and are judged alone as well."
-    return f"{text}: {'; '.join(parts)}.{looked if len(parts) > 1 else ''}" if parts else ""
+    return f"{text}: {'; '.join(parts)}.{looked if parts[-1].startswith('later') else ''}"
 
 
 def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
@@ -161,6 +167,21 @@ def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
     if name in REFERENCE:  # the paper has this table
         table["WAR on DFEW, paper"] = reported(name)["war"].reindex(table.index)
     return table
+
+
+def verdicts_table(profile: str, results: Path) -> pd.DataFrame:
+    """The paper's claims about rows of its tables with our verdicts, as far as all runs of a table are there."""
+    found = []
+    for name in REFERENCE:
+        try:
+            found.append(verdicts(PROFILES[profile], results, table=name))
+        except FileNotFoundError:
+            continue  # the table above shows which rows lack runs
+    columns = {"text": "claim", "place": "place", "verdict": "verdict"}
+    if not found:
+        return pd.DataFrame(columns=list(columns.values()))
+    table = pd.concat(found)[list(columns)].rename(columns=columns)
+    return table.assign(place=table["place"].str.partition(", ")[2]).set_index("claim")
 
 
 def as_markdown(table: pd.DataFrame) -> str:
@@ -197,6 +218,9 @@ def readme_block(profile: str, results: Path) -> str:
     for name, title in TITLES.items():
         table = grid_table(profile, name, results).map(lambda value: "" if pd.isna(value) else str(value))
         parts += [title, table.to_markdown(disable_numparse=True)]
+    judged = verdicts_table(profile, results)
+    if len(judged):
+        parts += [VERDICTS_TITLE, judged.to_markdown(disable_numparse=True)]
     return "\n\n".join(filter(None, parts))
 
 

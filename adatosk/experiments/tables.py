@@ -1,51 +1,28 @@
-"""Tables over repeated runs: scores by row and seed, mean ± 95 % interval, paired comparison, and verdicts on claims.
+"""Tables of the scores that runs have: by row and seed, as mean ± 95 % interval, and beside the paper's.
 
-The rule for verdicts was written down before the runs of the embedded benchmark were made:
-
-* What is compared is WAR with one view after the last epoch, the paper's protocol, in points, paired by seed (or fold).
-* A claim that A is better than B is *reproduced* when the 95 % interval of the mean difference (Student's t) lies above
-  0, *not reproduced* when it lies below, and *undecided* when it holds 0.
-* A claim that a change costs next to nothing is *reproduced* when the interval lies within ± ``NEGLIGIBLE`` points,
-  *not reproduced* when it lies outside, and *undecided* otherwise.
-* A claim about operations or parameters is *reproduced* when the count of the paper's own model rounds into the claimed
-  range, else *not reproduced*.
-* A claim about scores on a licensed data set is *undecided* without that set.
-
-Only directions are judged: how many points a change brings differs between data sets.
-
-Table 1's pair was looked at after ``grid.FIRST_SEEDS`` seeds and then run with more, whose number was fixed before they
-ran. Looking twice makes a false alarm likelier, so the later seeds are judged alone as well (:func:`looks`). Tables
-2 to 4 and the open readings were looked at twice, too (``grid.DEAR_SEEDS`` seeds and two), with too few later seeds to
-judge them alone: their intervals hold the true difference a little less often than they say.
+Intervals and comparisons are those of :mod:`adatosk.experiments.statistics`.
 """
 
 import io
 import sys
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import replace
 from math import nan
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TextIO
 
 import pandas as pd
 import torch
-from scipy import stats
 
 from adatosk.config import RunConfig
 from adatosk.cost.operations import hand_count, table2_cost
 from adatosk.experiments.grid import Row, cell_name, repeated, table2
+from adatosk.experiments.statistics import NOTHING, PROTOCOL, interval, p_value, paired, score_interval
 from adatosk.manifests import manifest_of
 from adatosk.metrics import score_folds
 from adatosk.workspace import Run, Workspace
-
-Verdict = Literal["reproduced", "not reproduced", "undecided"]
-PROTOCOL = "views_1"
-NEGLIGIBLE = 1.0
-CONFIDENCE = 0.95
 
 
 def scores(rows: Iterable[Row], results: Path, at_most: int | None = None, partial: bool = False) -> pd.DataFrame:
@@ -133,85 +110,10 @@ class _Seldom(io.TextIOBase):
         return len(text)
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean over ``count`` repeats with its 95 % interval; NaN bounds for a single one."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.1f}" if self.count < 2 else f"{self.mean:.1f} ± {(self.high - self.low) / 2:.1f}"
-
-
-def interval(values: pd.Series) -> Interval:
-    """Mean and Student's t interval of independent values; ``ValueError`` when there are none."""
-    count = len(values)
-    if count == 0:
-        raise ValueError("no values to average")
-    mean = float(values.mean())
-    if count == 1:
-        return Interval(mean, nan, nan, 1)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * stats.sem(values))
-    return Interval(mean, mean - reach, mean + reach, count)
-
-
 def summary(table: pd.DataFrame, score: str = "war") -> pd.DataFrame:
     """Mean ± half of the interval of each row under each protocol, as text; rows as they came."""
-    grouped = table.groupby(["row", "protocol"], sort=False)[score].apply(lambda values: str(interval(values)))
+    grouped = table.groupby(["row", "protocol"], sort=False)[score].apply(lambda values: str(score_interval(values)))
     return grouped.unstack(sort=False)
-
-
-def paired(table: pd.DataFrame, better: str, worse: str, score: str = "war", protocol: str = PROTOCOL) -> pd.Series:
-    """How many points ``better`` is above ``worse``, by repeat; only repeats that both have.
-
-    Raises:
-        KeyError: for a row that is not in the table.
-    """
-    chosen = table[table["protocol"] == protocol].pivot(index="repeat", columns="row", values=score)
-    return (chosen[better] - chosen[worse]).dropna()
-
-
-def by_look(differences: pd.Series, first: int | None) -> dict[str, pd.Series]:
-    """Differences by seed: all, and, where some were run after a look at the ``first`` ones, those before and after."""
-    choices = {"all": differences}
-    if first is not None and (differences.index >= first).any():
-        before = differences.index < first
-        choices |= {f"first {first}": differences[before], "later": differences[~before]}
-    return choices
-
-
-def looks(table: pd.DataFrame, better: str, worse: str, first: int | None) -> pd.DataFrame:
-    """How many points ``better`` is above ``worse``: over all seeds, and over those before and after a look at them.
-
-    Args:
-        table: as of :func:`scores`.
-        first: number of seeds before the look, as of :func:`adatosk.experiments.grid.first_look`; ``None``: there was
-        none.
-
-    Returns:
-        one row a choice of seeds that holds any, protocol and score: ``repeats``, the choice in words; ``protocol``;
-        ``score``, ``uar`` or ``war``; ``difference`` with ``low``, ``high`` and ``p``; ``count`` of seeds. Only the row
-        ``all`` of each unless there are seeds from after the look.
-    """
-    rows = []
-    for protocol, score in product(table["protocol"].unique(), ("uar", "war")):
-        for name, part in by_look(paired(table, better, worse, score, protocol), first).items():
-            one = interval(part)
-            rows.append((name, protocol, score, one.mean, one.low, one.high, p_value(part), one.count))
-    return pd.DataFrame(rows, columns=["repeats", "protocol", "score", "difference", "low", "high", "p", "count"])
-
-
-def p_value(differences: pd.Series) -> float:
-    """Two-sided paired t-test against 0; NaN for fewer than two repeats."""
-    if len(differences) < 2:
-        return nan
-    with warnings.catch_warnings():
-        # Equal differences, which a test set of a few clips makes likely, have no spread to test against.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return float(stats.ttest_1samp(differences, 0).pvalue)
 
 
 def against(table: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -220,7 +122,7 @@ def against(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     Returns:
         one row a table row, as they came: ``uar`` and ``war`` with one view as text, mean ± half of the interval;
         ``war`` under the other protocols likewise, as ``war_views_8``; ``repeats``; ``difference`` to the reference
-        with ``low``, ``high`` and ``p``, paired by repeat, NaN for the reference itself.
+        with ``low``, ``high`` and ``p``, paired by repeat, NaN for the reference itself and without an interval.
 
     Raises:
         KeyError: when the reference is not in the table.
@@ -231,7 +133,7 @@ def against(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     rows = {}
     for row in found.index:
         pairs = paired(table, row, reference)
-        one = interval(pairs) if row != reference else Interval(nan, nan, nan, len(pairs))
+        one = interval(pairs) if row != reference else replace(NOTHING, count=len(pairs))
         rows[row] = (one.count, one.mean, one.low, one.high, p_value(pairs) if row != reference else nan)
     columns = ["repeats", "difference", "low", "high", "p"]
     return found.join(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
@@ -253,7 +155,7 @@ def ratio_and_exclusion(table: pd.DataFrame, base: RunConfig) -> pd.DataFrame:
     rows = []
     for cell in table2_cost().itertuples():
         name = cell_name(cell.mask_ratio, cell.r)
-        found = interval(one_view["war"][one_view["row"] == name]) if name in models else Interval(nan, nan, nan, 0)
+        found = score_interval(one_view["war"][one_view["row"] == name]) if name in models else NOTHING
         gmacs = sum(hand_count(models[name]).values()) / 1e9 if name in models else nan
         rows.append((cell.mask_ratio, cell.r, name in models, found.mean, found.low, found.high, found.count, gmacs,
                      cell.gmacs, cell.paper_war, cell.paper_gflops))  # fmt: skip
@@ -272,24 +174,5 @@ def selection(rows: Iterable[Row], results: Path, at_most: int | None = None) ->
     for one in scores(rows, results, at_most).query("protocol == @PROTOCOL").itertuples():
         metrics = Run(results / "runs" / one.run_id).metrics
         best = metrics["best_on_test"]
-        found.append((one.row, one.repeat, one.war, best[PROTOCOL]["war"], best["epoch"]))
+        found.append((one.row, one.repeat, one.war, round(best[PROTOCOL]["war"], 4), best["epoch"]))
     return pd.DataFrame(found, columns=["row", "repeat", "last", "best_on_test", "epoch"])
-
-
-def judge_better(difference: Interval) -> Verdict:
-    """The rule for a claim that one row is better than another."""
-    if difference.low > 0:
-        return "reproduced"
-    return "not reproduced" if difference.high < 0 else "undecided"
-
-
-def judge_negligible(difference: Interval, margin: float = NEGLIGIBLE) -> Verdict:
-    """The rule for a claim that two rows hardly differ."""
-    if -margin <= difference.low and difference.high <= margin:
-        return "reproduced"
-    return "not reproduced" if difference.low > margin or difference.high < -margin else "undecided"
-
-
-def judge_count(value: float, low: float, high: float, rounding: float) -> Verdict:
-    """The rule for a claim about operations or parameters; ``rounding`` is half a unit of the claim's last digit."""
-    return "reproduced" if low - rounding <= value <= high + rounding else "not reproduced"

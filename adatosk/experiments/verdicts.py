@@ -1,11 +1,12 @@
 """What is measured for each claim of the paper (``paper.CLAIMS``), and the verdict by the rule of
-``adatosk.experiments.tables``.
+``adatosk.experiments.statistics``.
 
 Claims about rows of Tables 1 to 4 are judged on the runs of a profile, claims about cost on counts of the paper's own
 model ``adatosk_base``, whatever the profile, and claims over rivals' scores on the licensed sets only where a profile
 runs on one of them. Some claims take several comparisons, for example one for each hard mask ratio. Such a claim is
-*reproduced* when each comparison is, *not reproduced* when at least one is not, and *undecided* otherwise. Intervals
-and p values are those of one comparison each; nothing corrects them for their number.
+*reproduced* when each comparison is, *not reproduced* when at least one is not, else *too few runs* when a comparison
+lacks repeats, and *undecided* otherwise. Intervals and p values are those of one comparison each; nothing corrects them
+for their number.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,8 +21,8 @@ import pandas as pd
 from adatosk import paper
 from adatosk.config import RunConfig
 from adatosk.cost.operations import table1_cost, table2_cost
-from adatosk.experiments import grid, tables
-from adatosk.experiments.tables import Interval, Verdict
+from adatosk.experiments import grid, statistics, tables
+from adatosk.experiments.statistics import NOTHING, Interval, Verdict, interval, p_value, paired
 
 _RATIOS = ("25%", "50%", "70%")
 _BOTH, _CS = "CA + CS (A+M)", "CS (A+M)"
@@ -34,7 +35,7 @@ class Finding:
     Attributes:
         what: the comparison in words.
         ours: our number in the claim's unit; NaN where there is none, bounds NaN where there is no interval.
-        p: of the two-sided paired t-test against 0; NaN for fewer than two repeats.
+        p: of the two-sided paired t-test against 0; NaN where there is no interval.
         verdict: of this comparison alone.
         why: the reason in words, with the numbers.
     """
@@ -56,7 +57,7 @@ class Study:
     base: RunConfig
     results: Path
     at_most: int | None = None
-    protocol: str = tables.PROTOCOL
+    protocol: str = statistics.PROTOCOL
     _found: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def scores(self, table: str) -> pd.DataFrame:
@@ -88,12 +89,12 @@ class Compared:
         absent = sorted({first, second} - set(scores["row"]))
         if absent:
             why = f"{', '.join(absent)}: impossible with this profile's sizes"
-            return Finding(what, Interval(nan, nan, nan, 0), nan, "undecided", why)
-        differences = tables.paired(scores, first, second, "war", study.protocol)
-        ours, uar = map(tables.interval, (differences, tables.paired(scores, first, second, "uar", study.protocol)))
-        judge = tables.judge_better if self.kind == "better" else tables.judge_negligible
+            return Finding(what, NOTHING, nan, "undecided", why)
+        differences, of_uar = (paired(scores, first, second, score, study.protocol) for score in ("war", "uar"))
+        ours, uar = interval(differences), interval(of_uar)
+        judge = statistics.judge_better if self.kind == "better" else statistics.judge_negligible
         why = f"{what}: WAR {ours}, UAR {uar} points, paired repeats: {ours.count}"
-        return Finding(what, ours, tables.p_value(differences), judge(ours), why)
+        return Finding(what, ours, p_value(differences), judge(ours), why)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Counted:
         """A finding a number."""
         found = []
         for name, number in self.numbers().items():
-            verdict = tables.judge_count(number, claim.low, claim.high, claim.rounding)
+            verdict = statistics.judge_count(number, claim.low, claim.high, claim.rounding)
             found.append(Finding(name, Interval(number, nan, nan, 1), nan, verdict, f"{name}: {number:.1f}"))
         return found
 
@@ -128,16 +129,15 @@ class Published:
     def _finding(self, study: Study, column: str, rival: float) -> Finding:
         name, score = column.rsplit("_", 1)
         what = f"{score.upper()} on {paper.SETS[name]} over {self._named()}"
-        nothing = Interval(nan, nan, nan, 0)
         if pd.isna(rival):
-            return Finding(what, nothing, nan, "undecided", f"Table 1 has no {what.partition(' over ')[0]} of it")
+            return Finding(what, NOTHING, nan, "undecided", f"Table 1 has no {what.partition(' over ')[0]} of it")
         if study.data != name:
-            return Finding(what, nothing, nan, "undecided", f"needs {paper.SETS[name]}")
+            return Finding(what, NOTHING, nan, "undecided", f"needs {paper.SETS[name]}")
         scores = study.scores("table1")
         ours = scores[(scores["row"] == grid.WITH) & (scores["protocol"] == study.protocol)][score] - rival
-        found = tables.interval(ours)
+        found = interval(ours)
         why = f"{what}: {found} points over its {rival}, repeats: {found.count}"
-        return Finding(what, found, tables.p_value(ours), tables.judge_better(found), why)
+        return Finding(what, found, p_value(ours), statistics.judge_better(found), why)
 
     def _named(self) -> str:
         return self.methods[0] if len(self.methods) == 1 else f"{len(self.methods)} methods"
@@ -220,6 +220,8 @@ def combined(found: Iterable[Verdict]) -> Verdict:
     found = set(found)
     if "not reproduced" in found:
         return "not reproduced"
+    if "too few runs" in found:
+        return "too few runs"
     return "reproduced" if found == {"reproduced"} else "undecided"
 
 

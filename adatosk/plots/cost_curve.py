@@ -25,14 +25,14 @@ _MARKERS = "Dsv^P"
 # for its first and last.
 _ABOVE, _BELOW, _FAR_BELOW = ((3, 4),), ((3, -10),), ((5, -12),)
 _ENDS_ABOVE, _OUTWARD = ((0, 5), (0, 5)), ((-5, -2), (5, -1))
-_DIRECTIONS = {"same": BLUE, "opposite": ORANGE, "undecided": GREY}
+_DIRECTIONS = {"same": BLUE, "opposite": ORANGE, "undecided": GREY, "too few runs": "0.8"}
 
 
 def accuracy_against_cost(table: pd.DataFrame, score: str = "WAR") -> Figure:
     """Mean scores against GMACs a clip: left over views, right over hard mask ratio and r; the rivals in both.
 
     Args:
-        table: as of :func:`adatosk.experiments.cost_curve.averaged`. Bars are the intervals of three repeats and more.
+        table: as of :func:`adatosk.experiments.cost_curve.averaged`. Bars are its intervals, where there are any.
         score: its name.
     """
     figure, axes = new_figure(1, 2, 9.6, 5.2, sharey=True)
@@ -77,7 +77,7 @@ def _line(
 ) -> None:
     """One curve; the settings of all its points, or of its first and last, stand where ``labels`` says."""
     points = points.sort_values("gmacs")
-    bars = ((points["high"] - points["low"]) / 2).where(points["repeats"] > 2, 0).fillna(0)
+    bars = ((points["high"] - points["low"]) / 2).fillna(0)
     look = {"fmt": marker + style, "color": colour, "markersize": 9 if marker in "*X" else 5, "elinewidth": 0.8}
     ax.errorbar(points["gmacs"], points["mean"], bars, label=name, **look)
     if len(labels) == 2 and len(points) > 1:
@@ -120,9 +120,10 @@ def differences(table: pd.DataFrame) -> Figure:
     axes[-1, 0].set(xlabel="points", xlim=(-reach, reach))
     handles = [Line2D([], [], color="black", marker="|", linestyle="none", markersize=9, label="paper, DFEW")]
     for name, colour in _DIRECTIONS.items():
-        label = f"ours, {name}" + ("" if name == "undecided" else " direction")
-        handles.append(Line2D([], [], color=colour, marker="o", label=label))
-    figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=4)
+        if name != "too few runs" or name in set(table["direction"]):
+            label = f"ours, {name}" + (" direction" if name in ("same", "opposite") else "")
+            handles.append(Line2D([], [], color=colour, marker="o", label=label))
+    figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=len(handles))
     return figure
 
 

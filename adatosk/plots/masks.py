@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 from torch import Tensor
 
+from adatosk.experiments.statistics import bounds
 from adatosk.plots.frames import ACTIVATION, HIDDEN, SOFT_MASK, blow_up, pictures, show_visible, tint_patches
 from adatosk.plots.style import ORANGE, literal, literal_labels, new_figure
 from adatosk.soft_mask import SoftMask
@@ -189,7 +190,7 @@ def temporal_scores(scores: pd.DataFrame) -> Figure:
     rows = scores[scores["target"] == "expression"]
     names = list(dict.fromkeys(rows["frames"]))
     figure, axes = new_figure(1, 2, 8.4, 0.9 + 0.34 * len(names), sharey=True)
-    options = {"x": "value", "y": "frames", "order": names, "errorbar": ("se", 1.96), "err_kws": {"linewidth": 1.2}}
+    options = {"x": "value", "y": "frames", "order": names, "errorbar": bounds, "err_kws": {"linewidth": 1.2}}
     for ax, score in zip(axes[0], ("precision", "recall"), strict=True):
         part = rows[rows["score"] == score]
         sns.barplot(part, hue="frames", hue_order=names, ax=ax, **options)
@@ -214,7 +215,7 @@ def spatial_scores(scores: pd.DataFrame, sources: Mapping[str, str], classes: Se
     scores = literal_labels(scores.assign(ratio=scores["value"] / scores["chance"]), "label")
     classes = list(map(literal, classes))
     figure, axes = new_figure(len(sources), 2, 8.4, 0.7 + 1.6 * len(sources), sharex=True, sharey="col")
-    options = {"x": "label", "hue": "model", "order": classes, "errorbar": ("se", 1.96), "err_kws": {"linewidth": 1.2}}
+    options = {"x": "label", "hue": "model", "order": classes, "errorbar": bounds, "err_kws": {"linewidth": 1.2}}
     for row, (source, title) in zip(axes, sources.items(), strict=True):
         part = scores[scores["source"] == source].groupby("score")
         points = part.get_group("pointing")

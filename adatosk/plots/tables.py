@@ -1,7 +1,7 @@
 """Figures of the paper's tables over repeats; as in :mod:`adatosk.plots`, each gives back a closed figure.
 
-Means are dots with their 95 % interval, single repeats are small dots. The axes span the repeats: an interval of two
-repeats is so wide that it may run out of the picture.
+Means are dots with their 95 % interval, single repeats are small dots. The axes span the repeats: an interval of three
+repeats may be so wide that it runs out of the picture.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from adatosk.experiments import tables
+from adatosk.experiments import statistics
 from adatosk.plots.style import BLUE, GREY, ORANGE, PURPLE, new_figure
 
 # Colour of a difference by where its interval lies.
-ABOVE, BELOW, OPEN = BLUE, ORANGE, GREY
-VERDICTS = {"reproduced": ABOVE, "not reproduced": BELOW, "undecided": OPEN}
+ABOVE, BELOW, OPEN, TOO_FEW = BLUE, ORANGE, GREY, "0.8"
+SIDES = {"above": ABOVE, "below": BELOW, "undecided": OPEN, "too few runs": TOO_FEW}
+VERDICTS = {"reproduced": ABOVE, "not reproduced": BELOW, "undecided": OPEN, "too few runs": TOO_FEW}
 HEAT = plt.get_cmap("YlGnBu")
 
 
@@ -34,15 +35,15 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
         reported: the paper's WAR by row; its differences are diamonds.
     """
     rows = list(table["row"].unique())
-    one_view = table[table["protocol"] == tables.PROTOCOL]
+    one_view = table[table["protocol"] == statistics.PROTOCOL]
     figure, axes = new_figure(1, 2, 8.6, 0.9 + 0.34 * len(rows), sharey=True)
     left, right = axes[0]
     for place, row in enumerate(rows):
         colour = PURPLE if row == reference else BLUE
-        _dot(left, place, one_view["war"][one_view["row"] == row], colour)
+        wars = one_view["war"][one_view["row"] == row]
+        _dot(left, place, wars, statistics.score_interval(wars), colour)
         if row != reference:
-            differences = tables.paired(table, row, reference)
-            _dot(right, place, differences, _side(tables.interval(differences)))
+            _difference(right, place, statistics.paired(table, row, reference))
     left.axvline(one_view["war"][one_view["row"] == reference].mean(), color=PURPLE, linestyle=":", zorder=0)
     right.axvline(0, color=PURPLE, linestyle=":", zorder=0)
     _span(left)
@@ -64,18 +65,18 @@ def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None
     """By how many points of WAR ``better`` is above ``worse``: a dot a seed, and the interval of each choice of seeds.
 
     Args:
-        table, first: as of :func:`adatosk.experiments.tables.looks`.
+        table, first: as of :func:`adatosk.experiments.statistics.looks`.
         protocols: a panel each.
     """
     parts = {
-        protocol: tables.by_look(tables.paired(table, better, worse, protocol=protocol), first)
+        protocol: statistics.by_look(statistics.paired(table, better, worse, protocol=protocol), first)
         for protocol in protocols
     }
     choices = list(next(iter(parts.values())))
     figure, axes = new_figure(1, len(protocols), 3.6 * len(protocols), 1.2 + 0.4 * len(choices), sharey=True)
     for ax, (protocol, found) in zip(axes[0], parts.items(), strict=True):
         for place, part in enumerate(found.values()):
-            _dot(ax, place, part, _side(tables.interval(part)))
+            _difference(ax, place, part)
         ax.axvline(0, color=PURPLE, linestyle=":", zorder=0)
         _span(ax, around=0)
         ax.set(title=protocol.replace("_", " "), xlabel="gain in WAR (points)", yticks=range(len(choices)))
@@ -84,17 +85,20 @@ def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None
     return figure
 
 
-def _dot(ax: Axes, place: float, values: pd.Series, colour: object) -> None:
+def _difference(ax: Axes, place: float, values: pd.Series) -> statistics.Side:
+    """Differences in one line of a plot, coloured by the side of 0 on which their interval lies; gives it back."""
+    found = statistics.interval(values)
+    side = statistics.side(found)
+    _dot(ax, place, values, found, SIDES[side])
+    return side
+
+
+def _dot(ax: Axes, place: float, values: pd.Series, found: statistics.Interval, colour: object) -> None:
     """Single repeats, mean and interval in one line of a plot."""
-    found = tables.interval(values)
     ax.hlines(place, found.low, found.high, color=colour, linewidth=1.6, alpha=0.5)
     single = {"color": colour, "alpha": 0.6, "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
     ax.plot(values, np.full(len(values), place), "o", zorder=3, **single)
     ax.plot(found.mean, place, "o", color=colour, markersize=6.5)
-
-
-def _side(found: tables.Interval) -> object:
-    return {"reproduced": ABOVE, "not reproduced": BELOW, "undecided": OPEN}[tables.judge_better(found)]
 
 
 def _span(ax: Axes, around: float | None = None) -> None:
@@ -107,7 +111,7 @@ def _span(ax: Axes, around: float | None = None) -> None:
     ax.set_xlim(low - pad, high + pad)
 
 
-def comparisons(found: pd.DataFrame, margin: float = tables.NEGLIGIBLE) -> Figure:
+def comparisons(found: pd.DataFrame, margin: float = statistics.NEGLIGIBLE) -> Figure:
     """The comparisons behind verdicts, by claim; an improvement has to lie right of 0, a tie inside the band.
 
     Args:
@@ -130,7 +134,7 @@ def comparisons(found: pd.DataFrame, margin: float = tables.NEGLIGIBLE) -> Figur
     labels = [f"{one.what}\n({one.id})" for one in found.itertuples()]
     ax.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(len(found) - 0.5, -0.5), xlabel="points of WAR")
     ax.set_yticks(range(len(found)), labels, fontsize=8)
-    _key(ax, VERDICTS)
+    _key(ax, _told(found))
     return figure
 
 
@@ -138,6 +142,11 @@ def _near(found: pd.DataFrame, times: float = 4.0) -> list[float]:
     """Bounds of intervals that are not far beyond the means, so that they fit in the picture."""
     limit = times * max(found["ours"].abs().max(), 1.0)
     return [bound for bound in (*found["low"], *found["high"]) if abs(bound) <= limit]
+
+
+def _told(found: pd.DataFrame) -> dict[str, object]:
+    """Colours by verdict, without that of too few runs where none is."""
+    return {name: colour for name, colour in VERDICTS.items() if colour != TOO_FEW or name in set(found["verdict"])}
 
 
 def _key(ax: Axes, colours: dict[str, object]) -> None:
@@ -161,8 +170,7 @@ def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
         known = cells[war].dropna()
         scale = Normalize(known.min() - 0.1, known.max() + 0.1)
         for cell in cells.itertuples():
-            mean = tables.Interval(cell.war, cell.low, cell.high, cell.repeats) if war == "war" else cell.paper_war
-            lines = [*str(mean).replace("± ", "±").split(" "), _operations(getattr(cell, cost))]
+            lines = [*(_mean(cell) if war == "war" else [str(cell.paper_war)]), _operations(getattr(cell, cost))]
             _cell(ax, cell, getattr(cell, war), "\n".join(lines), scale)
         rs, ratios = sorted(cells["r"].unique()), sorted(cells["mask_ratio"].unique())
         ax.set(xlim=(-0.5, len(rs) - 0.5), ylim=(len(ratios) - 0.5, -0.5), xlabel="excluded tokens per frame $r$")
@@ -174,6 +182,12 @@ def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
         figure.colorbar(ScalarMappable(scale, HEAT), ax=ax, label="WAR (%)", pad=0.02)
     axes[0, 0].set_ylabel("hidden")
     return figure
+
+
+def _mean(cell: tuple) -> list[str]:
+    """Mean and reach of its interval, or, without one, the number of repeats."""
+    found = statistics.Interval(cell.war, cell.low, cell.high, cell.repeats)
+    return [f"{found.mean:.1f}", f"n = {found.count}" if np.isnan(found.half) else f"±{found.half:.1f}"]
 
 
 def _operations(giga: float) -> str:
@@ -201,20 +215,23 @@ def readings(differences: pd.DataFrame) -> Figure:
     """
     names, protocols = list(differences["reading"].unique()), list(differences["protocol"].unique())
     figure, axes = new_figure(1, len(protocols), 3.4 + 2.9 * len(protocols), 0.9 + 0.36 * len(names), sharey=True)
+    sides = set()
     for ax, protocol in zip(axes[0], protocols, strict=True):
         for place, name in enumerate(names):
             chosen = (differences["reading"] == name) & (differences["protocol"] == protocol)
             values = differences["difference"][chosen]
             if len(values):
-                _dot(ax, place, values, _side(tables.interval(values)))
+                sides.add(_difference(ax, place, values))
         ax.axvline(0, color="black", linewidth=0.8, zorder=0)
         _span(ax, around=0)
         ax.set(title=protocol.replace("_", " "), xlabel="points of WAR above it", yticks=range(len(names)))
     axes[0, 0].set_yticklabels(names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     colours = {"the reading is better": ABOVE, "what it is held against is better": BELOW, "the interval holds 0": OPEN}
+    if "too few runs" in sides:
+        colours["too few runs"] = TOO_FEW
     handles = [plt.Line2D([], [], color=colour, marker="o", label=name) for name, colour in colours.items()]
-    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=3)
+    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=len(handles))
     return figure
 
 
@@ -256,8 +273,8 @@ def claims_by_protocol(found: pd.DataFrame) -> Figure:
     ax.set_yticks(range(len(whats)), whats)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    handles = [Rectangle((0, 0), 1, 1, color=colour, alpha=0.6, label=name) for name, colour in VERDICTS.items()]
-    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=3)
+    handles = [Rectangle((0, 0), 1, 1, color=colour, alpha=0.6, label=name) for name, colour in _told(found).items()]
+    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=len(handles))
     return figure
 
 
