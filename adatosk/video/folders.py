@@ -14,16 +14,10 @@ import cv2
 import numpy as np
 
 from adatosk.video.jpeg import decode_jpeg, jpeg_head
+from adatosk.video.resize import TOGETHER, fit
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-
-# From this ratio on, frames shrink by area, as those of the recorded runs did (1.8 and more). Below it by the filter of
-# the field's loaders, Pillow's, which skips no pixel either and takes a fifth of the time.
-AREA_FROM = 1.75
-# So many images are held and resized at once: each call has its cost, and a long clip at full size would fill the
-# memory.
-TOGETHER = 16
 
 # Windows would read text without being told.
 _READ_BYTES = os.O_RDONLY | getattr(os, "O_BINARY", 0)
@@ -190,42 +184,3 @@ def is_whole_image(data: bytes) -> bool:
     if data[:2] == b"BM":
         return len(data) >= int.from_bytes(data[2:6], "little")
     return False
-
-
-def fit(images: np.ndarray, size: int | None, out: np.ndarray | None = None) -> np.ndarray:
-    """Central squares of ``(N, H, W, 3)``, uint8, resized to ``size``; ``None`` keeps images as they are.
-
-    By area from ``AREA_FROM`` on, else by Pillow's bilinear filter, which is wider the more an image shrinks. They go
-    into ``out`` where it is given.
-    """
-    height, width = images.shape[1:3]
-    if size is None:
-        squares = images
-    elif size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
-    else:
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        squares = images[:, top : top + side, left : left + side]
-    if size is None or side == size:
-        small = np.ascontiguousarray(squares) if out is None else squares
-    elif side < AREA_FROM * size:
-        small = _bilinear(squares, size)
-    else:
-        small = np.empty((len(images), size, size, 3), np.uint8) if out is None else out
-        for image, target in zip(squares, small, strict=True):
-            cv2.resize(image, (size, size), dst=target, interpolation=cv2.INTER_AREA)
-    if out is None or small is out:
-        return small
-    out[:] = small
-    return out
-
-
-def _bilinear(squares: np.ndarray, size: int) -> np.ndarray:
-    # torch has Pillow's filter for bytes as they lie here, at a seventh of Pillow's time. It takes seconds to load, and
-    # most clips need no filter.
-    import torch
-    import torch.nn.functional as F
-
-    channels_last = torch.from_numpy(np.ascontiguousarray(squares)).permute(0, 3, 1, 2)
-    return F.interpolate(channels_last, (size, size), mode="bilinear", antialias=True).permute(0, 2, 3, 1).numpy()
