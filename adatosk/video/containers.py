@@ -22,6 +22,7 @@ _IN_CLUSTER = {b"\xe7", b"\xa7", b"\xab", b"\xa3", b"\xa0", b"\xaf", b"\x58T", b
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 
+_HOLE = 256  # zeros in a row that are no padding
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -240,8 +241,38 @@ def _follow_boxes(file: BinaryIO, end: int) -> str:
 
 
 def _follow_gif(file: BinaryIO, end: int) -> str:
-    tail = _read(file, max(0, end - HEAD), HEAD).rstrip(b"\0")
-    return "" if tail.endswith(b";") else "cut short: it has no end mark"
+    """A head, extensions (!) and images (,) of parts that each say their length, and an end mark (GIF89a)."""
+    place = 13 + _gif_colours(_read(file, 10, 1))
+    while place < end:
+        kind = _read(file, place, 1)
+        if kind == b";":
+            return ""
+        if kind == b"!":
+            place += 2
+        elif kind == b",":
+            place += 11 + _gif_colours(_read(file, place + 9, 1))
+        else:
+            return _damaged(place)
+        while size := _read(file, place, 1).ljust(1, b"\0")[0]:
+            place += 1 + size
+        place += 1
+    return "cut short: it has no end mark"
+
+
+def _gif_colours(flags: bytes) -> int:
+    """Bytes of the table of colours that follows, if one does."""
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
+
+
+def _follow_stream(file: BinaryIO, end: int) -> str:
+    """Bare H.264 and HEVC: no unit holds three zeros (7.4.1), and nobody puts many between two."""
+    place = 0
+    while block := _read(file, place, 1 << 20):
+        hole = block.find(bytes(_HOLE))
+        if hole >= 0:
+            return "" if _only_zeros(file, place + hole) else _damaged(place + hole)
+        place += max(1, len(block) - _HOLE)
+    return ""
 
 
 def _follow_png(file: BinaryIO, end: int) -> str:
@@ -257,6 +288,8 @@ _FOLLOW: dict[str, Callable[[BinaryIO, int], str]] = {
     "asf": _follow_asf,
     "mov,mp4,m4a,3gp,3g2,mj2": _follow_boxes,
     "gif": _follow_gif,
+    "h264": _follow_stream,
+    "hevc": _follow_stream,
     "apng": _follow_png,
 }
 

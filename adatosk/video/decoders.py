@@ -158,8 +158,9 @@ class Frames:
 
 
 def _rgb(convert: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
-    # One converter a clip: PyAV's to_ndarray makes one a frame, which takes as long as decoding a small one.
-    plane = convert.reformat(frame, format="rgb24").planes[0]
+    # One converter a clip, and one thread: PyAV's to_ndarray makes a converter a frame, with a thread a core, and takes
+    # longer than decoding a small frame.
+    plane = convert.reformat(frame, format="rgb24", threads=1).planes[0]
     rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
     return rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
 

@@ -104,7 +104,7 @@ def opened(path: Path, **options: str) -> Iterator[tuple[av.container.InputConta
     except UnicodeEncodeError as error:
         raise VideoError(f"{path}: a name that is not UTF-8, which no decoder opens: rename the file") from error
     except MemoryError as error:
-        advice = "the memory does not hold its frames: read fewer files at once, or store it with fewer pixels"
+        advice = "the memory does not hold its frames (too large, damaged, or many at once): convert or exclude it"
         raise VideoError(f"{path}: {advice}") from error
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: not a video that can be read ({reason(error)}): {ADVICE}") from error

@@ -13,7 +13,7 @@ import numpy as np
 
 from adatosk.video.decoders import Frames
 from adatosk.video.files import inspect
-from adatosk.video.folders import VideoError, image_names, is_image, read_images
+from adatosk.video.folders import VideoError, image_names, in_groups, is_image, read_images
 from adatosk.video.proven import chosen_decoder, read_decord
 from adatosk.video.resize import fit, stack
 from adatosk.video.sampling import frame_indices
@@ -93,8 +93,12 @@ def decode_whole(path: str | Path) -> tuple[int, int, int]:
     path = _existing(path)
     if path.is_dir():
         names = image_names(path)
-        first = read_images([f"{path}{os.sep}{names[0]}"], None)
-        return len(names), first.shape[2], first.shape[1]
+        paths = [f"{path}{os.sep}{name}" for name in names]
+        shape = read_images(paths[:1], None).shape
+        for some in in_groups(paths[1:], shape[1:3]):
+            # Beside the first one, whose size they have to have.
+            read_images([paths[0], *some], None)
+        return len(names), shape[2], shape[1]
     frames, size = Frames(inspect(path)), (0, 0)
     for image in frames.images(range(frames.count)):
         size = image.shape[1], image.shape[0]

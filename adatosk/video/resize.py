@@ -11,8 +11,8 @@ AREA_FROM = 1.75
 # So many images are held and resized at once: each call has its cost, and a long clip at full size would fill the
 # memory.
 TOGETHER = 16
-# Frames that are large wait for fewer others.
-TOGETHER_BYTES = 32 << 20
+# Frames of videos are as many as fit into so many bytes.
+TOGETHER_BYTES = 8 << 20
 
 
 def stack(images: Iterable[np.ndarray], count: int, size: int | None) -> np.ndarray:
@@ -28,7 +28,7 @@ def stack(images: Iterable[np.ndarray], count: int, size: int | None) -> np.ndar
             square = _central_square(image[None])
             # Only the bilinear filter is faster with several pictures at once.
             filtered = size is not None and square.shape[1] != size and square.shape[1] < AREA_FROM * size
-            together = max(1, min(TOGETHER, count, TOGETHER_BYTES // square.nbytes)) if filtered else 1
+            together = max(1, min(count, TOGETHER_BYTES // square.nbytes)) if filtered else 1
             held = np.empty((together, *square.shape[1:]), np.uint8) if together > 1 else held
         if together == 1:
             fit(image[None], size, out[place : place + 1])
