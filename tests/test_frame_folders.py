@@ -126,8 +126,9 @@ def damaged(kind: str) -> bytes:
 def test_a_damaged_jpeg_is_named(tmp_path, kind, size, turn):
     data = damaged(kind)
     assert not decode_jpeg(data, np.empty((96, 96, 3), np.uint8)) or jpeg_head(data)[1] != (96, 96)
-    if turn != 1:  # what OpenCV reads: with EXIF behind the first two bytes
-        data = data[:2] + with_exif(coloured(8, 8), turn)[2:][:EXIF_BYTES] + data[2:]
+    if turn != 1:  # EXIF, which OpenCV reads, behind the start and JFIF's 18 bytes
+        data = data[:20] + with_exif(coloured(8, 8), turn)[20 : 20 + EXIF_BYTES] + data[20:]
+        assert jpeg_head(data) == (b"", None)
     (tmp_path / "1.jpg").write_bytes(as_jpeg(coloured(96, 96, 1)))
     (tmp_path / "2.jpg").write_bytes(data)
     with pytest.raises(VideoError, match=r"2\.jpg: not an image that can be read whole \(Corrupt JPEG data: "):

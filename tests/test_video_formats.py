@@ -236,7 +236,7 @@ MEMORY = """
 import resource, sys
 from adatosk.video import decode_all, read_clip
 from adatosk.video.reading import decode_whole
-decode_all(sys.argv[1], 112)
+decode_all(sys.argv[1], 24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 decode_all(sys.argv[2], 112), decode_whole(sys.argv[2])
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, "torch" in sys.modules)
