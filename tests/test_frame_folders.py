@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 import pytest
 from media import moving_frames, truncate, write_frames
-from PIL import Image
+from PIL import Image, ImageOps
 
 from adatosk.cost.decoding import plain_folder
-from adatosk.video import decode_all, read_clip
+from adatosk.video import count_frames, decode_all, read_clip
 from adatosk.video import folders as frame_folders
 from adatosk.video.folders import REDUCED, VideoError, image_paths, natural_key
 from adatosk.video.jpeg import decode_jpeg, jpeg_head
+from adatosk.video.resize import TOGETHER, fit
 
 ORDINARY = {
     "4:2:0": {},
@@ -96,7 +97,7 @@ def test_what_is_unusual_is_left_to_opencv(tmp_path, data, size):
     else:
         shrink = max((by for by in REDUCED if by * size <= min(whole.shape[:2])), default=1)
         shrunk = by_opencv(data, 1 if data.startswith(b"\x89") else shrink)
-        assert np.array_equal(read[0], frame_folders.fit(shrunk[None], size)[0])
+        assert np.array_equal(read[0], fit(shrunk[None], size)[0])
 
 
 @pytest.mark.parametrize("head", [b"", b"\xff", b"\xff\xe0\x00", b"\xff\xda\x00\x00", b"\xff\xc0\x00\x04" + bytes(9)])
@@ -112,19 +113,98 @@ def damaged(kind: str) -> bytes:
     data = as_jpeg(coloured(96, 96), quality=95)
     if kind == "ends early":
         return data[: len(data) // 2] + b"\xff\xd9"
+    if kind == "hole":
+        return data[: len(data) // 2] + bytes(300) + data[len(data) // 2 + 300 :]
+    if kind == "lost part":
+        return data[: len(data) // 2] + data[len(data) // 2 + 300 :]
     return data[:-2] + b"left over" + data[-2:]
 
 
-@pytest.mark.parametrize("kind", ["ends early", "something behind the pixels"])
+@pytest.mark.parametrize("kind", ["ends early", "hole", "lost part", "something behind the pixels"])
 @pytest.mark.parametrize("size", [None, 20, 64, 96])
-def test_what_libjpeg_warns_of_is_read_as_opencv_reads_it(tmp_path, kind, size):
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_damaged_jpeg_is_named(tmp_path, kind, size, turn):
     data = damaged(kind)
-    _, shape = jpeg_head(data)
-    assert shape == (96, 96) and not decode_jpeg(data, np.empty((*shape, 3), np.uint8))
+    assert not decode_jpeg(data, np.empty((96, 96, 3), np.uint8)) or jpeg_head(data)[1] != (96, 96)
+    if turn != 1:  # EXIF, which OpenCV reads, behind the start and JFIF's 18 bytes
+        data = data[:20] + with_exif(coloured(8, 8), turn)[20 : 20 + EXIF_BYTES] + data[20:]
+        assert jpeg_head(data) == (b"", None)
     (tmp_path / "1.jpg").write_bytes(as_jpeg(coloured(96, 96, 1)))
     (tmp_path / "2.jpg").write_bytes(data)
-    shrunk = by_opencv(data, 4 if size == 20 else 1)
-    assert np.array_equal(decode_all(tmp_path, size)[1], frame_folders.fit(shrunk[None], size)[0])
+    with pytest.raises(VideoError, match=r"2\.jpg: not an image that can be read whole \(Corrupt JPEG data: "):
+        decode_all(tmp_path, size)
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_the_bytes_that_webcams_leave_are_no_damage(tmp_path, more):
+    data = as_jpeg(coloured(96, 96))
+    (tmp_path / "1.jpg").write_bytes(data[:-2] + b"\x55" * more + data[-2:])
+    assert np.array_equal(decode_all(tmp_path)[0], by_opencv(data))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_hole_in_a_jpeg_of_other_colours_is_named(tmp_path, mode):
+    data = as_jpeg(Image.fromarray(coloured(96, 96)).convert(mode), quality=95)
+    (tmp_path / "1.jpg").write_bytes(data)
+    assert decode_all(tmp_path).shape == (1, 96, 96, 3)
+    (tmp_path / "1.jpg").write_bytes(data[: len(data) // 2] + bytes(300) + data[len(data) // 2 + 300 :])
+    with pytest.raises(VideoError, match="Corrupt JPEG data"):
+        decode_all(tmp_path)
+
+
+def test_a_hole_in_a_png_is_named(tmp_path):
+    data = cv2.imencode(".png", coloured(96, 96))[1].tobytes()
+    (tmp_path / "1.png").write_bytes(data[: len(data) // 2] + bytes(30) + data[len(data) // 2 + 30 :])
+    with pytest.raises(VideoError, match=r"1\.png: not an image that can be read whole"):
+        decode_all(tmp_path)
+
+
+def with_exif(frame: np.ndarray, turn: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x112] = turn
+    return as_jpeg(frame, exif=exif.tobytes())
+
+
+XMP = b"\xff\xe1\x00\x33http://ns.adobe.com/xap/1.0/\0" + b"x" * 20
+EXIF_BYTES = len(with_exif(coloured(8, 8), 6)) - len(as_jpeg(coloured(8, 8)))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("before", [b"", XMP], ids=["first", "behind other data"])
+@pytest.mark.parametrize("size", [None, 20])
+def test_exifs_orientations_are_pillows(tmp_path, turn, before, size):
+    data = with_exif(coloured(48, 72), turn)
+    data = data[:2] + before + data[2:]
+    (tmp_path / "1.jpg").write_bytes(data)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    read = decode_all(tmp_path, size)[0]
+    if size is None:
+        assert np.array_equal(read, expected)
+    else:
+        # It shrinks by 2 as it is decoded.
+        assert np.abs(read.astype(int) - fit(expected[None], size)[0]).mean() < 6
+
+
+@pytest.mark.parametrize("other", ["2.webp", "2.TIFF", "cover.gif"])
+def test_images_that_are_not_read_are_told(tmp_path, other):
+    folder = write_frames(tmp_path / "f", moving_frames(3, 24, 24), ".jpg")
+    (folder / f".{other}").write_bytes(b"hidden")
+    assert len(decode_all(folder)) == 3
+    (folder / other).write_bytes(b"RIFF")
+    for read in (decode_all, count_frames):
+        with pytest.raises(
+            VideoError, match=rf"f: {other} is an image of a kind that is not read \(bmp, jpeg, jpg, png\)"
+        ):
+            read(folder)
+
+
+@pytest.mark.parametrize(("one", "other"), [("1.jpg", "1.png"), ("1.jpg", "01.jpg"), ("a1.JPG", "a1.jpeg")])
+def test_a_frame_that_is_there_twice_is_told(tmp_path, one, other):
+    for name in (one, other, "2.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(VideoError, match=f"({one} and {other}|{other} and {one}) are the same frame twice"):
+        count_frames(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (50, 71), (49, 70), (100, 140), (6, 6)])
@@ -157,19 +237,19 @@ def test_frames_of_two_sizes_need_a_size(tmp_path):
         expected = [by_opencv(whole[0], shrink), by_opencv(whole[1]), by_opencv(whole[2])]
         assert np.array_equal(
             decode_all(tmp_path, size),
-            np.concatenate([frame_folders.fit(one[None], size) for one in expected]),
+            np.concatenate([fit(one[None], size) for one in expected]),
         )
 
 
 def test_names_are_sorted_by_their_numbers_as_paths_are(tmp_path):
-    names = ["10.jpg", "9.jpg", "009.jpg", "a2b10.png", "a2b9.PNG", "a.b.1.jpeg", "x.bmp", "٣.jpg"]
+    names = ["10.jpg", "9.jpg", "008.jpg", "a2b10.png", "a2b9.PNG", "a.b.1.jpeg", "x.bmp", "٣.jpg"]
     for name in [*names, ".3.jpg", "notes.txt", "jpg"]:
         (tmp_path / name).touch()
     paths = image_paths(tmp_path)
     assert {path.name for path in paths} == set(names)
     assert paths == sorted((tmp_path / name for name in names), key=natural_key)
     assert [path.name for path in paths if path.stem.isascii() and path.stem.isdigit()] == [
-        "009.jpg",
+        "008.jpg",
         "9.jpg",
         "10.jpg",
     ]
@@ -217,7 +297,7 @@ def test_a_long_clip_is_not_held_twice(tmp_path, size):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(images) == 128
-    assert peak < 1.2 * images.nbytes + 3 * frame_folders.TOGETHER * 64 * 64 * 3
+    assert peak < 1.2 * images.nbytes + 3 * TOGETHER * 64 * 64 * 3
 
 
 @pytest.mark.parametrize("size", [None, 16, 64])

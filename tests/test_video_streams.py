@@ -1,7 +1,6 @@
 """What a file's streams hold: moving pictures, or a cover, a photo or a text; their colours and sizes."""
 
 from fractions import Fraction
-from types import SimpleNamespace
 
 import av
 import cv2
@@ -10,8 +9,8 @@ import pytest
 from av.stream import Disposition
 from media import moving_frames, write_video
 
-from adatosk.video import VideoError, count_frames, decode_all, read_clip
-from adatosk.video import reading as video
+from adatosk.video import HAS_DECORD, VideoError, count_frames, decode_all, read_clip
+from adatosk.video.files import opened
 
 
 def expect(path, said):
@@ -50,13 +49,13 @@ def test_the_cover_of_a_song_is_no_video(tmp_path):
 
 def test_the_cover_of_a_film_is_not_taken_for_it(tmp_path):
     path = write_with_cover(tmp_path / "film.mp4", moving_frames(20, 64, 96))
-    assert video._probe(path) == (20, False)  # decord chooses among streams by a rule of its own
     assert decode_all(path).shape == (20, 64, 96, 3)
-    with av.open(str(path)) as container:
-        film, cover = container.streams.video
-        # Windows' files name the cover first; FFmpeg writes none of them.
-        other = SimpleNamespace(streams=SimpleNamespace(video=(cover, film)), format=SimpleNamespace(name="asf"))
-        assert cover.disposition & Disposition.attached_pic and video._video_of(other, path) is film
+    with opened(path) as (container, stream):
+        assert len(container.streams.video) == 2 and not stream.disposition & Disposition.attached_pic
+    if not HAS_DECORD:
+        return
+    with pytest.raises(VideoError, match="decord is not proven right for this file \\(several videos"):
+        decode_all(path, decoder="decord")  # it chooses among streams by a rule of its own
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp", "a.webp"])
@@ -84,19 +83,27 @@ def write_pixels(path, frames, pixels, codec="libx264"):
 
 
 @pytest.mark.parametrize(
-    ("name", "pixels", "codec", "height", "plain"),
+    ("name", "pixels", "codec", "height", "why"),
     [
-        ("a.mp4", "yuv420p", "libx264", 50, True),
-        ("a.mp4", "yuv444p", "libx264", 50, True),
-        ("a.mp4", "yuv420p10le", "libx264", 50, False),
-        ("a.mp4", "yuv422p", "libx264", 51, False),
-        ("a.avi", "yuv420p", "mpeg4", 51, False),
+        ("a.mp4", "yuv420p", "libx264", 50, ""),
+        ("a.mp4", "yuv444p", "libx264", 50, ""),
+        ("a.mp4", "yuv420p10le", "libx264", 50, "more than 8 bits"),
+        ("a.mp4", "yuv422p", "libx264", 51, "odd height"),
+        ("a.avi", "yuv420p", "mpeg4", 51, "mpeg4 in avi"),
     ],
 )
-def test_the_pixels_are_pyavs_whatever_reads_them(tmp_path, name, pixels, codec, height, plain):
+def test_the_pixels_are_pyavs_whatever_reads_them(tmp_path, name, pixels, codec, height, why):
     path = write_pixels(tmp_path / name, moving_frames(8, height, 70), pixels, codec)
-    assert video._probe(path) == (8, plain)
-    assert np.array_equal(decode_all(path), video._read_pyav(path, np.arange(8)))
+    with av.open(str(path)) as container:
+        expected = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert np.array_equal(decode_all(path), expected)
+    if not HAS_DECORD:
+        return
+    if why:
+        with pytest.raises(VideoError, match=f"decord is not proven right for this file .*{why}"):
+            decode_all(path, decoder="decord")
+    else:
+        assert np.array_equal(decode_all(path, decoder="decord"), expected)
 
 
 @pytest.mark.parametrize("name", ["both.h264", "both.mp4", "both.mkv"])

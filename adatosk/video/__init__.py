@@ -4,7 +4,8 @@ Nothing here knows of manifests, labels or models, or loads torch before it has 
 """
 
 from adatosk.video.folders import IMAGE_SUFFIXES, VideoError
-from adatosk.video.reading import HAS_DECORD, count_frames, decode_all, read_clip, read_frames, stamp
+from adatosk.video.proven import HAS_DECORD
+from adatosk.video.reading import count_frames, decode_all, read_clip, read_frames, stamp
 from adatosk.video.sampling import frame_indices, last_start
 
 __all__ = [

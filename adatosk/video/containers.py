@@ -1,17 +1,55 @@
-"""What a video container says about itself that the decoders do not pass on."""
+"""Whether a file is whole, by what its container says about itself and FFmpeg does not pass on.
+
+FFmpeg reads past a hole and stops at a cut without a word, as players should. Here the container's own units (tags,
+pages, elements, boxes, packets) are followed from the first to the last: each says where the next one begins.
+"""
 
 import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 HEAD = 4096  # bytes in which a file says how long it is
+_FLV_TAGS = (8, 9, 18)  # sound, picture, script
+
+# Matroska's elements on the level of the segment and inside a cluster (RFC 9559), CRC-32 and Void in both.
+_SEGMENT, _CLUSTER = b"\x18S\x80g", b"\x1fC\xb6u"
+_IN_SEGMENT = {_CLUSTER, b"\x11M\x9bt", b"\x15I\xa9f", b"\x16T\xaek", b"\x1cS\xbbk", b"\x19A\xa4i", b"\x10C\xa7p"}
+_IN_SEGMENT |= {b"\x12T\xc3g", b"\xec", b"\xbf"}
+_IN_CLUSTER = {b"\xe7", b"\xa7", b"\xab", b"\xa3", b"\xa0", b"\xaf", b"\x58T", b"\xec", b"\xbf"}
+
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+
+_HOLE = 256  # zeros in a row that are no padding
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def fault(path: Path, container: str) -> str:
+    """What a file lacks or where it is damaged, as a sentence's end; empty if nothing is known against it.
+
+    Args:
+        container: FFmpeg's name of the format, such as ``matroska,webm``.
+    """
+    there, whole = path.stat().st_size, stated_bytes(path)
+    if there < whole:
+        return f"cut short: {there} of {whole} bytes are there"
+    follow = _FOLLOW.get(container)
+    if follow is None:
+        return ""
+    with path.open("rb") as file:
+        return follow(file, min(whole or there, there))
 
 
 def stated_bytes(path: Path) -> int:
-    """Bytes that a Matroska, WebM or Flash file says it has; 0 where it does not, as one that was streamed."""
+    """Bytes that a Matroska, WebM, Flash or Windows Media file says it has; 0 where it does not, as one streamed."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     if head[:4] == b"\x1aE\xdf\xa3":
-        return _segment_end(head)
+        return _segment(head)[1]
+    if head[:4] == b"0&\xb2u":
+        return _asf_properties(head)[0]
     name = b"\x00\x08filesize\x00"  # length and text of the key, and the type of its value: a double
     if head[:3] != b"FLV" or name not in head[:-8]:
         return 0
@@ -19,16 +57,256 @@ def stated_bytes(path: Path) -> int:
     return int(size) if 0 < size < 2**53 else 0  # so that no damage, such as an infinite size, is believed
 
 
-def _segment_end(head: bytes) -> int:
-    """Matroska is a header and one segment, each with an id of 4 bytes and its length before it (RFC 8794, 4)."""
+def null_frames(path: Path) -> int:
+    """Chunks without bytes of an AVI file's pictures: the frame before stays, and FFmpeg gives no packet for them."""
+    with path.open("rb") as file:
+        end, place, count = path.stat().st_size, 12, 0
+        while place + 8 <= end:
+            kind, size = _read(file, place, 4), _number(file, place + 4)
+            if kind == b"LIST" and _read(file, place + 8, 4) in (b"movi", b"rec "):
+                place += 12  # go inside
+                continue
+            if kind == b"RIFF":
+                place += 12
+                continue
+            count += size == 0 and kind[2:] in (b"dc", b"db")
+            place += 8 + size + size % 2
+    return count
+
+
+def _read(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(count)
+
+
+def _number(file: BinaryIO, place: int) -> int:
+    return int.from_bytes(_read(file, place, 4), "little")
+
+
+def _only_zeros(file: BinaryIO, place: int) -> bool:
+    """Whether nothing but padding follows."""
+    file.seek(place)
+    while block := file.read(1 << 20):
+        if block.strip(b"\0"):
+            return False
+    return True
+
+
+def _damaged(place: int) -> str:
+    return f"damaged: what stands at byte {place} is no part of its container"
+
+
+def _follow_matroska(file: BinaryIO, end: int) -> str:
+    place, stated = _segment(_read(file, 0, HEAD))
+    end = min(stated or end, end)
+    while place and place < end:
+        head = _read(file, place, 12).ljust(24, b"\0")
+        width = 9 - head[0].bit_length()
+        name = head[:width]
+        if name not in _IN_SEGMENT | _IN_CLUSTER or not head[width]:
+            return "" if not stated and _only_zeros(file, place) else _damaged(place)
+        size, start = _length(head, width)
+        # Of a cluster only the head is passed over: what is inside follows.
+        place += start if name == _CLUSTER else start + size
+    return "cut short: its last part is not whole" if place > end else ""
+
+
+def _follow_flash(file: BinaryIO, end: int) -> str:
+    place = int.from_bytes(_read(file, 5, 4), "big") + 4
+    while place + 11 <= end:
+        head = _read(file, place, 11)
+        size = 11 + int.from_bytes(head[1:4], "big")
+        if head[0] & 31 not in _FLV_TAGS:
+            return "" if _only_zeros(file, place) else _damaged(place)
+        if place + size > end:
+            return "cut short: its last part is not whole"
+        behind = _read(file, place + size, 4)
+        # Some writers leave the length behind a tag at 0, or out behind the last one.
+        if len(behind) == 4 and int.from_bytes(behind, "big") not in (size, size - 11, 0):
+            return _damaged(place + size)
+        place += size + 4
+    return ""
+
+
+def _follow_ogg(file: BinaryIO, end: int) -> str:
+    place, expected, ended = 0, {}, {}
+    while place < end:
+        head = _read(file, place, 27)
+        if head[:4] != b"OggS" or len(head) < 27:
+            return _damaged(place) if len(head) == 27 else "cut short: its last page is not whole"
+        table = file.read(head[26])
+        page = head + table + file.read(sum(table))
+        if len(page) < 27 + head[26] + sum(table):
+            return "cut short: its last page is not whole"
+        stream, number = struct.unpack_from("<II", head, 14)
+        if expected.get(stream, number) != number or _ogg_sum(page) != struct.unpack_from("<I", head, 22)[0]:
+            return _damaged(place)
+        expected[stream], ended[stream] = number + 1, bool(head[5] & 4)
+        place += len(page)
+    return "" if all(ended.values()) else "cut short: a stream has no last page"
+
+
+def _ogg_sum(page: bytes) -> int:
+    """Ogg's checksum: zlib's, of bytes and a result whose bits are in reverse order, from 0 and not inverted."""
+    data = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
+    return int(f"{zlib.crc32(data, 0xFFFFFFFF) ^ 0xFFFFFFFF:032b}"[::-1], 2)
+
+
+def _follow_transport(file: BinaryIO, end: int) -> str:
+    """Transport packets of 188 bytes, of 192 with a time before each, or of 204 with a sum behind it."""
+    head = _read(file, 0, 204 * 8)
+    for step, first in ((188, 0), (192, 4), (204, 0)):
+        if head[first::step] == b"G" * len(head[first::step]):
+            break
+    else:
+        return ""  # begins inside a packet: FFmpeg finds the first one
+    file.seek(0)
+    place = 0
+    while block := file.read(step * 4096):
+        marks = block[first::step]
+        if marks.strip(b"G"):
+            return _damaged(place + first + step * next(i for i, mark in enumerate(marks) if mark != 0x47))
+        place += len(block)
+    return f"cut short: its last packet of {step} bytes is not whole" if end % step else ""
+
+
+def _follow_program(file: BinaryIO, end: int) -> str:
+    """Packs and packets of an MPEG program stream (ISO 11172-1, 13818-1)."""
+    place = 0
+    while place + 4 <= end:
+        head = _read(file, place, 14)
+        if head[:3] != b"\0\0\1":
+            if _only_zeros(file, place):
+                return ""
+            if head[:1] != b"\0":
+                return _damaged(place)
+            place += 1  # zeros may stand before a start
+            continue
+        kind = head[3]
+        if kind == 0xB9:
+            place += 4
+        elif kind == 0xBA:
+            place += 14 + (head[13] & 7) if len(head) == 14 and head[4] & 0xC0 == 0x40 else 12
+        elif kind >= 0xBB:
+            place += 6 + int.from_bytes(head[4:6], "big")
+        else:
+            return ""  # bare video without packets
+    return "cut short: its last packet is not whole" if place != end else ""
+
+
+def _follow_asf(file: BinaryIO, end: int) -> str:
+    """Windows Media: packets of one size, which begin alike where they carry error correction."""
+    head = _read(file, 0, HEAD)
+    _, count, size = _asf_properties(head)
+    start = int.from_bytes(head[16:24], "little")
+    if not size or _read(file, start, 16) != _ASF_DATA:
+        return ""
+    first = start + 50
+    if count and first + count * size > end:
+        return f"cut short: {max(0, end - first) // size} of {count} packets are there"
+    mark = _read(file, first, 1)
+    for place in range(first, first + count * size, size) if mark == b"\x82" else ():
+        if _read(file, place, 1) != mark:
+            return _damaged(place)
+    return ""
+
+
+def _asf_properties(head: bytes) -> tuple[int, int, int]:
+    """Bytes of the file, packets and bytes of a packet; zeros where they are not known, as in a stream."""
+    place = head.find(_ASF_PROPERTIES)
+    if place < 0 or place + 100 > len(head):
+        return 0, 0, 0
+    size, _, count = struct.unpack_from("<QQQ", head, place + 40)
+    flags, least, most = struct.unpack_from("<III", head, place + 88)
+    if flags & 1 or size >= 2**53:
+        return 0, 0, 0
+    return size, count, most if least == most else 0
+
+
+def _follow_boxes(file: BinaryIO, end: int) -> str:
+    """MP4 and its kin: boxes one after the other; what the index names is counted by its frames."""
+    place, fragmented = 0, False
+    while place + 8 <= end:
+        head = _read(file, place, 16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if size == 1:
+            size = int.from_bytes(head[8:], "big")
+        fragmented |= kind == b"moof"
+        if size < 8:  # 0 is the last box or, as bytes below 8, padding
+            return _damaged(place) if fragmented and kind == bytes(4) else ""
+        if place + size > end:
+            return f"cut short: {end - place} of {size} bytes of its last part are there" if fragmented else ""
+        place += size
+    return ""
+
+
+def _follow_gif(file: BinaryIO, end: int) -> str:
+    """A head, extensions (!) and images (,) of parts that each say their length, and an end mark (GIF89a)."""
+    place = 13 + _gif_colours(_read(file, 10, 1))
+    while place < end:
+        kind = _read(file, place, 1)
+        if kind == b";":
+            return ""
+        if kind == b"!":
+            place += 2
+        elif kind == b",":
+            place += 11 + _gif_colours(_read(file, place + 9, 1))
+        else:
+            return _damaged(place)
+        while size := _read(file, place, 1).ljust(1, b"\0")[0]:
+            place += 1 + size
+        place += 1
+    return "cut short: it has no end mark"
+
+
+def _gif_colours(flags: bytes) -> int:
+    """Bytes of the table of colours that follows, if one does."""
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
+
+
+def _follow_stream(file: BinaryIO, end: int) -> str:
+    """Bare H.264 and HEVC: no unit holds three zeros (7.4.1), and nobody puts many between two."""
+    place = 0
+    while block := _read(file, place, 1 << 20):
+        hole = block.find(bytes(_HOLE))
+        if hole >= 0:
+            return "" if _only_zeros(file, place + hole) else _damaged(place + hole)
+        place += max(1, len(block) - _HOLE)
+    return ""
+
+
+def _follow_png(file: BinaryIO, end: int) -> str:
+    return "" if b"IEND" in _read(file, max(0, end - HEAD), HEAD) else "cut short: it has no end mark"
+
+
+_FOLLOW: dict[str, Callable[[BinaryIO, int], str]] = {
+    "matroska,webm": _follow_matroska,
+    "flv": _follow_flash,
+    "ogg": _follow_ogg,
+    "mpegts": _follow_transport,
+    "mpeg": _follow_program,
+    "asf": _follow_asf,
+    "mov,mp4,m4a,3gp,3g2,mj2": _follow_boxes,
+    "gif": _follow_gif,
+    "h264": _follow_stream,
+    "hevc": _follow_stream,
+    "apng": _follow_png,
+}
+
+
+def _segment(head: bytes) -> tuple[int, int]:
+    """Where Matroska's segment begins and ends; zeros where that is unknown.
+
+    A file is a header and one segment, each with an id of 4 bytes and its length before it (RFC 8794, 4).
+    """
     if len(head) < 64:
-        return 0
+        return 0, 0
     size, start = _length(head, 4)
     segment = start + size
-    if head[segment : segment + 4] != b"\x18S\x80g" or segment + 12 > len(head):
-        return 0
+    if head[segment : segment + 4] != _SEGMENT or segment + 12 > len(head):
+        return 0, 0
     size, start = _length(head, segment + 4)
-    return start + size if size else 0
+    return start, start + size if size else 0
 
 
 def _length(data: bytes, place: int) -> tuple[int, int]:

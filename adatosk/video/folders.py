@@ -7,23 +7,22 @@ same pixels. What cannot be read whole is an error.
 import os
 import re
 from collections.abc import Sequence
-from itertools import groupby, repeat
+from itertools import groupby, pairwise, repeat
+from operator import itemgetter
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from adatosk.video.jpeg import decode_jpeg, jpeg_head
+from adatosk.video.jpeg import damage, decode_jpeg, jpeg_head, orientation
+from adatosk.video.orientation import EXIF_TURNS, Turn, upright
+from adatosk.video.resize import TOGETHER, TOGETHER_BYTES, fit
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+# Images that are not read as frames; beside frames they are more likely frames than anything else.
+OTHER_SUFFIXES = (".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".jfif", ".jpe", ".ppm")
+OTHER_SUFFIXES += (".pgm", ".pnm", ".tga", ".exr", ".dib")
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-
-# From this ratio on, frames shrink by area, as those of the recorded runs did (1.8 and more). Below it by the filter of
-# the field's loaders, Pillow's, which skips no pixel either and takes a fifth of the time.
-AREA_FROM = 1.75
-# So many images are held and resized at once: each call has its cost, and a long clip at full size would fill the
-# memory.
-TOGETHER = 16
 
 # Windows would read text without being told.
 _READ_BYTES = os.O_RDONLY | getattr(os, "O_BINARY", 0)
@@ -38,7 +37,7 @@ def image_paths(folder: Path) -> list[Path]:
     """Images of a folder by the numbers in their names, so that 10.jpg follows 9.jpg; hidden files are left out.
 
     Raises:
-        VideoError: there are none.
+        VideoError: there are none, images of another kind are among them, or two are of one number.
     """
     return [folder / name for name in image_names(folder)]
 
@@ -49,11 +48,20 @@ def image_names(folder: Path) -> list[str]:
         names = [entry.name for entry in entries]
     if _are_plain_numbers(names):
         return sorted(names)
+    others = sorted(name for name in names if name.lower().endswith(OTHER_SUFFIXES) and not name.startswith("."))
     names = [name for name in names if is_image(name)]
+    kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+    if others:
+        raise VideoError(
+            f"{folder}: {others[0]} is an image of a kind that is not read ({kinds}): convert or remove it"
+        )
     if not names:
-        kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
         raise VideoError(f"{folder}: a folder without frames ({kinds}): extract it again, or exclude the clip")
-    return sorted(names, key=lambda name: _by_numbers(name.rpartition(".")[0], name))
+    found = sorted((_by_numbers(name.rpartition(".")[0], name) for name in names), key=itemgetter(0, 1))
+    for (number, name), (next_number, other) in pairwise(found):
+        if number == next_number:
+            raise VideoError(f"{folder}: {name} and {other} are the same frame twice: remove one kind of them")
+    return [name for _, name in found]
 
 
 def _are_plain_numbers(names: list[str]) -> bool:
@@ -109,13 +117,14 @@ def _read_distinct(paths: Sequence[str], size: int | None) -> np.ndarray:
     shape = shape or first.shape[:2]
     shrink = 1 if size is None else max((by for by in REDUCED if by * size <= min(shape)), default=1)
     images = np.empty((len(paths), *(shape if size is None else (size, size)), 3), np.uint8)
-    decoded = np.empty((min(TOGETHER, len(paths)), *_shrunk(shape, shrink), 3), np.uint8)
+    decoded = np.empty((len(in_groups(paths, shape)[0]), *_shrunk(shape, shrink), 3), np.uint8)
     if decoded.shape[1:] == images.shape[1:]:
         decoded = images
-    for start in range(0, len(paths), TOGETHER):
-        targets, others = images[start : start + TOGETHER], {}
+    start = 0
+    for some in in_groups(paths, shape):
+        targets, others = images[start : start + len(some)], {}
         outs = targets if decoded is images else decoded
-        for place, (path, out) in enumerate(zip(paths[start : start + TOGETHER], outs, strict=False)):
+        for place, (path, out) in enumerate(zip(some, outs, strict=False)):
             data = _read_whole(path) if start + place else data
             # Most heads are the first one's, byte by byte.
             alike = (head and data.startswith(head)) or jpeg_head(data)[1] == shape
@@ -133,7 +142,14 @@ def _read_distinct(paths: Sequence[str], size: int | None) -> np.ndarray:
             fit(decoded[: len(targets)], size, targets)
         for place, image in others.items():
             fit(image[None], size, targets[place : place + 1])
+        start += len(some)
     return images
+
+
+def in_groups(paths: Sequence[str], shape: tuple[int, int]) -> list[Sequence[str]]:
+    """Consecutive images of this height and width, as many together as are held at once."""
+    together = max(1, min(TOGETHER, TOGETHER_BYTES // (shape[0] * shape[1] * 3)))
+    return [paths[start : start + together] for start in range(0, len(paths), together)]
 
 
 def _shrunk(shape: tuple[int, int], shrink: int) -> tuple[int, int]:
@@ -163,6 +179,9 @@ def _unreadable(path: str, reason: str | None = None) -> VideoError:
 
 def _decode(path: str, data: bytes, first: tuple[int, int] = (0, 0), shrink: int = 1) -> np.ndarray:
     """The image; a JPEG of the ``first`` one's shape comes ``shrink`` times smaller, averaged as it is decoded."""
+    said = damage(data) if data.startswith(b"\xff\xd8") else ""
+    if said:
+        raise _unreadable(path, said)
     try:
         image = _by_opencv(data, first, shrink)
     except cv2.error as error:  # Of a size, say, that no frame has.
@@ -174,11 +193,15 @@ def _decode(path: str, data: bytes, first: tuple[int, int] = (0, 0), shrink: int
 
 def _by_opencv(data: bytes, first: tuple[int, int], shrink: int) -> np.ndarray | None:
     pixels = np.frombuffer(data, np.uint8)
-    if shrink > 1 and data.startswith(b"\xff\xd8"):
-        image = cv2.imdecode(pixels, REDUCED[shrink])
-        if image is not None and image.shape[:2] == _shrunk(first, shrink):
-            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB)
+    if not data.startswith(b"\xff\xd8"):
+        return cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB)
+    turn = Turn(*EXIF_TURNS[orientation(data) - 1])
+    if shrink > 1:
+        image = cv2.imdecode(pixels, REDUCED[shrink] | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is not None and upright(image, turn).shape[:2] == _shrunk(first, shrink):
+            return upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), turn)
+    image = cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    return None if image is None else upright(image, turn)
 
 
 def is_whole_image(data: bytes) -> bool:
@@ -190,42 +213,3 @@ def is_whole_image(data: bytes) -> bool:
     if data[:2] == b"BM":
         return len(data) >= int.from_bytes(data[2:6], "little")
     return False
-
-
-def fit(images: np.ndarray, size: int | None, out: np.ndarray | None = None) -> np.ndarray:
-    """Central squares of ``(N, H, W, 3)``, uint8, resized to ``size``; ``None`` keeps images as they are.
-
-    By area from ``AREA_FROM`` on, else by Pillow's bilinear filter, which is wider the more an image shrinks. They go
-    into ``out`` where it is given.
-    """
-    height, width = images.shape[1:3]
-    if size is None:
-        squares = images
-    elif size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
-    else:
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        squares = images[:, top : top + side, left : left + side]
-    if size is None or side == size:
-        small = np.ascontiguousarray(squares) if out is None else squares
-    elif side < AREA_FROM * size:
-        small = _bilinear(squares, size)
-    else:
-        small = np.empty((len(images), size, size, 3), np.uint8) if out is None else out
-        for image, target in zip(squares, small, strict=True):
-            cv2.resize(image, (size, size), dst=target, interpolation=cv2.INTER_AREA)
-    if out is None or small is out:
-        return small
-    out[:] = small
-    return out
-
-
-def _bilinear(squares: np.ndarray, size: int) -> np.ndarray:
-    # torch has Pillow's filter for bytes as they lie here, at a seventh of Pillow's time. It takes seconds to load, and
-    # most clips need no filter.
-    import torch
-    import torch.nn.functional as F
-
-    channels_last = torch.from_numpy(np.ascontiguousarray(squares)).permute(0, 3, 1, 2)
-    return F.interpolate(channels_last, (size, size), mode="bilinear", antialias=True).permute(0, 2, 3, 1).numpy()

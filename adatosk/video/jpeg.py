@@ -1,12 +1,15 @@
 """JPEG images decoded straight into their place: OpenCV's pixels to the bit, in four fifths of its time.
 
 libjpeg-turbo does the work either way; what falls away is OpenCV's second pass over the colours and its copy. Only
-ordinary, sound images are taken. Whatever is unusual or damaged in any way is left to OpenCV, which decides as it does
-without this module.
+ordinary, sound images are taken. What is unusual is left to OpenCV; what is damaged is told.
 """
+
+import io
+import re
 
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 # Under 8 pixels two of libjpeg's scales can give one size; nothing above so many pixels is a frame of a clip.
 LEAST_SIDE, MOST_PIXELS = 8, 2**26
@@ -14,6 +17,38 @@ LEAST_SIDE, MOST_PIXELS = 8, 2**26
 # applications add but for EXIF, which may turn the image.
 _EXIF, _PIXELS = 0xE1, 0xDA
 _USUAL = {0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)} - {_EXIF}
+
+
+# Webcams leave a byte or two before the end mark; a hole leaves more, and less than libjpeg's others.
+_HARMLESS = re.compile(r"Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9")
+_ORIENTATION = 0x112
+
+
+def damage(data: bytes) -> str:
+    """What libjpeg says against the pixels of a file; empty if nothing, or if it does not read such files at all.
+
+    Decoders fill a hole with what comes next, and the end with grey, and say it in a warning that OpenCV drops.
+    """
+    try:
+        colours = simplejpeg.decode_jpeg_header(data)[2]
+        wanted = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
+        simplejpeg.decode_jpeg(data, wanted, min_height=1, min_width=1, min_factor=8)
+    except ValueError as error:
+        said = str(error)
+        return said if said.startswith("Corrupt JPEG data") and not _HARMLESS.match(said) else ""
+    return ""
+
+
+def orientation(data: bytes) -> int:
+    """EXIF's orientation, 1 to 8, wherever it stands; 1 where there is none. OpenCV looks at the first marker only."""
+    if b"Exif\0\0" not in data:
+        return 1
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError):
+        return 1
+    return turned if turned in range(1, 9) else 1
 
 
 def jpeg_head(data: bytes) -> tuple[bytes, tuple[int, int] | None]:

@@ -1,0 +1,234 @@
+"""Frames of a video file by their numbers, decoded by PyAV from the keyframe before.
+
+A reader is opened where it is used, with one thread: one that crosses a fork hangs, and clips are what runs in
+parallel. Frames pass one by one: each is converted, shrunk and dropped before the next one is decoded.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from adatosk.video.files import ADVICE, VideoFile, opened, reason
+from adatosk.video.folders import VideoError
+from adatosk.video.orientation import turn_of, upright
+
+# Frames as they are decoded are kept up to so many bytes while the others are counted; beyond, decoding goes twice.
+HELD_BYTES = 64 << 20
+# Nearer than this many frames it costs less to decode on than to open the file at the next keyframe.
+NEAR = 30
+# Reading over so many packets costs less than to seek, which has to find the place.
+FEW_PACKETS = 300
+
+
+class _AnotherOrder(Exception):
+    """What was decoded from a keyframe on is not what decoding from the start gives."""
+
+
+class Frames:
+    """A video file's frames, counted once, in order of showing.
+
+    Args:
+        file: as :func:`adatosk.video.files.inspect` found it.
+
+    Attributes:
+        count: how many decode.
+        times: when each is shown; ``None`` where times do not rise from frame to frame.
+
+    Raises:
+        VideoError: frames have to be decoded to be counted, and one of them is damaged or cut.
+    """
+
+    def __init__(self, file: VideoFile):
+        self.file = file
+        self.times = file.times
+        self._held: list[av.VideoFrame] | None = None
+        self._known_keys: tuple[np.ndarray, np.ndarray] | None = None
+        self.count = len(file.times) if file.times is not None else self._decode_all()
+
+    def _decode_all(self) -> int:
+        held, size, times = [], 0, []
+        for frame in _decode(self.file, self.file.packets.first):
+            times.append(frame.pts)
+            size += sum(plane.buffer_size for plane in frame.planes)
+            if size <= HELD_BYTES:
+                held.append(frame)
+            else:
+                held.clear()
+        if not times:
+            raise VideoError(f"{self.file.path}: the video has no frames: {ADVICE}")
+        if None not in times and all(one < other for one, other in pairwise(times)):
+            self.times = np.array(times, dtype=np.int64)
+        self._held = held or None
+        return len(times)
+
+    def images(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """RGB pictures, upright, uint8 ``(H, W, 3)``, of frames by rising numbers; each is gone when the next comes.
+
+        Raises:
+            VideoError: a frame is damaged, missing or of another size than the first.
+        """
+        convert, shape, turn = VideoReformatter(), None, None
+        for frame in self.decoded(numbers):
+            turn = turn_of(frame) if turn is None or frame.key_frame else turn
+            if turn is None:
+                raise VideoError(
+                    f"{self.file.path}: its pictures are to be turned by an angle that is no quarter turn: {ADVICE}"
+                )
+            image = upright(_rgb(convert, frame), turn)
+            shape = shape or image.shape
+            if image.shape != shape:
+                sizes = f"{shape[1]}×{shape[0]}, {image.shape[1]}×{image.shape[0]} pixels"
+                raise VideoError(f"{self.file.path}: its frames change their size ({sizes}): {ADVICE}")
+            yield image
+
+    @property
+    def keyframes(self) -> list[int]:
+        """Numbers of the frames from which decoding may start."""
+        return self._keys()[1].tolist()
+
+    def decoded(self, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
+        """PyAV's frames, neither converted nor turned; numbers and errors as in :meth:`images`."""
+        if self._held is not None:
+            yield from (self._held[number] for number in numbers)
+            return
+        done = 0
+        while done < len(numbers):
+            start, first = self._start(numbers[done])
+            stop = done + 1
+            while stop < len(numbers) and self._start(numbers[stop])[1] <= numbers[stop - 1] + NEAR:
+                stop += 1
+            try:
+                for frame in self._from(start, first, numbers[done:stop]):
+                    yield frame
+                    done += 1
+            except _AnotherOrder:
+                yield from self._from(self.file.packets.first, 0, numbers[done:stop])
+                done = stop
+
+    def _start(self, number: int) -> tuple[int, int]:
+        """The packet of the last keyframe from which frame ``number`` can be decoded, and its frame's number."""
+        places, firsts = self._keys()
+        chosen = np.searchsorted(firsts, number, side="right") - 1
+        return (int(places[chosen]), int(firsts[chosen])) if chosen >= 0 else (self.file.packets.first, 0)
+
+    def _keys(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._known_keys is None:
+            packets = self.file.packets
+            places, firsts = [packets.first], [0]
+            if self.times is not None:
+                for place in np.flatnonzero(packets.keys)[1:]:
+                    time = packets.times[place]
+                    number = np.searchsorted(self.times, time) if time is not None else len(self.times)
+                    if firsts[-1] < number < len(self.times) and self.times[number] == time:
+                        places.append(place)
+                        firsts.append(number)
+            self._known_keys = np.array(places), np.array(firsts)
+        return self._known_keys
+
+    def _from(self, place: int, first: int, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
+        """Frames ``numbers``, decoded from packet ``place`` on, whose frame is number ``first``."""
+        sequential = place == self.file.packets.first
+        wanted, number = iter(numbers), first
+        target = next(wanted)
+        for frame in _decode(self.file, place):
+            if not sequential and (frame.pts is None or frame.pts < self.times[first]):
+                continue  # before the keyframe, in an open group
+            if self.times is not None and (number == self.count or frame.pts != self.times[number]):
+                if not sequential:
+                    raise _AnotherOrder
+                raise VideoError(
+                    f"{self.file.path}: damaged: frame {number} of {self.count} is another one than its packets say: "
+                    f"{ADVICE}"
+                )
+            if number == target:
+                yield frame
+                target = next(wanted, None)
+                if target is None and numbers[-1] < self.count - 1:
+                    return
+            number += 1
+        if target is not None:
+            if not sequential:
+                raise _AnotherOrder
+            raise VideoError(
+                f"{self.file.path}: cut short or damaged: only {number} of {self.count} frames decode: {ADVICE}"
+            )
+
+
+def _rgb(convert: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
+    # One converter a clip, and one thread: PyAV's to_ndarray makes a converter a frame, with a thread a core, and takes
+    # longer than decoding a small frame.
+    plane = convert.reformat(frame, format="rgb24", threads=1).planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
+
+
+def _decode(file: VideoFile, place: int) -> Iterator[av.VideoFrame]:
+    """Frames from packet ``place`` on, which is a keyframe; none is damaged.
+
+    Raises:
+        VideoError: one is, decoding from the first keyframe.
+        _AnotherOrder: one is, decoding from another, or the keyframe is not found again.
+    """
+    path, packets = file.path, file.packets
+    sequential, bad, number = place == packets.first, None, 0
+    begin = packets.times[place] if packets.times else None
+    with opened(path) as (container, stream):
+        for packet in _packets_from(container, stream, file, place):
+            try:
+                frames = packet.decode()
+            except MemoryError:
+                raise
+            except av.FFmpegError as error:
+                if not sequential:
+                    raise _AnotherOrder from error
+                if _before(packet.pts, begin):
+                    continue
+                raise VideoError(
+                    f"{path}: damaged: frame {number} does not decode ({reason(error)}): {ADVICE}"
+                ) from error
+            for frame in frames:
+                if frame.is_corrupt and _before(frame.pts, begin):
+                    continue
+                if frame.is_corrupt and not sequential:
+                    raise _AnotherOrder
+                if bad is not None:
+                    raise VideoError(f"{path}: damaged: frame {bad} does not decode whole: {ADVICE}")
+                if frame.is_corrupt:
+                    bad = number
+                else:
+                    yield frame
+                number += 1
+    if bad is not None:
+        raise VideoError(f"{path}: cut short: its last frame, number {bad}, is not whole: {ADVICE}")
+
+
+def _before(time: int | None, begin: int | None) -> bool:
+    """Whether a picture is shown before the first keyframe: it refers to what was there before the file began."""
+    return time is not None and begin is not None and time < begin
+
+
+def _packets_from(
+    container: av.container.InputContainer, stream: av.VideoStream, file: VideoFile, place: int
+) -> Iterator[av.Packet]:
+    packets, number = file.packets, 0
+    start = (packets.times[place], packets.orders[place], packets.sizes[place]) if packets.sizes else None
+    source = container.demux(stream)
+    if place > FEW_PACKETS and packets.orders[place] is not None:
+        container.seek(packets.orders[place], stream=stream)
+        for packet in source:
+            if (packet.pts, packet.dts, packet.size) == start:
+                yield packet
+                break
+            if packet.dts is None or packet.dts > packets.orders[place]:
+                raise _AnotherOrder
+    else:
+        for packet in source:
+            number += packet.size > 0
+            if number > place:
+                yield packet
+                break
+    # An empty packet would end the decoding, but for the last, which is to end it.
+    yield from (packet for packet in source if packet.size or packet.dts is None)

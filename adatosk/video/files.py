@@ -1,0 +1,220 @@
+"""What is in a video file: is it whole, how many frames has it, and what may read them.
+
+Frames are counted by packets where each is known to be one frame, in files with an index or of a codec whose packets
+can be looked at. Everything else is decoded from end to end first: the only count that can be trusted, and the only way
+to find that a stream without a stated length was cut.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from adatosk.video.containers import fault, null_frames
+from adatosk.video.folders import VideoError
+from adatosk.video.packets import OPEN, look_for
+
+ADVICE = "fetch or convert it again, or exclude the clip"
+
+# Containers without a frame count (mkv, webm, flv) mostly state how many bytes they have, and a duration, not always to
+# the frame. Missing more than both of these means a cut file.
+MISSING_SHARE, MISSING_SECONDS = 0.05, 0.25
+
+# Formats that FFmpeg shows as a video though they are a picture, as all its …_pipe are, or text that it draws.
+STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
+
+MP4, MATROSKA, FLASH, AVI = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "avi"
+# Where a packet is a frame and its time the frame's, so that packets count frames and times place them.
+COUNTED = {
+    MP4: {"h264", "hevc", "vp9", "mjpeg"},
+    MATROSKA: {"h264", "hevc", "vp8", "vp9", "mjpeg"},
+    FLASH: {"flv1", "h264"},
+    AVI: {"mjpeg"},
+}
+# FFmpeg conceals damage in these unless it is told to stop; with HEVC also where a picture's own checksum disagrees.
+STRICT = {"hevc": {"err_detect": "crccheck+explode"}, "mjpeg": {"err_detect": "explode"}}
+
+
+@dataclass
+class Packets:
+    """What reading a file's packets tells about its video.
+
+    Attributes:
+        format, codec: FFmpeg's names.
+        stated: frames that the container says it has; 0 where it does not.
+        seconds, end: the stated duration, and where the last packet ends.
+        broken: packets marked as broken.
+        times, orders, sizes, keys, shown: of each packet the time it is shown at (``None`` if unknown), the time it is
+            decoded at, its bytes, whether decoding may start at it, and whether an edit list lets it be shown.
+        unusual: what a look at them found that keeps them from counting frames; empty if nothing.
+        open: groups of pictures refer to each other.
+        streams: videos in the file.
+    """
+
+    format: str
+    codec: str
+    stated: int
+    seconds: float
+    streams: int
+    end: float = 0.0
+    broken: int = 0
+    times: list[int | None] = field(default_factory=list)
+    orders: list[int | None] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    keys: list[bool] = field(default_factory=list)
+    shown: list[bool] = field(default_factory=list)
+    unusual: str = ""
+    open: bool = False
+
+    @property
+    def first(self) -> int:
+        """The packet to start at: what stands before the first keyframe refers to what was never there."""
+        return self.keys.index(True) if True in self.keys else 0
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A file that is whole as far as its packets tell.
+
+    Attributes:
+        path: of the file.
+        packets: what they tell.
+        times: when each frame is shown, rising, in the video's own unit; ``None`` where packets do not tell, so that
+            frames have to be decoded to be counted.
+    """
+
+    path: Path
+    packets: Packets
+    times: np.ndarray | None
+
+
+@contextmanager
+def opened(path: Path, **options: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """A file's container and its video, to be decoded by one thread; what FFmpeg says against it names the file."""
+    try:
+        with av.open(str(path), options=options) as container:
+            stream = _video_of(container, path)
+            stream.codec_context.thread_count = 1
+            stream.codec_context.options = STRICT.get(stream.codec_context.codec.canonical_name, {})
+            yield container, stream
+    except UnicodeEncodeError as error:
+        raise VideoError(f"{path}: a name that is not UTF-8, which no decoder opens: rename the file") from error
+    except MemoryError as error:
+        advice = "the memory does not hold its frames (too large, damaged, or many at once): convert or exclude it"
+        raise VideoError(f"{path}: {advice}") from error
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"{path}: not a video that can be read ({reason(error)}): {ADVICE}") from error
+
+
+def inspect(path: Path) -> VideoFile:
+    """Read a file's packets; nothing is decoded.
+
+    Raises:
+        VideoError: it is no video, cut short or damaged as far as that can be seen.
+    """
+    with opened(path) as (container, stream):
+        packets = _read_packets(container, stream)
+    _refuse_a_part(path, packets)
+    return VideoFile(path, packets, _times(packets))
+
+
+def _video_of(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The first stream of moving pictures: not the cover of a song or a film, a photo, or text that FFmpeg draws."""
+    moving = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    if not moving:
+        raise VideoError(f"{path}: no video in this file (only sound, text or a cover, or it is cut short): {ADVICE}")
+    if container.format.name in STILLS or container.format.name.endswith("_pipe"):
+        raise VideoError(f"{path}: no video in this file, but a single picture or text: {ADVICE}")
+    return moving[0]
+
+
+def _read_packets(container: av.container.InputContainer, video: av.VideoStream) -> Packets:
+    codec, name = video.codec_context, video.codec_context.codec.canonical_name
+    found = Packets(
+        container.format.name,
+        name,
+        video.frames,
+        (container.duration or 0) / av.time_base,
+        len(container.streams.video),
+    )
+    look = look_for(name, codec.extradata) if name in COUNTED.get(found.format, ()) else None
+    found.unusual = "" if look else f"{name} in {found.format}"
+    if codec.field_order > 1:
+        look, found.unusual = None, "interlaced"
+    ends = dict.fromkeys(range(len(container.streams)), 0)
+    for packet in container.demux():
+        if not packet.size:
+            continue
+        found.broken += packet.is_corrupt
+        time, index = packet.pts, packet.stream_index
+        if time is not None:
+            ends[index] = max(ends.get(index, 0), time + (packet.duration or 0))
+        if index != video.index:
+            continue
+        keyframe = packet.is_keyframe
+        found.times.append(time)
+        found.orders.append(packet.dts)
+        found.sizes.append(packet.size)
+        found.keys.append(keyframe)
+        found.shown.append(not packet.is_discard)
+        if look and not found.unusual:
+            said = look(bytes(packet), keyframe)
+            found.open |= said == OPEN
+            found.unusual = "" if said == OPEN else said
+    bases = {stream.index: stream.time_base for stream in container.streams}
+    found.end = max((float(end * bases[index]) for index, end in ends.items() if end and bases.get(index)), default=0.0)
+    return found
+
+
+def _refuse_a_part(path: Path, packets: Packets) -> None:
+    """VideoError of a file that lacks frames, bytes or seconds that it says it has."""
+    there = len(packets.keys)
+    if not packets.stated or packets.format not in (MP4, AVI):
+        # An index that names every frame is proof enough; all else is followed from part to part.
+        said = fault(path, packets.format)
+        if said:
+            raise VideoError(f"{path}: {said}: {ADVICE}")
+    missing = packets.seconds - packets.end
+    if not packets.stated and missing > max(MISSING_SECONDS, MISSING_SHARE * packets.seconds):
+        raise VideoError(f"{path}: cut short: {packets.end:.2f} of {packets.seconds:.2f} seconds are there: {ADVICE}")
+    if not packets.broken and there < packets.stated:
+        there += _frames_not_shown(path, packets)
+    if packets.broken or there < packets.stated:
+        whole = f"{there - packets.broken} of {packets.stated or 'its'} frames are whole"
+        raise VideoError(f"{path}: cut short or damaged: {whole}: {ADVICE}")
+    if not packets.keys or True not in packets.shown:
+        raise VideoError(f"{path}: the video has no frames: {ADVICE}")
+
+
+def _frames_not_shown(path: Path, packets: Packets) -> int:
+    """Frames that the container counts and does not give: before an edit list's start, or repeating the one before."""
+    if packets.format == AVI:
+        return null_frames(path)
+    if packets.format != MP4:
+        return 0
+    with opened(path, ignore_editlist="1") as (container, stream):
+        whole = [packet for packet in container.demux(stream) if packet.size and not packet.is_corrupt]
+    return max(0, len(whole) - len(packets.keys))
+
+
+def _times(packets: Packets) -> np.ndarray | None:
+    """When each frame is shown, if packets tell: none is unusual, hidden or from before the first keyframe."""
+    if packets.unusual or not packets.keys[0] or None in packets.times:
+        return None
+    times, shown = np.array(packets.times, dtype=np.int64), np.array(packets.shown)
+    # An edit list that starts behind a keyframe hides the frames from it on.
+    first, hidden = times[0], times[~shown]
+    times = np.sort(times[shown])
+    if len(hidden) and (hidden.max() > times[0] or hidden.min() < first):
+        return None
+    rising = len(times) == 1 or bool((np.diff(times) > 0).all())
+    return times if rising and times[0] >= first else None
+
+
+def reason(error: Exception) -> str:
+    """What FFmpeg or the system says."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

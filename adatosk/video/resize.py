@@ -1,0 +1,84 @@
+"""Central squares of frames at a model's size, a few at a time."""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+# From this ratio on, frames shrink by area, as those of the recorded runs did (1.8 and more). Below it by the filter of
+# the field's loaders, Pillow's, which skips no pixel either and takes a fifth of the time.
+AREA_FROM = 1.75
+# So many images are held and resized at once: each call has its cost, and a long clip at full size would fill the
+# memory.
+TOGETHER = 16
+# Frames of videos are as many as fit into so many bytes.
+TOGETHER_BYTES = 8 << 20
+
+
+def stack(images: Iterable[np.ndarray], count: int, size: int | None) -> np.ndarray:
+    """``count`` pictures ``(H, W, 3)`` of one shape as :func:`fit` makes them; each is done with before the next comes.
+
+    Returns:
+        uint8 ``(count, size, size, 3)``, or ``(count, H, W, 3)`` without a size.
+    """
+    out, held, together = np.empty(0), np.empty(0), 0
+    for place, image in enumerate(images):
+        if not place:
+            out = np.empty((count, *(image.shape[:2] if size is None else (size, size)), 3), np.uint8)
+            square = _central_square(image[None])
+            # Only the bilinear filter is faster with several pictures at once.
+            filtered = size is not None and square.shape[1] != size and square.shape[1] < AREA_FROM * size
+            together = max(1, min(count, TOGETHER_BYTES // square.nbytes)) if filtered else 1
+            held = np.empty((together, *square.shape[1:]), np.uint8) if together > 1 else held
+        if together == 1:
+            fit(image[None], size, out[place : place + 1])
+            continue
+        held[place % together] = _central_square(image[None])[0]
+        if (place + 1) % together == 0 or place + 1 == count:
+            start = place - place % together
+            fit(held[: place + 1 - start], size, out[start : place + 1])
+    return out
+
+
+def fit(images: np.ndarray, size: int | None, out: np.ndarray | None = None) -> np.ndarray:
+    """Central squares of ``(N, H, W, 3)``, uint8, resized to ``size``; ``None`` keeps images as they are.
+
+    By area from ``AREA_FROM`` on, else by Pillow's bilinear filter, which is wider the more an image shrinks. They go
+    into ``out`` where it is given.
+    """
+    if size is None:
+        squares = images
+    elif size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    else:
+        squares = _central_square(images)
+    side = squares.shape[1]
+    if size is None or side == size:
+        small = np.ascontiguousarray(squares) if out is None else squares
+    elif side < AREA_FROM * size:
+        small = _bilinear(squares, size)
+    else:
+        small = np.empty((len(images), size, size, 3), np.uint8) if out is None else out
+        for image, target in zip(squares, small, strict=True):
+            cv2.resize(image, (size, size), dst=target, interpolation=cv2.INTER_AREA)
+    if out is None or small is out:
+        return small
+    out[:] = small
+    return out
+
+
+def _central_square(images: np.ndarray) -> np.ndarray:
+    height, width = images.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[:, top : top + side, left : left + side]
+
+
+def _bilinear(squares: np.ndarray, size: int) -> np.ndarray:
+    # torch has Pillow's filter for bytes as they lie here, at a seventh of Pillow's time. It takes seconds to load, and
+    # most clips need no filter.
+    import torch
+    import torch.nn.functional as F
+
+    channels_last = torch.from_numpy(np.ascontiguousarray(squares)).permute(0, 3, 1, 2)
+    return F.interpolate(channels_last, (size, size), mode="bilinear", antialias=True).permute(0, 2, 3, 1).numpy()
