@@ -89,10 +89,9 @@ def read_by(card: NotebookCard) -> list[Path]:
     return [made(run_id) for run_id in configs(PROFILE, card.tables) | WEIGHTS[card.weights]]
 
 
-def written_by(name: str) -> list:
-    """The executed notebook, and the tables and figures that it writes; they stay until the new ones are there."""
-    files = [f"notebooks/{name}.ipynb", *CARDS[name].files(None if RENDERED else DATASET)]
-    return [update(RESULTS / file) for file in files]
+def written_by(name: str) -> list[Path]:
+    """The executed notebook, and the tables and figures that it writes."""
+    return [RESULTS / file for file in (f"notebooks/{name}.ipynb", *CARDS[name].files(None if RENDERED else DATASET))]
 
 
 def weights_to_start_from(wildcards) -> list[Path]:
@@ -114,19 +113,29 @@ def execution(name: str):
     ]
 
 
+# Held until the process ends, however it does: Snakemake's own lock outlives one that is killed.
+LOCK = FileLock(RESULTS / ".snakemake.lock")
+
+
+def begin() -> None:
+    """Before the first job: no other Snakemake is at work here, and the data is in place."""
+    try:
+        LOCK.acquire(timeout=0)
+    except Timeout:
+        raise WorkflowError(f"another make or snakemake is at work in {RESULTS}: start this one when it is done")
+    try:
+        prepare_data(PROFILES[PROFILE], ROOT)
+    except (ValueError, OSError) as error:
+        raise WorkflowError(str(error))
+
+
 wildcard_constraints:
     run_id="[0-9a-f]{12}",
 
 
 onstart:
-    # Snakemake's own lock outlives a process that is killed; this one does not.
     if workflow.is_main_process:
-        LOCK = FileLock(RESULTS / ".snakemake.lock")
-        try:
-            LOCK.acquire(timeout=0)
-        except Timeout:
-            raise WorkflowError(f"another make or snakemake is at work in {RESULTS}: start this one when it is done")
-        prepare_data(PROFILES[PROFILE], ROOT)
+        begin()
 
 
 rule all:
@@ -160,7 +169,8 @@ for name in CARDS:
             source=Path("notebooks") / f"{name}.ipynb",
             runs=read_by(CARDS[name]),
         output:
-            written_by(name),
+            # These, too, stay until the new ones are there.
+            [update(path) for path in written_by(name)],
         params:
             command=execution(name),
         threads: 1

@@ -155,20 +155,22 @@ class Workspace:
         names = [planned[folder].get("name") or self._deviation(config) for folder, config in runs.items()]
         listed = [f"{name} ({folder.name})" for name, folder in zip(names, runs, strict=True)]
         shown = ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
-        ways = []
-        targets = {row.get("weights_by" if weights else "scores_by", "") for row in planned.values()}
-        first = next(iter(runs)) / "config.json"
-        if "" not in targets or not index:
-            root = "" if places.root == data_root(self.config) else f" ROOT={shlex.quote(str(places.root))}"
-            target = "reproduce" if targets == {"reproduce"} else "reproduce-all"
-            ways.append(f"`make {target} PROFILE={self.profile}{root}`")
-        elif first.is_file():
-            given = ["--root", places.root, "--results", places.results, *(["--weights"] * weights)]
-            command = shlex.join(map(str, ["python", "-m", "adatosk.train", first, *given]))
-            ways.append(f"`{command}`" + " (and so on)" * (len(runs) > 1))
-        ways.append("the notebook's parameter train_missing=True (papermill ... -p train_missing True)")
         what = f"{'the weights of ' * weights}{'run' if len(runs) == 1 else f'{len(runs)} runs:'} {shown}"
-        return f"{places.results}: missing {what}; trained by {', or here by '.join(ways)}"
+        # Without an index nobody has planned anything here yet, and the largest target plans the whole grid.
+        unplanned = "" if index else "reproduce-all"
+        targets = [row.get("weights_by" if weights else "scores_by", unplanned) for row in planned.values()]
+        ways = []
+        if any(targets):
+            root = "" if places.root == data_root(self.config) else f" ROOT={shlex.quote(str(places.root))}"
+            target = "reproduce" if set(targets) <= {"reproduce", ""} else "reproduce-all"
+            ways.append(f"`make {target} PROFILE={self.profile}{root}`")
+        others = [folder for folder, target in zip(runs, targets, strict=True) if not target]
+        if others and (others[0] / "config.json").is_file():
+            given = ["--root", places.root, "--results", places.results, *(["--weights"] * weights)]
+            command = ["python", "-m", "adatosk.train", others[0] / "config.json", *given]
+            ways.append(f"`{shlex.join(map(str, command))}`" + " (and so on)" * (len(others) > 1))
+        ways.append("here by the notebook's parameter train_missing=True (papermill ... -p train_missing True)")
+        return f"{places.results}: missing {what}; trained by {', or '.join(ways)}"
 
     def _deviation(self, config: RunConfig) -> str:
         """What a run that is not of the grid may be called: how it differs from the profile."""

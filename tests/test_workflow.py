@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from adatosk.experiments.grid import configs, headline_configs, weighed
 from adatosk.experiments.notebooks import notebook_cards
@@ -23,7 +24,7 @@ HOSTILE = 'it\'s "a" $HOME $(touch y) `touch y`; touch y # {x} \\\nnext: [1'
 def snakemake_command(folder, *arguments: str, tree: Path = PROJECT, **variables: str) -> tuple[list[str], dict]:
     """The command that works in a folder with the Snakefile and the package of ``tree``, and its environment."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(tree / "Snakefile"), "--directory", str(folder)]
-    command += ["--nolock", "--cores", "1", "--rerun-incomplete", "--rerun-triggers", "mtime", *arguments]
+    command += [*arguments, "--nolock", "--cores", "1", "--rerun-incomplete", "--rerun-triggers", "mtime"]
     return command, os.environ | {"PYTHONPATH": str(tree)} | variables
 
 
@@ -126,9 +127,9 @@ def test_an_unknown_profile_is_named_whatever_it_holds(clone):
 
 
 def commands(said: str, module: str) -> list[list[str]]:
-    """The shell commands of a dry run that start a module, as a shell would take them apart."""
-    found = re.findall(rf"^ *(\S+ -m {re.escape(module)} .*?)(?=\n\S|\n\n\[|\Z)", said, re.MULTILINE | re.DOTALL)
-    return [shlex.split(text) for text in found]
+    """The shell commands of a dry run that start a module, as a shell takes them apart."""
+    found = re.findall(r"^Shell command: (.*?)(?=\n\n|\Z)", said, re.MULTILINE | re.DOTALL)
+    return [words for words in map(shlex.split, found) if words[1:3] == ["-m", module]]
 
 
 def test_a_root_of_any_characters_reaches_training_and_notebooks_as_it_is(clone):
@@ -212,6 +213,10 @@ def run_folder(tree: Path) -> Path:
     return tree / "results" / "smoke" / "runs" / next(iter(headline_configs("smoke")))
 
 
+def lock_of(tree: Path) -> Path:
+    return tree / "results" / "smoke" / ".snakemake.lock"
+
+
 def weights(tree: Path) -> str:
     return str((run_folder(tree) / "checkpoints" / "last" / "model.safetensors").relative_to(tree))
 
@@ -239,10 +244,11 @@ def test_a_second_one_says_so_in_one_line_and_loses_nothing(checkout):
     holder = (
         "import sys, time, filelock; filelock.FileLock(sys.argv[1]).acquire(); print(1, flush=True); time.sleep(600)"
     )
-    lock = checkout / "results" / "smoke" / ".snakemake.lock"
     (checkout / weights(checkout)).rename(checkout / "kept")
     files = {path: path.stat().st_mtime_ns for path in (checkout / "results").rglob("*") if path.is_file()}
-    with subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE, text=True) as first:
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(lock_of(checkout))], stdout=subprocess.PIPE, text=True
+    ) as first:
         assert first.stdout.readline() == "1\n"
         done = train_one(checkout)
         first.kill()
@@ -266,6 +272,8 @@ def test_a_kill_locks_nobody_out_and_costs_no_weights(checkout):
         while not (markers.is_dir() and any(markers.iterdir())):
             assert job.poll() is None
             time.sleep(0.05)
+        with pytest.raises(Timeout):
+            FileLock(lock_of(checkout)).acquire(timeout=0)
         os.killpg(job.pid, signal.SIGKILL)
     (checkout / "kept").replace(path)
     done = train_one(checkout)
