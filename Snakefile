@@ -73,15 +73,14 @@ def weights(run_id: str) -> Path:
 
 
 def made(run_id: str) -> Path:
-    """The file that a run is there with.
+    """The file to ask a run for; training ends with both scores and weights.
 
     Weights are not part of the repository, so a run whose weights some notebook reads counts as made when they are
-    there; of the others the tables need the scores alone. These are the output of no rule, for Snakemake removes
-    outputs, and those that came with the repository cost hours. A run without scores is asked for its weights: training
-    ends with both.
+    there; of the others the tables need the scores alone.
     """
-    wanted = any(run_id in WEIGHTS[card.weights] for card in CARDS.values())
-    return scores(run_id) if scores(run_id).is_file() and not wanted else weights(run_id)
+    if not scores(run_id).is_file():
+        return scores(run_id) if weights(run_id).is_file() else weights(run_id)
+    return weights(run_id) if any(run_id in WEIGHTS[card.weights] for card in CARDS.values()) else scores(run_id)
 
 
 def read_by(card: NotebookCard) -> list[Path]:
@@ -151,13 +150,20 @@ rule train:
         # repository is not made again for being older than the files made here.
         lambda wildcards: [ancient(path) for path in weights_to_start_from(wildcards)],
     output:
-        # A run that was finished when its job was killed keeps its weights, and training says in seconds that it is.
+        # Scores are none, for Snakemake removes the outputs of a job that fails, and those that came with the
+        # repository cost hours. A run that was finished when its job was killed keeps its weights.
         update(weights("{run_id}")),
     params:
         command=training,
     threads: 1
     shell:
         "{params.command:q}"
+
+
+# The same for a run that was cut off between its weights and its scores.
+use rule train as finish with:
+    output:
+        update(scores("{run_id}")),
 
 
 # A rule each, because each writes tables and figures of its own, which are made again when they are gone.

@@ -93,8 +93,12 @@ def test_without_one_run_just_that_one_is_trained(clone):
     finish(clone, headline_configs("demo") | weighed("demo"), weights=True)
     gone = next(run_id for run_id, run in configs("demo").items() if run.seed == 1 and run.initial is None)
     shutil.rmtree(clone / "results" / "demo" / "runs" / gone)
+    # And one that was cut off when it had written its weights is finished.
+    cut_off = next(iter(headline_configs("demo")))
+    (clone / "results" / "demo" / "runs" / cut_off / "metrics.json").unlink()
     plan = planned(clone, "all")
-    assert plan.count("rule train:") == 1 and f"wildcards: run_id={gone}" in plan
+    assert plan.count("rule train:") == plan.count("rule finish:") == 1
+    assert f"wildcards: run_id={gone}" in plan and f"wildcards: run_id={cut_off}" in plan
 
 
 @pytest.mark.parametrize("name", ["tables/table3.csv", "figures/table3_rows.pdf"])
