@@ -10,11 +10,18 @@ DATASET ?=
 ROOT ?=
 # PROFILE=paper DATASET=mafw is the profile paper-mafw.
 PROFILE ?= demo
+# As they were given, whatever characters they have: make reads them no second time, and a shell gets them from the
+# environment.
+override DATASET := $(value DATASET)
+override ROOT := $(value ROOT)
+override PROFILE := $(value PROFILE)
 ifneq ($(and $(filter paper,$(PROFILE)),$(filter-out dfew,$(DATASET))),)
 override PROFILE := paper-$(DATASET)
 endif
 # nproc would obey the variable below.
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
+export PROFILE JOBS
+export ADATOSK_ROOT := $(ROOT)
 
 # Two runs of one thread each beat one run of two threads: the models are small.
 export OMP_NUM_THREADS := 1
@@ -46,15 +53,17 @@ $(READY): $(UV) requirements.lock pyproject.toml
 	$(UV) pip install --python $(BIN)/python --no-deps --editable .
 	touch $@
 
+# Snakemake's own lock would outlive a run that is killed; the Snakefile has another.
+SNAKEMAKE := $(BIN)/python -m snakemake --cores "$$JOBS" --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
+REPORT := $(BIN)/adatosk report --profile "$$PROFILE" $(if $(filter demo,$(PROFILE)),--readme)
+
 reproduce: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) $(if $(ROOT),root=$(ROOT)) \
-		--nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
-	$(BIN)/adatosk report --profile $(PROFILE) $(if $(filter demo,$(PROFILE)),--readme)
+	$(SNAKEMAKE) --config profile="$$PROFILE"
+	$(REPORT)
 
 reproduce-all: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(JOBS) --config profile=$(PROFILE) grid=all $(if $(ROOT),root=$(ROOT)) \
-		--nolock --rerun-incomplete --rerun-triggers mtime --keep-going --quiet rules
-	$(BIN)/adatosk report --profile $(PROFILE) $(if $(filter demo,$(PROFILE)),--readme)
+	$(SNAKEMAKE) --keep-going --config profile="$$PROFILE" grid=all
+	$(REPORT)
 
 benchmark: setup
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --model --sweeps
@@ -77,10 +86,10 @@ lab: setup
 
 notebooks: setup
 	rm -rf results/smoke
-	$(BIN)/python -m adatosk.workspace smoke
+	$(BIN)/python -c "from adatosk.workspace import open_workspace; open_workspace('smoke').split('train')"
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_cell_metadata_mask='[("tags",)]' \
-		--ClearMetadataPreprocessor.preserve_nb_metadata_mask='[("kernelspec",), ("language_info", "name")]' notebooks/*.ipynb
+		--ClearMetadataPreprocessor.preserve_nb_metadata_mask='[("kernelspec",), ("language_info", "name"), ("adatosk",)]' notebooks/*.ipynb
 
 lock: $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header --no-annotate \

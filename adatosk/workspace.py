@@ -1,15 +1,12 @@
 """Where a profile's data, runs, tables and figures lie, and how a notebook gets at them.
 
-Notebooks and the workflow share their runs through here: who needs a run names its configuration, and it is trained
-once.
+Notebooks read the workflow's runs through here: who needs a run names its configuration. Reading trains nothing, but
+where a workspace was opened with ``train_missing``, as it is for profile ``smoke``, whose runs take seconds.
 """
 
-import argparse
-import json
-import re
-import sys
+import shlex
 import types
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,11 +71,13 @@ class Workspace:
         profile: ``smoke``, ``demo`` or ``paper``.
         config: the profile's configuration, from which runs deviate.
         places: where its data, caches and results lie.
+        train_missing: whether a run that is asked for and not there is trained, which is an error otherwise.
     """
 
     profile: str
     config: RunConfig
     places: Places
+    train_missing: bool = False
 
     @property
     def manifest(self) -> Manifest:
@@ -99,26 +98,84 @@ class Workspace:
         return label
 
     def run(self, weights: bool = False, **changes: Any) -> Run:
-        """The run that deviates from the profile by ``changes``, trained now unless it is there.
+        """The run that deviates from the profile by ``changes``; see :meth:`runs`.
 
         Args:
             weights: whether its checkpoints are needed. They are not part of the repository, so a run that came with
-                it has scores only, and is trained again here when they are.
+                it has scores only.
             **changes: as in :meth:`adatosk.config.RunConfig.change`; a checkpoint to start from, which is called
-                ``weights`` there too, is given to :func:`open_workspace` or :meth:`train`.
+                ``weights`` there too, is given to :func:`open_workspace` or :meth:`runs`.
         """
         if not isinstance(weights, bool):
             raise TypeError("weights says whether checkpoints are needed; give one to start from to open_workspace")
-        return self.train(self.config.change(**changes), weights)
+        (run,) = self.runs([self.config.change(**changes)], weights)
+        return run
 
-    def train(self, config: RunConfig, weights: bool = False) -> Run:
-        """:meth:`run` of a whole configuration, such as a row of :mod:`adatosk.experiments.grid`."""
-        from adatosk.train import Trainer  # it takes seconds, and most notebooks train nothing
+    def runs(self, configs: Iterable[RunConfig], weights: bool = False) -> list[Run]:
+        """Runs by their whole configurations, such as the rows of :mod:`adatosk.experiments.grid`.
 
-        trainer = Trainer(config, self.places)
-        if config.initial is not None and not trainer.finished(weights):
-            self.train(config.initial, weights=True)
-        return Run(trainer.run(weights))
+        With ``train_missing`` those that are not finished are trained first.
+
+        Args:
+            weights: whether their checkpoints are needed, besides their scores.
+
+        Raises:
+            FileNotFoundError: runs are missing; one error names them, and what makes them.
+        """
+        configs = list(configs)
+        missing = [config for config in configs if not self._finished(config, weights)]
+        if missing and not self.train_missing:
+            raise FileNotFoundError(self._how_to_make(missing, weights))
+        for config in missing:
+            self._train(config, weights)
+        return [self._run_of(config) for config in configs]
+
+    def _run_of(self, config: RunConfig) -> Run:
+        return Run(self.places.results / "runs" / config.run_id(manifest_of(config).digest))
+
+    def _finished(self, config: RunConfig, weights: bool) -> bool:
+        if not weights:
+            return self._run_of(config).finished
+        from adatosk.train import Trainer  # it takes seconds, and most notebooks need scores alone
+
+        return Trainer(config, self.places).finished(weights)
+
+    def _train(self, config: RunConfig, weights: bool) -> None:
+        from adatosk.train import train
+
+        if config.initial is not None and not self._finished(config.initial, weights=True):
+            self._train(config.initial, weights=True)
+        train(config, self.places, weights)
+
+    def _how_to_make(self, missing: Iterable[RunConfig], weights: bool) -> str:
+        """The error's text: which runs are missing, and every way to have them."""
+        places, index = self.places, _run_index(self.places.results)
+        runs = {self._run_of(config).folder: config for config in missing}
+        planned = {folder: index.get(folder.name, {}) for folder in runs}
+        names = [planned[folder].get("name") or self._deviation(config) for folder, config in runs.items()]
+        listed = [f"{name} ({folder.name})" for name, folder in zip(names, runs, strict=True)]
+        shown = ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
+        what = f"{'the weights of ' * weights}{'run' if len(runs) == 1 else f'{len(runs)} runs:'} {shown}"
+        # Without an index nobody has planned anything here yet, and the largest target plans the whole grid.
+        unplanned = "" if index else "reproduce-all"
+        targets = [row.get("weights_by" if weights else "scores_by", unplanned) for row in planned.values()]
+        ways = []
+        if any(targets):
+            root = "" if places.root == data_root(self.config) else f" ROOT={shlex.quote(str(places.root))}"
+            target = "reproduce" if set(targets) <= {"reproduce", ""} else "reproduce-all"
+            ways.append(f"`make {target} PROFILE={self.profile}{root}`")
+        others = [folder for folder, target in zip(runs, targets, strict=True) if not target]
+        if others and (others[0] / "config.json").is_file():
+            given = ["--root", places.root, "--results", places.results, *(["--weights"] * weights)]
+            command = ["python", "-m", "adatosk.train", others[0] / "config.json", *given]
+            ways.append(f"`{shlex.join(map(str, command))}`" + " (and so on)" * (len(others) > 1))
+        ways.append("here by the notebook's parameter train_missing=True (papermill ... -p train_missing True)")
+        return f"{places.results}: missing {what}; trained by {', or '.join(ways)}"
+
+    def _deviation(self, config: RunConfig) -> str:
+        """What a run that is not of the grid may be called: how it differs from the profile."""
+        changed = _differences(PROFILES[self.profile].model_dump(), config.model_dump())
+        return ", ".join([self.profile, *(f"{name}={value}" for name, value in changed.items())])
 
     def split(self, name: str, config: RunConfig | None = None) -> ClipDataset:
         """The clips of ``train`` or ``test`` as a run of ``config``, by default the profile's, sees them."""
@@ -144,24 +201,20 @@ class Workspace:
         return path
 
 
-# In a notebook's code: how far the line is indented, what is saved, and under which name.
-_SAVED = re.compile(r'^( *).*\bsave_(table|figure)\(.*[ (]"(\w+)"\)', re.MULTILINE)
-_FILES = {"table": ("tables/{}.csv",), "figure": ("figures/{}.png", "figures/{}.pdf")}
+def _run_index(results: Path) -> dict[str, dict[str, str]]:
+    """The rows of ``runs.csv``, which the workflow writes, by run id; empty where it has not been written."""
+    path = results / "runs.csv"
+    if not path.is_file():
+        return {}
+    return pd.read_csv(path, dtype=str, keep_default_na=False).set_index("run_id").to_dict("index")
 
 
-def saved_by(notebook: Path, rendered: bool) -> list[str]:
-    """Files under ``results/<profile>/`` that a notebook writes by :meth:`Workspace.save_table` and ``save_figure``.
-
-    They are read from its code; names that it puts together are not known.
-
-    Args:
-        rendered: whether the data is the embedded benchmark, whose truth is known; without it a notebook leaves out
-            what it saves under a condition.
-    """
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    found = [(kind, name) for indent, kind, name in _SAVED.findall(code) if rendered or not indent]
-    return [pattern.format(name) for kind, name in found for pattern in _FILES[kind]]
+def _differences(old: Any, new: Any, name: str = "") -> dict[str, Any]:
+    """Fields of ``new`` that are not as in ``old``, by dotted name."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        parts = (_differences(old.get(key), value, f"{name}.{key}".strip(".")) for key, value in new.items())
+        return {key: value for part in parts for key, value in part.items()}
+    return {} if old == new else {name: new}
 
 
 def data_root(config: RunConfig, root: str | Path | None = None) -> Path:
@@ -186,12 +239,16 @@ def prepare_data(config: RunConfig, root: Path) -> None:
         raise FileNotFoundError(f"{root}: no such folder; name where your copy of '{name}' lies with root")
 
 
-def open_workspace(profile: str = "smoke", root: str | Path | None = None, **changes: Any) -> Workspace:
+def open_workspace(
+    profile: str = "smoke", root: str | Path | None = None, train_missing: bool = False, **changes: Any
+) -> Workspace:
     """Open a profile, with its data in place.
 
     Args:
         profile: ``smoke``, ``demo`` or ``paper``.
         root: where the clips lie; by default in the project's ``data/``.
+        train_missing: train runs that are asked for and not there, which profile ``smoke`` does anyway: it takes it
+            seconds.
         **changes: deviations of all runs from the profile, such as ``seed=1`` or ``data={"manifest": "mafw.csv"}``.
 
     Raises:
@@ -203,7 +260,8 @@ def open_workspace(profile: str = "smoke", root: str | Path | None = None, **cha
     config = PROFILES[profile].change(**changes)
     folder = data_root(config, root)
     prepare_data(config, folder)
-    return Workspace(profile, config, Places(folder, PROJECT / "results" / profile, PROJECT / "data" / "cache"))
+    places = Places(folder, PROJECT / "results" / profile, PROJECT / "data" / "cache")
+    return Workspace(profile, config, places, train_missing or profile == "smoke")
 
 
 # What a fresh kernel and papermill put beside the parameters.
@@ -240,21 +298,3 @@ def read_parameters(namespace: MutableMapping[str, Any], **expected: Any) -> typ
             reason = error.errors()[0]["msg"]
             raise TypeError(f"parameter {name}={given[name]!r}: {reason}") from error
     return types.SimpleNamespace(**{name: given[name] for name in expected})
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """``python -m adatosk.workspace PROFILE``: data in place, and decoded, before several runs start at once."""
-    parser = argparse.ArgumentParser(prog="python -m adatosk.workspace", description="Put a profile's data in place.")
-    parser.add_argument("profile", choices=list(PROFILES))
-    parser.add_argument("root", nargs="?", help="where the clips lie, if not in the project's data/")
-    options = parser.parse_args(arguments)
-    try:
-        open_workspace(options.profile, options.root).split("train")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

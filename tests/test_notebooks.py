@@ -1,14 +1,22 @@
 """The notebooks' form. That their checked cells still hold is nbval's part: ``pytest --nbval-lax notebooks``."""
 
 import ast
+import copy
+import json
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbconvert.preprocessors import ClearMetadataPreprocessor
+
+from adatosk.experiments import grid
+from adatosk.experiments.notebooks import NotebookCard, notebook_cards
+from adatosk.experiments.paper_vs_ours import REFERENCE
 
 PROJECT = Path(__file__).resolve().parent.parent
-PATHS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = PROJECT / "notebooks"
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 CHECKED = "nbval-check-output"
 HEADER_PARTS = ("**From the paper**", "**Inputs:**", "**Outputs:**", "**Cost:**")
 ABSOLUTE = re.compile(r"(?<![\w.])/(?:home|root|work|tmp|Users|mnt)/")
@@ -44,10 +52,108 @@ def test_they_are_numbered_in_reading_order():
     assert [path.stem[:3] for path in PATHS] == [f"{number:02d}_" for number in range(len(PATHS))]
 
 
-def test_the_workflow_runs_exactly_these():
-    tree = (PROJECT / "Snakefile").read_text()
-    lists = re.findall(r"^(?:GRID_)?NOTEBOOKS = (\[.*?\])$", tree, re.MULTILINE | re.DOTALL)
-    assert sorted(name for names in lists for name in ast.literal_eval(names)) == [path.stem for path in PATHS]
+SAVES = {"save_table": ("tables/{}.csv",), "save_figure": ("figures/{}.png", "figures/{}.pdf")}
+
+
+def text_of_name(node: ast.expr) -> str:
+    """A name's text, with an f-string's parts in braces."""
+    return ast.literal_eval(node) if isinstance(node, ast.Constant) else ast.unparse(node)[2:-1]
+
+
+def saved_in_code(path: Path) -> tuple[list[str], list[str]]:
+    """What the code saves: in any case, and under a condition."""
+    found = ([], [])
+    for cell in code_cells(path):
+        for statement in ast.parse(cell.source).body:
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in SAVES:
+                    name = text_of_name(node.args[1])
+                    conditional = isinstance(statement, ast.If)
+                    found[conditional].extend(pattern.format(name) for pattern in SAVES[node.func.attr])
+    return found
+
+
+@every_notebook
+def test_it_declares_what_it_saves(path):
+    card = NotebookCard.read(path)
+    always, rendered = saved_in_code(path)
+    assert sorted(card.outputs) == sorted(always)
+    assert sorted(card.rendered_outputs) == sorted(rendered)
+
+
+@every_notebook
+def test_its_first_cell_names_its_outputs(path):
+    first = nbformat.read(path, 4).cells[0].source.replace("<dataset>", "{dataset}")
+    declared = NotebookCard.read(path)
+    for file in (*declared.outputs, *declared.rendered_outputs):
+        assert file.endswith(".pdf") or f"`{file}`" in first
+
+
+def test_no_file_is_of_two_notebooks():
+    files = [file for card in notebook_cards(NOTEBOOKS).values() for file in card.files()]
+    assert len(files) == len(set(files))
+
+
+@every_notebook
+def test_what_reads_runs_can_train_them_and_says_so(path):
+    """All but 03, which trains in any case."""
+    card, cells = NotebookCard.read(path), code_cells(path)
+    reads = bool(card.tables or card.weights)
+    values = names_assigned(cells[0].source)
+    assert ("train_missing" in values) == (reads and path.stem != "03_training")
+    calls = [node for cell in cells for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+    (opening,) = [ast.unparse(call) for call in calls if getattr(call.func, "id", "") == "open_workspace"]
+    if "train_missing" in values:
+        assert values["train_missing"] is False and ", train_missing" in opening
+    assert ("train_missing=True" in opening) == (path.stem == "03_training")
+
+
+@every_notebook
+def test_it_declares_the_tables_whose_runs_it_asks_for(path):
+    """Every table that its code names, as ``grid.table1``, by its key, or by the tables of the paper's numbers."""
+    declared = set(NotebookCard.read(path).tables)
+    nodes = [node for cell in code_cells(path) for node in ast.walk(ast.parse(cell.source))]
+    named = {getattr(node, "attr", getattr(node, "id", getattr(node, "value", None))) for node in nodes
+             if isinstance(node, (ast.Attribute, ast.Name, ast.Constant))}  # fmt: skip
+    reads = {"run_rows", "runs"} & named
+    tables = {name for name in grid.TABLES if name in named} | (set(REFERENCE) if "REFERENCE" in named else set())
+    if "open_readings" in tables:
+        tables |= {"table3"}  # some readings are held against its rows
+    assert declared == (tables if reads and "run_rows" in named else set())
+
+
+def test_notebook_metadata_survives_being_executed_in_place():
+    (target,) = re.findall(r"^notebooks:.*?\n\n", (PROJECT / "Makefile").read_text(), re.MULTILINE | re.DOTALL)
+    (mask,) = re.findall(r"preserve_nb_metadata_mask='(.*?)'", target)
+    keep = ClearMetadataPreprocessor(enabled=True, preserve_nb_metadata_mask=set(ast.literal_eval(mask)))
+    for path in PATHS:
+        notebook = nbformat.read(path, 4)
+        declared = copy.deepcopy(notebook.metadata["adatosk"])
+        notebook.metadata["papermill"] = {"duration": 3}
+        kept, _ = keep.preprocess(notebook, {})
+        assert kept.metadata["adatosk"] == declared and "papermill" not in kept.metadata
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        (None, "its metadata has no 'adatosk'"),
+        ({"target": "all"}, "target"),
+        ({"target": "reproduce", "tables": ["table9"]}, "unknown table table9"),
+        ({"target": "reproduce", "output": []}, "output"),
+    ],
+)
+def test_a_declaration_that_is_missing_or_wrong_names_the_notebook(card, said, tmp_path):
+    path = tmp_path / "13_new.ipynb"
+    path.write_text(json.dumps({"cells": [], "metadata": {"adatosk": card} if card else {}}))
+    with pytest.raises(ValueError, match=f"13_new.ipynb: .*(?s:.*){said}"):
+        NotebookCard.read(path)
+
+
+def test_files_are_named_after_the_data_set():
+    card = NotebookCard(target="reproduce", outputs=("tables/a_{dataset}.csv",), rendered_outputs=("figures/b.png",))
+    assert card.files() == ["tables/a_embedded.csv", "figures/b.png"]
+    assert card.files("mafw") == ["tables/a_mafw.csv"]
 
 
 @every_notebook

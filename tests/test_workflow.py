@@ -1,23 +1,41 @@
-"""The Snakefile: what it would do in a fresh clone, when everything is there, and when one run is not."""
+"""The Snakefile and its make targets: what they would do, and what stays when a job fails, is killed or has company."""
 
 import os
+import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from adatosk.experiments.grid import configs, headline_configs, weighed
+from adatosk.experiments.notebooks import notebook_cards
 from adatosk.utils.project import PROJECT
-from adatosk.workspace import saved_by
+
+# Nothing of it may be read a second time, by make, YAML, Snakemake, a shell or papermill.
+HOSTILE = 'it\'s "a" $HOME $(touch y) `touch y`; touch y # {x} \\\nnext: [1'
 
 
-def dry_run(folder, profile: str, grid: str) -> subprocess.CompletedProcess:
-    """In a tree that lies at ``folder``."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(folder)]
-    command += ["--dry-run", "--nolock", "--cores", "1", "--rerun-triggers", "mtime"]
-    command += ["--config", f"profile={profile}", f"grid={grid}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def snakemake_command(folder, *arguments: str, tree: Path = PROJECT, **variables: str) -> tuple[list[str], dict]:
+    """The command that works in a folder with the Snakefile and the package of ``tree``, and its environment."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(tree / "Snakefile"), "--directory", str(folder)]
+    command += [*arguments, "--nolock", "--cores", "1", "--rerun-incomplete", "--rerun-triggers", "mtime"]
+    return command, os.environ | {"PYTHONPATH": str(tree)} | variables
+
+
+def snakemake(folder, *arguments: str, tree: Path = PROJECT, **variables: str) -> subprocess.CompletedProcess:
+    command, environment = snakemake_command(folder, *arguments, tree=tree, **variables)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def dry_run(folder, profile: str, grid: str, *options: str, **environment: str) -> subprocess.CompletedProcess:
+    given = ["--config", f"profile={profile}", f"grid={grid}"]
+    return snakemake(folder, "--dry-run", *options, *given, **environment)
 
 
 def planned(folder, grid: str = "pair") -> str:
@@ -38,7 +56,8 @@ def clone(tmp_path):
 
 
 def test_a_fresh_clone_trains_the_pair_although_results_came_with_it(clone):
-    assert "rule train" in planned(clone)
+    finish(clone, configs("demo"), weights=False)
+    assert planned(clone).count("rule train:") == 2
 
 
 def finish(clone, run_ids, weights: bool) -> None:
@@ -49,15 +68,16 @@ def finish(clone, run_ids, weights: bool) -> None:
         (folder / "metrics.json").touch()
         if weights:
             (folder / "checkpoints" / "last" / "model.safetensors").touch()
-    for path in (clone / "notebooks").glob("*.ipynb"):
-        results = clone / "results" / "demo"
-        for made in (results / "notebooks" / path.name, *(results / name for name in saved_by(path, rendered=True))):
+    results = clone / "results" / "demo"
+    for name, card in notebook_cards(clone / "notebooks").items():
+        for made in (results / "notebooks" / f"{name}.ipynb", *(results / file for file in card.files())):
             made.parent.mkdir(exist_ok=True)
             made.touch()
             os.utime(made)
 
 
 def test_nothing_is_left_to_do_when_weights_and_notebooks_are_there(clone):
+    finish(clone, configs("demo", ("table1",)), weights=False)
     finish(clone, headline_configs("demo"), weights=True)
     assert "Nothing to be done" in planned(clone)
 
@@ -73,8 +93,12 @@ def test_without_one_run_just_that_one_is_trained(clone):
     finish(clone, headline_configs("demo") | weighed("demo"), weights=True)
     gone = next(run_id for run_id, run in configs("demo").items() if run.seed == 1 and run.initial is None)
     shutil.rmtree(clone / "results" / "demo" / "runs" / gone)
+    # And one that was cut off when it had written its weights is finished.
+    cut_off = next(iter(headline_configs("demo")))
+    (clone / "results" / "demo" / "runs" / cut_off / "metrics.json").unlink()
     plan = planned(clone, "all")
-    assert plan.count("rule train:") == 1 and f"wildcards: run_id={gone}" in plan
+    assert plan.count("rule train:") == plan.count("rule finish:") == 1
+    assert f"wildcards: run_id={gone}" in plan and f"wildcards: run_id={cut_off}" in plan
 
 
 @pytest.mark.parametrize("name", ["tables/table3.csv", "figures/table3_rows.pdf"])
@@ -98,4 +122,164 @@ def test_a_real_set_without_manifest_says_how_to_make_it(clone):
     done = dry_run(clone, "paper-mafw", "all")
     said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "mafw.csv: no such manifest" in said and "-p dataset mafw -p root FOLDER -p fold 1" in said
+    assert "mafw.csv: no such manifest" in said and "-r dataset mafw -r root FOLDER -p fold 1" in said
+
+
+def test_an_unknown_profile_is_named_whatever_it_holds(clone):
+    done = dry_run(clone, "demo; touch y", "pair")
+    assert done.returncode != 0 and "unknown profile 'demo; touch y': choose smoke, demo" in done.stdout + done.stderr
+
+
+def commands(said: str, module: str) -> list[list[str]]:
+    """The shell commands of a dry run that start a module, as a shell takes them apart."""
+    found = re.findall(r"^Shell command: (.*?)(?=\n\n|\Z)", said, re.MULTILINE | re.DOTALL)
+    return [words for words in map(shlex.split, found) if words[1:3] == ["-m", module]]
+
+
+def test_a_root_of_any_characters_reaches_training_and_notebooks_as_it_is(clone):
+    done = dry_run(clone, "smoke", "pair", "--printshellcmds", ADATOSK_ROOT=HOSTILE)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    training, notebooks = commands(said, "adatosk.train"), commands(said, "papermill")
+    assert len(training) == said.count("rule train:") > 0 and len(notebooks) == said.count("rule notebook_") > 0
+    assert all(f"--root={HOSTILE}" in words for words in training)
+    rooted = [words[words.index("root") + 1] for words in notebooks if "root" in words]
+    assert rooted and set(rooted) == {HOSTILE}
+    # papermill would otherwise take a number or a word such as True for one.
+    assert all(words[words.index("root") - 1] == "-r" for words in notebooks if "root" in words)
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """The Makefile with a set-up environment whose Python only tells what it was given."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "uv" / "bin").mkdir(parents=True)
+    shutil.copy(PROJECT / "Makefile", tmp_path)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/uv/bin/uv"):
+        (tmp_path / name).touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\0" "$ADATOSK_ROOT" "$@" >> told\nprintf "\\n--\\0" >> told\n')
+    python.chmod(0o755)
+    os.utime(tmp_path / "pyproject.toml", (1, 1))
+    (tmp_path / ".venv" / ".ready").touch()
+    return tmp_path
+
+
+def told(folder) -> list[list[str]]:
+    """Of each call of the environment's Python: ADATOSK_ROOT, and its arguments."""
+    calls = (folder / "told").read_text().split("\n--\0")
+    return [call.split("\0")[:-1] for call in calls if call]
+
+
+@pytest.mark.parametrize("target", ["reproduce", "reproduce-all"])
+@pytest.mark.parametrize("by_environment", [False, True])
+def test_make_hands_on_what_it_is_given_and_runs_none_of_it(tools, target, by_environment):
+    evil = HOSTILE + " $(shell touch y) $$HOME"
+    given = {"ROOT": evil, "PROFILE": f"paper{evil}", "DATASET": evil}
+    arguments = [] if by_environment else [f"{name}={value}" for name, value in given.items()]
+    environment = os.environ | (given if by_environment else {})
+    subprocess.run(["make", "-s", target, *arguments], cwd=tools, env=environment, check=True)
+    first, report = told(tools)
+    assert first[0] == evil and first[1:3] == ["-m", "snakemake"] and f"profile=paper{evil}" in first
+    assert report[1:] == ["-m", "adatosk.experiments.report", "--profile", f"paper{evil}"]
+    assert not (tools / "y").exists() and not list(tools.glob("*touch*"))
+
+
+def test_make_names_the_profile_of_a_data_set(tools):
+    subprocess.run(["make", "-s", "reproduce", "PROFILE=paper", "DATASET=mafw; touch y"], cwd=tools, check=True)
+    assert "profile=paper-mafw; touch y" in told(tools)[0] and not (tools / "y").exists()
+    (tools / "told").unlink()
+    subprocess.run(["make", "-s", "reproduce-all", "PROFILE=paper", "DATASET=dfew"], cwd=tools, check=True)
+    assert {"profile=paper", "grid=all"} <= set(told(tools)[0])
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A checkout of its own, in which one run of profile smoke has been trained, from a folder with a hostile name."""
+    tree = tmp_path_factory.mktemp("a checkout")
+    for name in ("adatosk", "notebooks", "data_manifests"):
+        shutil.copytree(PROJECT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "Snakefile", tree)
+    done = train_one(tree)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return tree
+
+
+def train_one(tree: Path) -> subprocess.CompletedProcess:
+    return snakemake(tree, weights(tree), "--config", "profile=smoke", tree=tree, ADATOSK_ROOT=str(clips(tree)))
+
+
+def clips(tree: Path) -> Path:
+    return tree / HOSTILE
+
+
+def run_folder(tree: Path) -> Path:
+    return tree / "results" / "smoke" / "runs" / next(iter(headline_configs("smoke")))
+
+
+def lock_of(tree: Path) -> Path:
+    return tree / "results" / "smoke" / ".snakemake.lock"
+
+
+def weights(tree: Path) -> str:
+    return str((run_folder(tree) / "checkpoints" / "last" / "model.safetensors").relative_to(tree))
+
+
+def test_training_from_such_a_root_runs_nothing_of_its_name(checkout):
+    assert (run_folder(checkout) / "metrics.json").is_file() and (checkout / weights(checkout)).is_file()
+    assert (clips(checkout) / "benchmark.json").is_file()
+    assert not list(checkout.rglob("y")) and not list(Path.cwd().glob("y"))
+
+
+def test_scores_outlive_a_training_that_fails_on_a_damaged_clip(checkout, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(checkout, tree)
+    scores = (run_folder(tree) / "metrics.json").read_bytes()
+    (tree / weights(tree)).unlink()
+    shutil.rmtree(tree / "data" / "cache")
+    damaged = next(path for path in sorted(clips(tree).rglob("*.mp4")))
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    done = train_one(tree)
+    assert done.returncode != 0 and damaged.name in done.stdout + done.stderr
+    assert (run_folder(tree) / "metrics.json").read_bytes() == scores
+
+
+def test_a_second_one_says_so_in_one_line_and_loses_nothing(checkout):
+    holder = (
+        "import sys, time, filelock; filelock.FileLock(sys.argv[1]).acquire(); print(1, flush=True); time.sleep(600)"
+    )
+    (checkout / weights(checkout)).rename(checkout / "kept")
+    files = {path: path.stat().st_mtime_ns for path in (checkout / "results").rglob("*") if path.is_file()}
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(lock_of(checkout))], stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout.readline() == "1\n"
+        done = train_one(checkout)
+        first.kill()
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "is at work in results/smoke" in line]
+    assert done.returncode != 0 and len(said) == 1
+    assert files == {path: path.stat().st_mtime_ns for path in (checkout / "results").rglob("*") if path.is_file()}
+    (checkout / "kept").rename(checkout / weights(checkout))
+
+
+def test_a_kill_locks_nobody_out_and_costs_no_weights(checkout):
+    """Snakemake takes the output of a job that was killed for incomplete, also where the run had been finished."""
+    path = checkout / weights(checkout)
+    before = path.read_bytes()
+    path.rename(checkout / "kept")
+    command, environment = snakemake_command(
+        checkout, weights(checkout), "--config", "profile=smoke", tree=checkout, ADATOSK_ROOT=str(clips(checkout))
+    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment, start_new_session=True, **quiet) as job:
+        markers = checkout / ".snakemake" / "incomplete"
+        while not (markers.is_dir() and any(markers.iterdir())):
+            assert job.poll() is None
+            time.sleep(0.05)
+        with pytest.raises(Timeout):
+            FileLock(lock_of(checkout)).acquire(timeout=0)
+        os.killpg(job.pid, signal.SIGKILL)
+    (checkout / "kept").replace(path)
+    done = train_one(checkout)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "already finished" in said and path.read_bytes() == before

@@ -1,4 +1,5 @@
-import json
+import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,11 +7,14 @@ import pytest
 
 from adatosk import workspace
 from adatosk.config import RunConfig
+from adatosk.experiments import grid, tables
 from adatosk.experiments.grid import headline_configs
+from adatosk.manifests import manifest_of
 from adatosk.plots import new_figure
 from adatosk.presets import PROFILES, Profile
-from adatosk.train import Places
-from adatosk.workspace import Run, Workspace, open_workspace, prepare_data, read_parameters, saved_by
+from adatosk.train import Trainer
+from adatosk.utils.project import PROJECT, Places
+from adatosk.workspace import Run, Workspace, open_workspace, prepare_data, read_parameters
 
 KERNEL = {"In": [], "Out": {}, "get_ipython": print, "_ih": [], "workspace": workspace, "Profile": Profile}
 
@@ -77,20 +81,6 @@ def test_a_figure_is_saved_for_screen_and_print_and_is_the_same_file_twice(tmp_p
     assert written[0] == written[1] and written[0][1].startswith(b"%PDF")
 
 
-def test_what_a_notebook_saves_is_read_from_its_code(tmp_path):
-    code = [
-        'workspace.save_table(table.round(3), "scores")\n',
-        'if known:\n    workspace.save_figure(draw(table, "title"), "faces")\n',
-        'workspace.save_figure(figure, f"clips_{dataset}")\n',
-        'print("save_table")\n',
-    ]
-    notebook = {"cells": [{"cell_type": "code", "source": code}, {"cell_type": "markdown", "source": code}]}
-    path = tmp_path / "a.ipynb"
-    path.write_text(json.dumps(notebook))
-    assert saved_by(path, rendered=False) == ["tables/scores.csv"]
-    assert saved_by(path, rendered=True) == ["tables/scores.csv", "figures/faces.png", "figures/faces.pdf"]
-
-
 @pytest.mark.parametrize(
     ("profile", "shown"), [("smoke", "surprise"), ("paper-ravdess", "surprised"), ("paper-crema_d", "anger")]
 )
@@ -112,8 +102,107 @@ def test_scores_that_are_not_whole_are_named(tmp_path, text):
         _ = Run(tmp_path).metrics
 
 
-def test_the_command_line_puts_data_in_place_or_says_what_is_missing(tmp_path, capsys):
-    assert workspace.main(["paper-mafw", str(tmp_path / "none")]) == 1
-    assert "none: no such folder" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        workspace.main(["nothing"])
+@pytest.fixture
+def results(tmp_path):
+    """The results of profile demo as the repository has them, without any run: the index alone."""
+    shutil.copy(PROJECT / "results" / "demo" / "runs.csv", tmp_path / "runs.csv")
+    return tmp_path
+
+
+def reading(results: Path, root: Path = PROJECT / "data" / "embedded-demo") -> Workspace:
+    return Workspace("demo", PROFILES["demo"], Places(root, results, results))
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Whoever trains fails."""
+
+    def trains(self, *rest):
+        raise AssertionError(f"trains {self.run_id}")
+
+    monkeypatch.setattr(Trainer, "run", trains)
+
+
+@pytest.mark.parametrize(("profile", "trains"), [("smoke", True), ("demo", False)])
+def test_only_profile_smoke_trains_on_its_own(profile, trains, monkeypatch):
+    monkeypatch.setattr(workspace, "prepare_data", lambda config, root: None)
+    assert open_workspace(profile).train_missing == trains
+    assert open_workspace(profile, train_missing=True).train_missing
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_missing_run_is_one_error_that_says_how_to_have_it(results):
+    base = PROFILES["demo"]
+    (run_id,) = [base.run_id(manifest_of(base).digest)]
+    with pytest.raises(FileNotFoundError) as told:
+        reading(results).run()
+    for part in (f"run table1-with-soft-mask-seed0 ({run_id})", "`make reproduce PROFILE=demo`", "train_missing=True"):
+        assert part in str(told.value)
+    assert "\n" not in str(told.value)
+    (row,) = [row for row in grid.table3(base) if row.name == "CA"]
+    with pytest.raises(FileNotFoundError, match=r"missing run table3-ca-seed2 \(.*`make reproduce-all PROFILE=demo`"):
+        reading(results).runs([row.config.change(seed=2)])
+
+
+@pytest.mark.usefixtures("no_training")
+def test_missing_rows_are_one_error_and_nothing_is_written(results):
+    rows = [row for name in ("table1", "table3") for row in grid.TABLES[name](PROFILES["demo"])]
+    before = sorted(results.rglob("*"))
+    with pytest.raises(FileNotFoundError, match=r"missing \d\d runs: table1-with-soft-mask-seed0 .* more; trained by"):
+        tables.run_rows(reading(results), rows)
+    assert sorted(results.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("no_training")
+def test_missing_weights_are_asked_of_the_target_that_makes_them(results):
+    base, places = PROFILES["demo"], reading(results).places
+    shutil.copytree(
+        PROJECT / "results" / "demo" / "runs", results / "runs", ignore=shutil.ignore_patterns("checkpoints")
+    )
+    assert reading(results).run().finished
+    with pytest.raises(
+        FileNotFoundError, match=r"missing the weights of run table1-with.*`make reproduce PROFILE=demo`"
+    ):
+        reading(results).run(weights=True)
+    with pytest.raises(FileNotFoundError, match="`make reproduce-all PROFILE=demo`"):
+        reading(results).run(weights=True, seed=3)
+    # No target asks for these weights: the run's own file trains them.
+    with pytest.raises(FileNotFoundError) as told:
+        reading(results).run(weights=True, seed=9)
+    command = str(told.value).split("`")[1]
+    run_id = base.change(seed=9).run_id(manifest_of(base).digest)
+    assert shlex.split(command) == [
+        *("python", "-m", "adatosk.train", str(grid.run_file(results, run_id))),
+        *("--root", str(places.root), "--results", str(results), "--weights"),
+    ]
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_run_that_no_table_has_is_named_by_what_it_changes(results):
+    with pytest.raises(FileNotFoundError) as told:
+        reading(results).run(seed=99, model={"soft_mask": None})
+    assert "demo, model.soft_mask=None, seed=99 (" in str(told.value)
+    assert "make " not in str(told.value) and "train_missing=True" in str(told.value)
+
+
+@pytest.mark.usefixtures("no_training")
+def test_the_make_command_of_the_error_quotes_the_root(results, tmp_path):
+    root = tmp_path / "it's here; touch y"
+    with pytest.raises(FileNotFoundError) as told:
+        reading(results, root).run()
+    assert shlex.split(str(told.value).split("`")[1]) == ["make", "reproduce", "PROFILE=demo", f"ROOT={root}"]
+
+
+def test_a_workspace_that_trains_what_is_missing_trains_what_it_starts_from(tmp_path, monkeypatch):
+    trained = []
+
+    def trains(self, weights):
+        trained.append((self.config, weights))
+        return self.folder
+
+    monkeypatch.setattr(Trainer, "run", trains)
+    run = PROFILES["smoke"].change(initial=PROFILES["smoke"].change(seed=1).model_dump())
+    smoke = Workspace("smoke", PROFILES["smoke"], Places(tmp_path, tmp_path, tmp_path), train_missing=True)
+    (found,) = smoke.runs([run])
+    assert trained == [(run.initial, True), (run, False)]
+    assert found.folder.name == run.run_id(manifest_of(run).digest)

@@ -62,15 +62,20 @@ def reported_points(base: RunConfig, results: Path, at_most: int | None = None) 
 
 
 def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.DataFrame:
-    """What takes weights, trained now where they are missing: views, all patches, tokens merged or dropped.
+    """What takes weights: views, all patches, tokens merged or dropped.
 
     Returns:
         as :func:`reported_points`: the curves are the pair of Table 1 and the supervised ViT on all tokens, merged and
         dropped; of each the first ``grid.WEIGHED_SEEDS`` seeds at most.
+
+    Raises:
+        FileNotFoundError: weights are missing, and the workspace does not train what is missing.
     """
     at_most = min(at_most or grid.WEIGHED_SEEDS, grid.WEIGHED_SEEDS)
     pair = {row.name: row for row in grid.table1(workspace.config)}
     whole = next(row for row in grid.rivals(workspace.config) if row.name == grid.ALL_TOKENS)
+    # All at once, so that what is missing is said before minutes of scoring.
+    workspace.runs((run for row in (*pair.values(), whole) for run in grid.repeated(row, at_most)), weights=True)
     rows = [
         (curve, setting, tables.repeat_of(config), gmacs, scores.uar, scores.war)
         for points, row in [*((_view_points, row) for row in pair.values()), (_fewer_tokens, whole)]
@@ -81,7 +86,8 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
 
 
 def _loaded(workspace: Workspace, config: RunConfig) -> tuple[AdaTosk, DataLoader]:
-    model = workspace.train(config, weights=True).model()
+    (run,) = workspace.runs([config], weights=True)
+    model = run.model()
     batches = make_loader(workspace.split("test", config), config.evaluation.batch_size, workspace.places.workers)
     # As the run scored itself.
     return model.to("cuda") if torch.cuda.is_available() else through_onednn(model), batches

@@ -1,21 +1,23 @@
 """Every run that the paper's tables, the open readings and the rivals need, by table and row.
 
-A run is named by what deviates from the profile, so a row that stands in two tables is trained once. Each row is
-repeated: over seeds, or, on data with folds, over the folds.
+A run's id is made of its configuration, so a row that stands in two tables is trained once. Each row is repeated: over
+seeds, or, on data with folds, over the folds. :func:`write_runs` writes the runs as files that ``adatosk train`` reads.
 """
 
-import argparse
-import sys
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from adatosk import paper
 from adatosk.config import ModelConfig, RunConfig
 from adatosk.cost.operations import hand_count
 from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
-from adatosk.workspace import open_workspace
+from adatosk.utils.files import write_csv, write_json
 
 WITH, WITHOUT = "with soft mask", "without soft mask"
 # The pair that Table 1 compares.
@@ -31,6 +33,10 @@ FIRST_SEEDS, HEADLINE_SEEDS = 5, 15
 TABLE_SEEDS, DEAR_SEEDS, READING_SEEDS = 6, 3, 4
 # Views and merged tokens are measured anew on each seed's weights, which takes longer than it tells.
 WEIGHED_SEEDS = FIRST_SEEDS
+
+
+# The make targets: the pair with its repeats, and all.
+REPRODUCE, REPRODUCE_ALL = "reproduce", "reproduce-all"
 
 
 @dataclass(frozen=True)
@@ -231,26 +237,68 @@ def weighed(profile: str) -> dict[str, RunConfig]:
     return {run.run_id(digest): run for row in rows for run in repeated(row, WEIGHED_SEEDS)}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """``python -m adatosk.experiments.grid PROFILE RUN``: one run of the grid, with its data and the runs it starts
-    from."""
-    parser = argparse.ArgumentParser(
-        prog="python -m adatosk.experiments.grid", description="Train one run of the grid by its id."
-    )
-    parser.add_argument("profile", choices=list(PROFILES))
-    parser.add_argument("run", help="run id, as under results/<profile>/runs")
-    parser.add_argument("--root", help="where the clips lie, if not in the project's data/")
-    options = parser.parse_args(arguments)
-    try:
-        run = configs(options.profile).get(options.run)
-        if run is None:
-            raise ValueError(f"{options.run}: no run of the grid of profile '{options.profile}' has this id")
-        print(open_workspace(options.profile, options.root).train(run, weights=True).folder)
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def run_table(profile: str) -> pd.DataFrame:
+    """The index of a profile's grid: what each run is called, where it stands, and which make target trains it.
+
+    Returns:
+        one row a run, in the order of the tables: ``name``, such as ``table3-ca-seed2``, ``run_id``, and the first
+        ``table`` with the ``row`` and ``repeat`` (seed or fold) where it stands; a run that only starts another one is
+        called after that, with ``-start`` behind it. ``scores_by`` and ``weights_by`` are the make targets that train
+        a run whose scores or weights are missing; no target asks for the weights of those where it is empty.
+
+    Raises:
+        ValueError: two runs would have the same name.
+    """
+    base = PROFILES[profile]
+    digest = manifest_of(base).digest
+    found: dict[str, tuple[str, str, str, int]] = {}
+    for table, rows in TABLES.items():
+        for row in rows(base):
+            for run in repeated(row):
+                repeat = ("seed", run.seed) if run.data.fold is None else ("fold", run.data.fold)
+                name = f"{_slug(table)}-{_slug(row.name)}-{repeat[0]}{repeat[1]}"
+                for before, stage in enumerate(reversed(list(stages(run)))):
+                    entry = (name + before * "-start", table, row.name, repeat[1])
+                    found.setdefault(stage.run_id(digest), entry)
+    index = pd.DataFrame.from_dict(found, orient="index", columns=["name", "table", "row", "repeat"])
+    if index["name"].duplicated().any():
+        raise ValueError(f"two runs are called {index['name'][index['name'].duplicated()].iloc[0]}: rename a row")
+    first, pair = configs(profile, ("table1",)), headline_configs(profile)
+    starts = {run.initial.run_id(digest) for run in configs(profile).values() if run.initial is not None}
+    later = starts | set(weighed(profile))
+    index["scores_by"] = [REPRODUCE if one in first else REPRODUCE_ALL for one in index.index]
+    index["weights_by"] = [REPRODUCE if one in pair else REPRODUCE_ALL if one in later else "" for one in index.index]
+    index = index.rename_axis("run_id").reset_index()
+    return index[["name", "run_id", "table", "row", "repeat", "scores_by", "weights_by"]]
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _slug(text: str) -> str:
+    """Lower case, with single hyphens for all that is neither letter nor digit."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def write_runs(profile: str, results: Path, runs: dict[str, RunConfig]) -> None:
+    """Write ``runs.csv``, the index of the whole grid, and ``runs/<run id>/config.json`` of ``runs`` by their ids.
+
+    Each of the latter is what ``adatosk train`` reads. Files that are there and right stay as they are.
+
+    Raises:
+        ValueError: a ``config.json`` that is there is not that of the run whose id its folder has.
+    """
+    index, path = run_table(profile), results / "runs.csv"
+    if not path.is_file() or path.read_text(encoding="utf-8") != index.to_csv(index=False):
+        write_csv(path, index, index=False)
+    digest = manifest_of(PROFILES[profile]).digest
+    for run_id, run in runs.items():
+        path = run_file(results, run_id)
+        if not path.is_file():
+            write_json(path, run.model_dump(mode="json"))
+        elif RunConfig.read(path).run_id(digest) != run_id:
+            raise ValueError(
+                f"{path}: is not the configuration of run {run_id}: delete the file, and it is written anew"
+            )
+
+
+def run_file(results: Path, run_id: str) -> Path:
+    """Where a run's configuration lies."""
+    return results / "runs" / run_id / "config.json"

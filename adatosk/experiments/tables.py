@@ -85,13 +85,16 @@ def over_folds(row: Row, results: Path, protocol: str = PROTOCOL) -> pd.DataFram
 
 
 def run_rows(workspace: Workspace, rows: Iterable[Row], at_most: int | None = None) -> pd.DataFrame:
-    """Train what is missing of the first ``at_most`` runs of each row; gives back :func:`scores` of them."""
-    rows, trained = list(rows), 0
-    for _, config, run in _runs(rows, workspace.places.results, at_most):
-        if not run.finished:
-            with redirect_stdout(_Seldom(sys.stdout)):
-                workspace.train(config)
-            trained += 1
+    """:func:`scores` of the first ``at_most`` runs of each row; a workspace with ``train_missing`` trains them first.
+
+    Raises:
+        FileNotFoundError: runs are missing, and the workspace does not train them.
+    """
+    rows = list(rows)
+    found = list(_runs(rows, workspace.places.results, at_most))
+    trained = len({run.folder for _, _, run in found if not run.finished})
+    with redirect_stdout(_Seldom(sys.stdout)):
+        workspace.runs(config for _, config, _ in found)
     table = scores(rows, workspace.places.results, at_most)
     print(f"{len(rows)} rows, {table['run_id'].nunique()} runs, {trained} of them trained now")
     return table

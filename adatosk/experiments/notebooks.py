@@ -1,0 +1,56 @@
+"""What each notebook reads and writes, as its own metadata declares: the only source of the workflow and the tests."""
+
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import ValidationError, field_validator
+
+from adatosk.config import Frozen
+from adatosk.experiments.grid import TABLES
+
+
+class NotebookCard(Frozen):
+    """A notebook's declaration, under ``adatosk`` in its metadata.
+
+    Attributes:
+        target: the make target that executes it.
+        tables: tables of :data:`adatosk.experiments.grid.TABLES` whose runs' scores it reads.
+        weights: whose weights it reads: the pair's with the first seed (``headline``), those that are scored in other
+            ways (``weighed``), or nobody's.
+        outputs: files that it writes under ``results/<profile>/``; ``{dataset}`` stands for its parameter of that name.
+        rendered_outputs: files that it writes besides for the embedded benchmark, whose truth is known.
+    """
+
+    target: Literal["reproduce", "reproduce-all"]
+    tables: tuple[str, ...] = ()
+    weights: Literal["headline", "weighed"] | None = None
+    outputs: tuple[str, ...] = ()
+    rendered_outputs: tuple[str, ...] = ()
+
+    @field_validator("tables")
+    @classmethod
+    def _known(cls, tables: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(tables) - set(TABLES):
+            raise ValueError(f"unknown table {', '.join(sorted(unknown))}: choose {', '.join(TABLES)}")
+        return tables
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The declaration of a notebook file; ``ValueError`` names one that has none or a wrong one."""
+        try:
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8"))["metadata"]["adatosk"])
+        except KeyError as error:
+            raise ValueError(f"{path}: its metadata has no 'adatosk', which declares what it writes") from error
+        except ValidationError as error:
+            raise ValueError(f"{path}: metadata 'adatosk': {error}") from error
+
+    def files(self, dataset: str | None = None) -> list[str]:
+        """What it writes, for a real set's name or, by default, for the embedded benchmark."""
+        rendered = self.rendered_outputs if dataset is None else ()
+        return [path.format(dataset=dataset or "embedded") for path in (*self.outputs, *rendered)]
+
+
+def notebook_cards(folder: Path) -> dict[str, NotebookCard]:
+    """The declarations of a folder's notebooks by name, in reading order."""
+    return {path.stem: NotebookCard.read(path) for path in sorted(folder.glob("*.ipynb"))}
