@@ -40,7 +40,9 @@ def naming(path: Path) -> Iterator[None]:
         if advice is None or advice in str(error):
             raise
         reason = f"{os.strerror(error.errno)}: {advice}"
-        raise OSError(error.errno, reason, str(error.filename or path)) from error
+        # Files in a folder that is removed are named within it.
+        named = error.filename is not None and Path(error.filename).is_absolute()
+        raise OSError(error.errno, reason, str(error.filename if named else path)) from error
 
 
 @contextmanager
@@ -99,7 +101,8 @@ def sweep(*folders: Path) -> None:
 def remove_folder(folder: Path) -> None:
     """Remove a folder and all in it, if it is there."""
     if folder.is_dir():
-        shutil.rmtree(folder)
+        with naming(folder):
+            shutil.rmtree(folder)
 
 
 @contextmanager
