@@ -129,6 +129,21 @@ def test_the_other_figures_draw():
     draw(plots.gate_weights(torch.rand(2, 32)))
 
 
+def test_the_style_is_seaborns_without_importing_it():
+    import seaborn as sns
+
+    with plt.rc_context():
+        plt.rcdefaults()
+        plots.use_style()
+        ours = dict(plt.rcParams)
+        plt.rcdefaults()
+        sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.05)
+        theirs = dict(plt.rcParams)
+    different = {name for name in theirs if str(ours[name]) != str(theirs[name])}
+    # Every map of colours is named where it is used.
+    assert different == {"figure.dpi", "axes.spines.top", "axes.spines.right", "image.cmap"}
+
+
 def test_style_is_set_by_the_call_and_not_by_the_import():
     before = plt.rcParams["figure.dpi"]
     with plt.rc_context():

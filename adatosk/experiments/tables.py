@@ -33,7 +33,6 @@ from typing import Literal, TextIO
 
 import pandas as pd
 import torch
-from scipy import stats
 
 from adatosk.config import RunConfig
 from adatosk.cost.operations import hand_count, table2_cost
@@ -154,6 +153,8 @@ def interval(values: pd.Series) -> Interval:
     mean = float(values.mean())
     if count == 1:
         return Interval(mean, nan, nan, 1)
+    from scipy import stats  # it takes a second, and a notebook that reads a table needs none of it
+
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * stats.sem(values))
     return Interval(mean, mean - reach, mean + reach, count)
 
@@ -208,6 +209,8 @@ def p_value(differences: pd.Series) -> float:
     """Two-sided paired t-test against 0; NaN for fewer than two repeats."""
     if len(differences) < 2:
         return nan
+    from scipy import stats
+
     with warnings.catch_warnings():
         # Equal differences, which a test set of a few clips makes likely, have no spread to test against.
         warnings.simplefilter("ignore", RuntimeWarning)

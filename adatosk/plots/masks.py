@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -16,7 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 from torch import Tensor
 
-from adatosk.plots.frames import ACTIVATION, HIDDEN, SOFT_MASK, blow_up, pictures, show_visible, tint_patches
+from adatosk.plots.frames import (
+    HIDDEN,
+    SOFT_MASK,
+    activation_colours,
+    blow_up,
+    pictures,
+    show_visible,
+    tint_patches,
+)
 from adatosk.plots.style import ORANGE, new_figure
 from adatosk.soft_mask import SoftMask
 
@@ -125,7 +132,7 @@ def both_masks(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: 
     shown, hidden = frames[tubelet - 1 :: tubelet], ~visible.numpy()
     rows = {
         "frames": shown,
-        "class-semantic\nactivation": tint_patches(shown, activation.detach().numpy(), ACTIVATION),
+        "class-semantic\nactivation": tint_patches(shown, activation.detach().numpy(), activation_colours()),
         "visible\npatches": show_visible(shown, visible),
     }
     for name, weights in (("CS mask", mask.semantic), ("CA mask", mask.agnostic.mean(dim=-1))):
@@ -171,7 +178,8 @@ def activation_by_class(examples: Mapping[str, np.ndarray], maps: Mapping[str, M
     """
     rows = {"example": np.stack(list(examples.values()))}
     for name, values in maps.items():
-        tinted = (tint_patches(examples[label][None], values[label][None].numpy(), ACTIVATION) for label in examples)
+        colours = activation_colours()
+        tinted = (tint_patches(examples[label][None], values[label][None].numpy(), colours) for label in examples)
         rows[name] = np.concatenate(list(tinted))
     return pictures(rows, list(examples))
 
@@ -185,6 +193,8 @@ def temporal_scores(scores: pd.DataFrame) -> Figure:
         scores: rows of :func:`adatosk.experiments.mask_scores.score_masks`, and a column ``frames`` that names the
         rule.
     """
+    import seaborn as sns
+
     rows = scores[scores["target"] == "expression"]
     names = list(dict.fromkeys(rows["frames"]))
     figure, axes = new_figure(1, 2, 8.4, 0.9 + 0.34 * len(names), sharey=True)
@@ -209,6 +219,8 @@ def spatial_scores(scores: pd.DataFrame, sources: Mapping[str, str], classes: Se
         sources: titles by source, a row each.
         classes: those to show.
     """
+    import seaborn as sns
+
     scores = scores[(scores["target"] == "moving regions") & (scores["steps"] == "all")]
     scores = scores.assign(ratio=scores["value"] / scores["chance"])
     figure, axes = new_figure(len(sources), 2, 8.4, 0.7 + 1.6 * len(sources), sharex=True, sharey="col")
