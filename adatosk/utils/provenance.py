@@ -3,11 +3,12 @@
 import hashlib
 import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from adatosk.utils.project import PROJECT
+from adatosk.utils.project import IS_CHECKOUT, PROJECT
 
 
 def file_digest(path: Path) -> str:
@@ -19,8 +20,15 @@ def file_digest(path: Path) -> str:
 
 
 def git_commit() -> str:
-    """The commit the code is at, ``-dirty`` when the package differs from it, ``"unknown"`` outside a checkout."""
+    """The commit the code is at, ``-dirty`` when the package differs from it; outside a checkout the package's version.
+
+    ``"unknown"`` where the code lies in no repository of its own.
+    """
+    if not IS_CHECKOUT:
+        return f"adatosk {version('adatosk')}"
     try:
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != PROJECT:
+            return "unknown"  # an unpacked archive within somebody's repository
         commit = _git("rev-parse", "HEAD")
         return commit + ("-dirty" if _git("status", "--porcelain", "--", "adatosk", "requirements.lock") else "")
     except (OSError, subprocess.CalledProcessError):
@@ -50,7 +58,7 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
     """What has to be known to make a number again, apart from configuration, seed and manifest."""
     return {
         "commit": git_commit(),
-        "lock": file_digest(PROJECT / "requirements.lock"),
+        "lock": file_digest(PROJECT / "requirements.lock") if IS_CHECKOUT else "missing",
         "device": device_name(device),
         "torch": torch.__version__,
         "python": platform.python_version(),
