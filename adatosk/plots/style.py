@@ -6,15 +6,19 @@ Colours tell apart without red and green; a value's colour also gets lighter, so
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, _, PURPLE = sns.color_palette("colorblind")[:5]
+# Of seaborn's palette "colorblind". Seaborn itself is imported where something is drawn: it brings scipy along, and takes
+# more than a second.
+BLUE, ORANGE, GREEN, PURPLE = map(to_rgb, ("#0173b2", "#de8f05", "#029e73", "#cc78bc"))
 GREY = "0.55"
 
 
 def use_style() -> None:
-    """Set fonts, grid and the resolution of figures in notebooks; call once."""
+    """Set fonts, colours and the resolution of figures in notebooks; call once."""
+    import seaborn as sns
+
     sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.05)
     plt.rcParams.update({"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
 
