@@ -7,6 +7,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from adatosk.clips import normalise
-from adatosk.clips.faces import FaceNotFoundError, face_in
+from adatosk.clips.faces import FaceNotFoundError, check_person, face_in, load_detector
 from adatosk.config import ModelConfig
 from adatosk.datasets.base import VIDEO_SUFFIXES
 from adatosk.export import Classifier, fixed_masks
@@ -58,6 +59,7 @@ def predict_many(
     locate_face: bool = True,
     stride: int = 4,
     workers: int | None = None,
+    person: int = 1,
 ) -> pd.DataFrame:
     """Classify one clip of each video, in batches; the decoder does not run, and the next videos are read meanwhile.
 
@@ -66,7 +68,7 @@ def predict_many(
 
     Args:
         paths: videos, or a folder of them, see :func:`find_videos`.
-        model, locate_face, stride: as for :func:`adatosk.predict.predict`.
+        model, locate_face, stride, person: as for :func:`adatosk.predict.predict`.
         batch_size: clips at once.
         precision: ``fp32`` or ``bf16``; weights are converted once.
         compile: through ``torch.compile``, for a GPU; on a CPU it is slower than the packed weights used without it.
@@ -74,25 +76,30 @@ def predict_many(
         workers: threads that read; ``None`` takes one a core.
 
     Returns:
-        one row a video, in the order given: ``path``, ``label``, a column of probabilities for each class, and
-        ``error``: empty, or why this video has no label, be it unreadable or without a face.
+        one row a video, in the order given: ``path``, ``label``, a column of probabilities for each class, ``face``,
+        which says how many people were seen and whose face was used (empty if not looked for), and ``error``: empty, or
+        why this video has no label, be it unreadable or without a face.
 
     Raises:
+        FaceDetectorError: as for :func:`adatosk.predict.predict`.
         FileNotFoundError, ValueError: for the model, the folder, a precision or size that there is not.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_person(person)
+    if locate_face:
+        load_detector()  # tried, since without it no video has a label
     paths = find_videos(paths) if isinstance(paths, str | Path) else list(map(Path, paths))
     model = model if isinstance(model, AdaTosk) else load_model(model)
     config, classify = model.config, _classifier(model, views, PRECISIONS[precision], compile)
-    read, rows = partial(_read, config=config, locate_face=locate_face, stride=stride), []
+    read, rows = partial(_read, config=config, person=person if locate_face else None, stride=stride), []
     clips = _ahead(paths, read, available_cores() if workers is None else workers, 2 * batch_size)
     for chunk in in_chunks(paths, batch_size):
         found = [next(clips) for _ in chunk]
         rows += _rows(chunk, found, classify, batch_size if compile else None, config)
-    return pd.DataFrame(rows, columns=["path", "label", *config.classes, "error"])
+    return pd.DataFrame(rows, columns=["path", "label", *config.classes, "face", "error"])
 
 
 def _classifier(model: AdaTosk, views: int, dtype: torch.dtype, compile: bool) -> Callable[[Tensor], Tensor]:
@@ -108,18 +115,27 @@ def _classifier(model: AdaTosk, views: int, dtype: torch.dtype, compile: bool) -
     return classify
 
 
-def _read(path: Path, config: ModelConfig, locate_face: bool, stride: int) -> Tensor | str:
-    """The clip as the model sees it, uint8 ``(T, C, size, size)``, or what is wrong with it."""
+@dataclass(frozen=True, eq=False)
+class _Clip:
+    """A clip as the model sees it, uint8 ``(T, C, size, size)``, and whose face that is."""
+
+    video: Tensor
+    face: str
+
+
+def _read(path: Path, config: ModelConfig, person: int | None, stride: int) -> _Clip | str:
+    """The clip, cut to the face of a person if one is given, or what is wrong with it."""
     try:
         frames = read_clip(path, config.frames, stride)
-        return as_seen(frames, face_in(path, frames) if locate_face else None, config.image_size)
+        face = None if person is None else face_in(path, frames, person)
+        return _Clip(as_seen(frames, face, config.image_size), "" if face is None else str(face))
     except (VideoError, FaceNotFoundError) as error:
         return str(error)
     except Exception as error:  # of whatever kind: one clip must not cost the rows of all others
         return f"{path}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
 
 
-def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[Tensor | str]:
+def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[_Clip | str]:
     """``read`` of each path in order, by threads that are at most ``ahead`` videos before what was taken."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
         waiting: deque = deque()
@@ -132,18 +148,18 @@ def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> I
 
 
 def _rows(
-    paths: Sequence[Path], found: Sequence[Tensor | str], classify: Callable, pad: int | None, config: ModelConfig
+    paths: Sequence[Path], found: Sequence[_Clip | str], classify: Callable, pad: int | None, config: ModelConfig
 ) -> list[dict]:
     """Rows of one batch; ``pad`` fills it up to one size, since a compiled model is compiled anew for another."""
-    videos = [video for video in found if isinstance(video, Tensor)]
+    videos = [clip.video for clip in found if isinstance(clip, _Clip)]
     filled = videos + videos[-1:] * (pad - len(videos) if pad else 0)
     scores = iter(classify(torch.stack(filled)).numpy() if videos else ())
     rows = []
-    for path, video in zip(paths, found, strict=True):
-        row = {"path": str(path), "error": "" if isinstance(video, Tensor) else video}
-        if isinstance(video, Tensor):
+    for path, clip in zip(paths, found, strict=True):
+        row = {"path": str(path), "face": "", "error": clip if isinstance(clip, str) else ""}
+        if isinstance(clip, _Clip):
             probabilities: np.ndarray = next(scores)
-            row |= {"label": config.classes[probabilities.argmax()]}
+            row |= {"label": config.classes[probabilities.argmax()], "face": clip.face}
             row |= dict(zip(config.classes, probabilities.tolist(), strict=True))
         rows.append(row)
     return rows
