@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from adatosk.clips import normalise
-from adatosk.clips.faces import FaceNotFoundError, face_in
+from adatosk.clips.faces import FaceNotFoundError, check_person, face_in, load_detector
 from adatosk.config import ModelConfig
 from adatosk.datasets.base import VIDEO_SUFFIXES
 from adatosk.export import Classifier, fixed_masks
@@ -98,6 +99,7 @@ def predict_many(
     locate_face: bool = True,
     stride: int = 4,
     workers: int | None = None,
+    person: int = 1,
 ) -> pd.DataFrame:
     """Classify one clip of each video, in batches; the decoder does not run, and the next videos are read meanwhile.
 
@@ -106,7 +108,7 @@ def predict_many(
 
     Args:
         paths: videos, or a folder of them, see :func:`find_videos`.
-        model, locate_face, stride: as for :func:`adatosk.predict.predict`.
+        model, locate_face, stride, person: as for :func:`adatosk.predict.predict`.
         batch_size: clips at once.
         precision: ``fp32`` or ``bf16``; weights are converted once.
         compile: through ``torch.compile``, for a GPU; on a CPU it is slower than the packed weights used without it.
@@ -114,22 +116,24 @@ def predict_many(
         workers: threads that read; ``None`` takes one a core.
 
     Returns:
-        one row a video, in the order given: ``path``, ``label``, a column of probabilities for each class, and
-        ``error``: empty, or why this video has no label, be it unreadable or without a face.
+        one row a video, in the order given: ``path``, ``label``, a column of probabilities for each class, ``face``,
+        which says how many people were seen and whose face was used (empty if not looked for), and ``error``: empty, or
+        why this video has no label, be it unreadable or without a face.
 
     Raises:
+        FaceDetectorError: as for :func:`adatosk.predict.predict`.
         FileNotFoundError, ValueError: for the model, the folder, a precision or size that there is not.
     """
     paths = find_videos(paths) if isinstance(paths, str | Path) else list(map(Path, paths))
     model = model if isinstance(model, AdaTosk) else load_model(model)
-    found = predict_rows(paths, model, batch_size, precision, compile, views, locate_face, stride, workers)
+    found = predict_rows(paths, model, batch_size, precision, compile, views, locate_face, stride, workers, person)
     rows = [row for batch in found for row in batch]
     return pd.DataFrame(rows, columns=columns_of(model))
 
 
 def columns_of(model: AdaTosk) -> list[str]:
     """Names of the columns that :func:`predict_many` returns."""
-    return ["path", "label", *model.config.classes, "error"]
+    return ["path", "label", *model.config.classes, "face", "error"]
 
 
 def predict_rows(
@@ -142,14 +146,18 @@ def predict_rows(
     locate_face: bool = True,
     stride: int = 4,
     workers: int | None = None,
+    person: int = 1,
 ) -> Iterator[list[dict[str, Any]]]:
     """The rows of :func:`predict_many` batch by batch, as they come; arguments and errors as there."""
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_person(person)
+    if locate_face:
+        load_detector()  # tried, since without it no video has a label
     classify = _classifier(model, views, PRECISIONS[precision], compile)
-    read = partial(_read, config=model.config, locate_face=locate_face, stride=stride)
+    read = partial(_read, config=model.config, person=person if locate_face else None, stride=stride)
     clips = _ahead(paths, read, available_cores() if workers is None else workers, 2 * batch_size)
     for chunk in in_chunks(paths, batch_size):
         found = [next(clips) for _ in chunk]
@@ -169,18 +177,27 @@ def _classifier(model: AdaTosk, views: int, dtype: torch.dtype, compile: bool) -
     return classify
 
 
-def _read(path: Path, config: ModelConfig, locate_face: bool, stride: int) -> Tensor | str:
-    """The clip as the model sees it, uint8 ``(T, C, size, size)``, or what is wrong with it."""
+@dataclass(frozen=True, eq=False)
+class _Clip:
+    """A clip as the model sees it, uint8 ``(T, C, size, size)``, and whose face that is."""
+
+    video: Tensor
+    face: str
+
+
+def _read(path: Path, config: ModelConfig, person: int | None, stride: int) -> _Clip | str:
+    """The clip, cut to the face of a person if one is given, or what is wrong with it."""
     try:
         frames = read_clip(path, config.frames, stride)
-        return as_seen(frames, face_in(path, frames) if locate_face else None, config.image_size)
+        face = None if person is None else face_in(path, frames, person)
+        return _Clip(as_seen(frames, face, config.image_size), "" if face is None else str(face))
     except (VideoError, FaceNotFoundError) as error:
         return str(error)
     except Exception as error:  # of whatever kind: one clip must not cost the rows of all others
         return f"{path}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
 
 
-def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[Tensor | str]:
+def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[_Clip | str]:
     """``read`` of each path in order, by threads that are at most ``ahead`` videos before what was taken."""
     pool = ThreadPoolExecutor(max(1, workers))
     waiting: deque = deque()
@@ -196,18 +213,18 @@ def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> I
 
 
 def _rows(
-    paths: Sequence[Path], found: Sequence[Tensor | str], classify: Callable, pad: int | None, config: ModelConfig
+    paths: Sequence[Path], found: Sequence[_Clip | str], classify: Callable, pad: int | None, config: ModelConfig
 ) -> list[dict]:
     """Rows of one batch; ``pad`` fills it up to one size, since a compiled model is compiled anew for another."""
-    videos = [video for video in found if isinstance(video, Tensor)]
+    videos = [clip.video for clip in found if isinstance(clip, _Clip)]
     filled = videos + videos[-1:] * (pad - len(videos) if pad else 0)
     scores = iter(classify(torch.stack(filled)).numpy() if videos else ())
     rows = []
-    for path, video in zip(paths, found, strict=True):
-        row = {"path": str(path), "error": "" if isinstance(video, Tensor) else video}
-        if isinstance(video, Tensor):
+    for path, clip in zip(paths, found, strict=True):
+        row = {"path": str(path), "face": "", "error": clip if isinstance(clip, str) else ""}
+        if isinstance(clip, _Clip):
             probabilities: np.ndarray = next(scores)
-            row |= {"label": config.classes[probabilities.argmax()]}
+            row |= {"label": config.classes[probabilities.argmax()], "face": clip.face}
             row |= dict(zip(config.classes, probabilities.tolist(), strict=True))
         rows.append(row)
     return rows
@@ -315,7 +332,7 @@ def _kept_rows(path: Path, settings: str, columns: list[str]) -> list[dict]:
     records = list(csv.reader(rest.splitlines(keepends=True)))
     whole = [record for record in records[1 : None if text.endswith("\n") else -1] if len(record) == len(columns)]
     rows = [dict(zip(columns, record, strict=True)) for record in whole]
-    classes = columns[2:-2]
+    classes = columns[2:-3]
     kept = [row for row in rows if row["label"] and row["stamp"] and row["stamp"] == _stamp(row["path"])]
     return [row | {name: float(row[name]) for name in classes} for row in kept]
 

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-# Of seaborn's palette "colorblind". Seaborn itself is imported where something is drawn: it brings scipy along, and takes
-# more than a second.
+# Of seaborn's palette "colorblind". Seaborn itself is imported where something is drawn: it brings scipy along, and
+# takes more than a second.
 BLUE, ORANGE, GREEN, PURPLE = map(to_rgb, ("#0173b2", "#de8f05", "#029e73", "#cc78bc"))
 GREY = "0.55"
 
