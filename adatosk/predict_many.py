@@ -307,12 +307,12 @@ def _part(path: Path, settings: str, columns: list[str], rows: dict[str, dict]) 
     Its numbers are whole, not rounded as the table's are.
     """
     kept = _kept_rows(path, settings, columns) if path.is_file() else []
-    opened = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    with replacing(path) as place, place.open("w", **opened) as file:
+    raw = {"errors": "surrogateescape", "newline": ""}
+    with replacing(path) as place, place.open("w", encoding="utf-8", **raw) as file:
         file.write(f"# {settings}\n")
         csv.writer(file, lineterminator="\n").writerows([columns, *([row[name] for name in columns] for row in kept)])
     rows |= {row["path"]: row for row in kept}
-    with path.open("a", **opened) as file:
+    with path.open("a", encoding="utf-8", **raw) as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
 
         def add(batch: Sequence[dict]) -> None:
