@@ -1,13 +1,17 @@
 """What a run leaves behind: the state that it goes on with when it was cut off, its log, its scores."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-
-from accelerate import Accelerator
+from typing import TYPE_CHECKING
 
 from adatosk.utils.files import replacing
+
+if TYPE_CHECKING:  # a notebook that reads scores does not wait for it
+    from accelerate import Accelerator
 
 
 @dataclass
