@@ -251,9 +251,8 @@ def test_scores_outlive_a_training_that_fails_on_a_damaged_clip(checkout, tmp_pa
 
 
 def test_a_second_one_says_so_in_one_line_and_loses_nothing(checkout):
-    holder = (
-        "import sys, time, filelock; filelock.FileLock(sys.argv[1]).acquire(); print(1, flush=True); time.sleep(600)"
-    )
+    holder = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
+    holder += "print(1, flush=True); time.sleep(600)"
     (checkout / weights(checkout)).rename(checkout / "kept")
     files = results_of(checkout)
     with subprocess.Popen(
