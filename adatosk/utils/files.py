@@ -36,11 +36,11 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno)
-        if advice is None or advice in str(error):
+        code = error.errno
+        if code is None or code not in _ADVICE or _ADVICE[code] in str(error):
             raise
-        reason = f"{os.strerror(error.errno)}: {advice}"
-        raise OSError(error.errno, reason, str(error.filename or path)) from error
+        reason = f"{os.strerror(code)}: {_ADVICE[code]}"
+        raise OSError(code, reason, str(error.filename or path)) from error
 
 
 @contextmanager
