@@ -47,7 +47,9 @@ def find_face(frames: np.ndarray) -> Box | None:
         left, top, right, bottom in pixels, a square inside the frame; ``None`` where no face is in a quarter of the
         frames.
     """
-    detector = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    # OpenCV itself imports cv2.data, which its stubs do not say.
+    cascades = cv2.data.haarcascades  # pyrefly: ignore[implicit-import]
+    detector = cv2.CascadeClassifier(cascades + "haarcascade_frontalface_default.xml")
     height, width = frames.shape[1:3]
     shrink = min(1.0, SEARCH_SIDE / max(height, width))
     boxes, times = [], []
