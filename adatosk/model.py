@@ -106,14 +106,14 @@ class AdaTosk(
             ValueError: a configuration or weights that are not this package's, do not belong together, are not finite
                 or not the ones that the scores of their run belong to; the message names the folder and what is wrong.
         """
-        source = pretrained_model_name_or_path
+        source, options = pretrained_model_name_or_path, dict[str, Any](kwargs, strict=True)
         if Path(source).is_dir():
             _check_config(Path(source) / "config.json")
             _check_digest(Path(source) / "model.safetensors")
         try:
             with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model
                 # Not strict, as the hub's loader is by itself, a weight that the file lacks would stay random.
-                model = super().from_pretrained(source, **{**kwargs, "strict": True})
+                model = super().from_pretrained(source, **options)
         except (RuntimeError, SafetensorError, ValueError, TypeError, KeyError) as error:
             said = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
             said = said if len(said) < LONGEST_REASON else said[:LONGEST_REASON] + " …"

@@ -97,7 +97,7 @@ def predict(
     model.train(training)
     probabilities = dict(zip(config.classes, logits.softmax(dim=0).tolist(), strict=True))
     return Prediction(
-        label=max(probabilities, key=probabilities.get),
+        label=max(probabilities, key=probabilities.__getitem__),
         probabilities=probabilities,
         logits=logits,
         soft_mask=one.soft_mask,

@@ -124,9 +124,9 @@ def predict_many(
         FaceDetectorError: as for :func:`adatosk.predict.predict`.
         FileNotFoundError, ValueError: for the model, the folder, a precision or size that there is not.
     """
-    paths = find_videos(paths) if isinstance(paths, str | Path) else list(map(Path, paths))
+    videos = find_videos(paths) if isinstance(paths, str | Path) else [Path(path) for path in paths]
     model = model if isinstance(model, AdaTosk) else load_model(model)
-    found = predict_rows(paths, model, batch_size, precision, compile, views, locate_face, stride, workers, person)
+    found = predict_rows(videos, model, batch_size, precision, compile, views, locate_face, stride, workers, person)
     rows = [row for batch in found for row in batch]
     return pd.DataFrame(rows, columns=columns_of(model))
 

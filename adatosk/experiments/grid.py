@@ -61,7 +61,7 @@ def table1(base: RunConfig) -> list[Row]:
 
 def mirrored_exclusion(base: ModelConfig, r: int) -> int:
     """e that stands for the paper's r: the profile's own e stands for r = 2 of 16 frames."""
-    return r * base.soft_mask.excluded_per_step // paper.SETTINGS["top_r"].value
+    return r * base.required_soft_mask.excluded_per_step // paper.SETTINGS["top_r"].value
 
 
 def table2(base: RunConfig) -> list[Row]:

@@ -196,8 +196,13 @@ def side(difference: Interval) -> Side:
 
 def judge_better(difference: Interval) -> Verdict:
     """The rule for a claim that one row is better than another."""
-    found = side(difference)
-    return {"above": "reproduced", "below": "not reproduced"}.get(found, found)
+    verdicts: dict[Side, Verdict] = {
+        "above": "reproduced",
+        "below": "not reproduced",
+        "undecided": "undecided",
+        "too few runs": "too few runs",
+    }
+    return verdicts[side(difference)]
 
 
 def judge_negligible(difference: Interval, margin: float = NEGLIGIBLE) -> Verdict:

@@ -6,7 +6,7 @@ Colours tell apart without red and green; a value's colour also gets lighter, so
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgb
+from matplotlib.colors import Colormap, to_rgb
 from matplotlib.figure import Figure
 
 # Of seaborn's palette "colorblind". Seaborn itself is imported where something is drawn: it brings scipy along, and
@@ -21,6 +21,13 @@ def use_style() -> None:
 
     sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.05)
     plt.rcParams.update({"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def seaborn_colours(name: str) -> Colormap:
+    """One of seaborn's maps of colours by its name."""
+    import seaborn as sns
+
+    return sns.color_palette(name, as_cmap=True)
 
 
 def new_figure(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:

@@ -36,13 +36,13 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno)
-        if advice is None or advice in str(error):
+        code = error.errno
+        if code is None or code not in _ADVICE or _ADVICE[code] in str(error):
             raise
-        reason = f"{os.strerror(error.errno)}: {advice}"
+        reason = f"{os.strerror(code)}: {_ADVICE[code]}"
         # Files in a folder that is removed are named within it.
         named = error.filename is not None and Path(error.filename).is_absolute()
-        raise OSError(error.errno, reason, str(error.filename if named else path)) from error
+        raise OSError(code, reason, str(error.filename if named else path)) from error
 
 
 @contextmanager
