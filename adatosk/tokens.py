@@ -89,8 +89,9 @@ def _ranks(batch: int, patches: int, generator: torch.Generator | None) -> Tenso
 
 def positions_of(mask: Tensor, count: int) -> Tensor:
     """Ascending indices of the True entries: bool ``(B, N)`` with ``count`` in each row to int64 ``(B, count)``."""
-    # A stable sort has a static shape where nonzero() would not, so it compiles and exports.
-    return mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
+    # A stable sort has a static shape where nonzero() would not, so it compiles and exports. Older ONNX runtimes sort
+    # no bytes.
+    return mask.to(torch.int32).argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
 def check_mask(visible: Tensor, batch: int, patches: int) -> int:

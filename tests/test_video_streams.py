@@ -121,3 +121,32 @@ def test_frames_that_change_their_size_are_told(tmp_path, name):
     with pytest.raises(VideoError, match=rf"{name}: its frames change their size \(64×64, 64×48 pixels\)"):
         decode_all(path)
     assert read_clip(path, 4, 1, start=0).shape == (4, 64, 64, 3)  # before the change
+
+
+PLAYLISTS = {
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+    "list.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n",
+    "list.ffconcat": "ffconcat version 1.0\nfile secret.mp4\n",
+    "list.avi": "ffconcat version 1.0\nfile secret.ts\n",
+    "list.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+def test_a_playlist_reads_no_other_file(tmp_path, name):
+    write_video(tmp_path / "secret.mp4", moving_frames(8, 32, 32))
+    write_video(tmp_path / "secret.ts", moving_frames(8, 32, 32))
+    (tmp_path / name).write_text(PLAYLISTS[name])
+    with pytest.raises(VideoError, match=f"{name}: not a video that can be read"):
+        read_clip(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name", ["12:30.mp4", "http:a.mp4", "concat:a.mp4|b.mp4", "file:x.mp4", "%03d.mp4", "a b;c'.mp4"]
+)
+def test_a_name_is_no_protocol(tmp_path, monkeypatch, name):
+    frames = moving_frames(8, 32, 32)
+    write_video(tmp_path / "plain.mp4", frames)
+    (tmp_path / "plain.mp4").rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert count_frames(name) == 8 and len(read_clip(name)) == 16
