@@ -267,7 +267,7 @@ def test_ctrl_c_while_a_command_starts_is_quiet(root, tmp_path):
 MIDDLE = {
     "train": ("adatosk.train:optimizer_step", "resumes after the last whole epoch"),
     "predict": ("adatosk.predict:normalise", "nothing was written"),
-    "predict_many": ("adatosk.predict_many:replacing", "t.csv.part keeps the rows so far; the same command resumes"),
+    "predict_many": ("adatosk.predict_many:in_chunks", "t.csv.part keeps the rows so far; the same command resumes"),
     "check": ("adatosk.video.checks:count_frames", "problems.csv keeps what was looked at"),
     "pretrained": ("adatosk.pretrained:load_encoder", "nothing was written"),
     "export": ("torch.export:export", "of the others nothing was written"),
