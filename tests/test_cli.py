@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -268,7 +267,7 @@ def test_ctrl_c_while_a_command_starts_is_quiet(root, tmp_path):
 MIDDLE = {
     "train": ("adatosk.train:optimizer_step", "resumes after the last whole epoch"),
     "predict": ("adatosk.predict:normalise", "nothing was written"),
-    "predict_many": ("adatosk.predict_many:replacing", "t.csv.part keeps the rows so far; the same command resumes"),
+    "predict_many": ("adatosk.predict_many:in_chunks", "t.csv.part keeps the rows so far; the same command resumes"),
     "check": ("adatosk.video.checks:count_frames", "problems.csv keeps what was looked at"),
     "pretrained": ("adatosk.pretrained:load_encoder", "nothing was written"),
     "export": ("torch.export:export", "of the others nothing was written"),
@@ -301,22 +300,6 @@ def test_ctrl_c_in_the_middle_of_a_command_is_quiet_and_the_old_doors_work(root,
         assert_quietly_interrupted(case, one)
         assert one["err"].endswith(f"{kept}\n") or kept in one["err"].splitlines()[-1], name
     assert not list(tmp_path.rglob("*.pt2"))
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")
-def test_ctrl_c_from_outside_is_quiet(root, tmp_path):
-    pipe = tmp_path / "run.json"
-    os.mkfifo(pipe)
-    line = [sys.executable, "-m", "adatosk.train", pipe, "--root", root]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = subprocess.Popen(line, process_group=0, env=environment, restore_signals=True, **streams)
-    with pipe.open("w"):  # it waits until the command reads
-        os.killpg(started.pid, signal.SIGINT)
-        out, err = started.communicate(timeout=120)
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    assert ignored or (started.returncode, out) == (130, "")
-    assert ignored or err == "interrupted: the same command resumes after the last whole epoch\n"
 
 
 def test_an_output_that_nobody_reads_is_quiet(root, tmp_path):
