@@ -27,13 +27,13 @@ MISSING_SHARE, MISSING_SECONDS = 0.05, 0.25
 # Formats that FFmpeg shows as a video though they are a picture, as all its …_pipe are, or text that it draws.
 STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
 
-# What may be read: moving pictures in one file; and sound, pictures and texts, which are then named as such. A playlist (hls,
-# concat, dash, …) would have FFmpeg read whatever files it names.
-_FILES = """aac aiff asf av1 avi cavsvideo dirac dnxhd dv evc flac flv gif gxf h261 h263 h264 hevc ivf kux live_flv m4v matroska,webm
-    mjpeg mov,mp4,m4a,3gp,3g2,mj2 mp3 mpeg mpegts mpegtsraw mpegvideo mxf nsv nut obu ogg rm swf vc1 vvc wav wtv
-    yuv4mpegpipe"""
-_PIPES = {name for name in av.formats_available if name.endswith("_pipe")}
-_GUARDED = {"protocol_whitelist": "file", "format_whitelist": ",".join([*_FILES.split(), *STILLS, *sorted(_PIPES)])}
+# What may be read: moving pictures in one file; and sound, pictures and texts, which are then named as such. A playlist
+# (hls, concat, dash, …) would have FFmpeg read whatever files it names.
+_FILES = """aac aiff asf av1 avi cavsvideo dirac dnxhd dv evc flac flv gif gxf h261 h263 h264 hevc ivf kux live_flv m4v
+    matroska,webm mjpeg mov,mp4,m4a,3gp,3g2,mj2 mp3 mpeg mpegts mpegtsraw mpegvideo mxf nsv nut obu ogg rm swf vc1 vvc
+    wav wtv yuv4mpegpipe"""
+_PIPES = sorted(name for name in av.formats_available if name.endswith("_pipe"))
+_GUARDED = {"protocol_whitelist": "file", "format_whitelist": ",".join([*_FILES.split(), *sorted(STILLS), *_PIPES])}
 
 MP4, MATROSKA, FLASH, AVI = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "avi"
 # Where a packet is a frame and its time the frame's, so that packets count frames and times place them.
