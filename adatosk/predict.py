@@ -1,6 +1,6 @@
-"""Name the expression in any video of a person: ``adatosk predict VIDEO --model FOLDER``.
+"""Classify the expression in any video of a person: ``adatosk predict VIDEO --model FOLDER``.
 
-:mod:`adatosk.predict_many` does it for a folder of them.
+:mod:`adatosk.predict_many` does so for many videos.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
@@ -23,22 +23,22 @@ from adatosk.onednn import through_onednn
 from adatosk.soft_mask import SoftMask
 from adatosk.video import read_clip
 
-# What a model that only predicts may compute in.
+# Floating-point precision of inference.
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model makes of one video.
+    """A model's prediction for one video.
 
     Attributes:
         label: name of the most probable class.
         probabilities: by class name, in the model's order; they sum to 1.
         logits: ``(classes,)``, averaged over the views.
-        soft_mask: the temporal soft mask of one view, batch of 1; ``None`` for a model without.
+        soft_mask: the temporal soft mask of one view, with a batch size of 1; ``None`` for a model without one.
         visible: the hard mask of that view, bool ``(N_s,)``, True = visible.
         frames: uint8 ``(T, H, W, C)`` RGB, as the model saw them, before normalisation.
-        face: the square that was cut out: left, top, right, bottom in pixels of the video; ``None`` if not looked for.
+        face: the square crop: left, top, right, bottom in pixels of the video; ``None`` without face detection.
     """
 
     label: str
@@ -66,14 +66,14 @@ def predict(
         path: a video file or a folder of frames.
         model: a model, or a folder that ``save_pretrained`` wrote, such as ``runs/<run id>/checkpoints/last``.
         views, complementary: see :meth:`adatosk.model.AdaTosk.classify`.
-        start, stride: which frames are taken, see :func:`adatosk.video.frame_indices`; by default from the middle.
-        locate_face: find the face and cut it out; else the central square of the frame is taken, which is right for
-            clips that are already cropped.
+        start, stride: which frames to sample, see :func:`adatosk.video.frame_indices`; by default from the middle.
+        locate_face: find the face and crop to it; otherwise the central square of the frame is used, which is right
+            for clips that are already cropped.
 
     Raises:
         FaceNotFoundError: the sampled frames show no face.
-        FileNotFoundError: the model's folder holds no weights.
-        VideoError: the video cannot be read whole.
+        FileNotFoundError: the model's folder contains no weights.
+        VideoError: the video cannot be read completely.
     """
     model = model if isinstance(model, AdaTosk) else through_onednn(load_model(model))
     config = model.config
@@ -99,7 +99,7 @@ def predict(
 
 
 def as_seen(frames: np.ndarray, face: Box | None, size: int) -> Tensor:
-    """Frames ``(T, H, W, C)``, cut to the face if there is one, at the model's size: uint8 ``(T, C, size, size)``."""
+    """Frames ``(T, H, W, C)``, cropped to the face if given and resized for the model: uint8 ``(T, C, size, size)``."""
     if face is not None:
         left, top, right, bottom = face
         frames = frames[:, top:bottom, left:right]
@@ -110,7 +110,7 @@ def load_model(folder: str | Path) -> AdaTosk:
     """The model in a folder that ``save_pretrained`` wrote, in evaluation mode.
 
     Raises:
-        FileNotFoundError: naming the file that is not there.
+        FileNotFoundError: naming the missing file.
         ValueError: see :meth:`adatosk.model.AdaTosk.from_pretrained`.
     """
     folder = Path(folder)

@@ -75,7 +75,9 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
     pair = {row.name: row for row in grid.table1(workspace.config)}
     whole = next(row for row in grid.rivals(workspace.config) if row.name == grid.ALL_TOKENS)
     # All at once, so that what is missing is said before minutes of scoring.
-    workspace.runs((run for row in (*pair.values(), whole) for run in grid.repeated(row, at_most)), weights=True)
+    workspace.runs(
+        (run for row in (*pair.values(), whole) for run in grid.repeated(row, at_most)), need_checkpoint=True
+    )
     rows = [
         (curve, setting, tables.repeat_of(config), gmacs, scores.uar, scores.war)
         for points, row in [*((_view_points, row) for row in pair.values()), (_fewer_tokens, whole)]
@@ -86,7 +88,7 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
 
 
 def _loaded(workspace: Workspace, config: RunConfig) -> tuple[AdaTosk, DataLoader]:
-    (run,) = workspace.runs([config], weights=True)
+    (run,) = workspace.runs([config], need_checkpoint=True)
     model = run.model()
     batches = make_loader(workspace.split("test", config), config.evaluation.batch_size, workspace.places.workers)
     # As the run scored itself.
