@@ -206,19 +206,19 @@ def _cell(ax: Axes, cell: Any, war: float, text: str, scale: Normalize) -> None:
     ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=8, linespacing=1.3)
 
 
-def readings(differences: pd.DataFrame) -> Figure:
-    """Each open reading the other way round against the default or its like: points of WAR, one panel a protocol.
+def ambiguities(differences: pd.DataFrame) -> Figure:
+    """Each alternative interpretation compared with its reference: points of WAR, one panel per protocol.
 
     Args:
-        differences: one row a reading, protocol and repeat: ``reading``, ``protocol`` and ``difference``, above 0 where
-            the other reading scores higher.
+        differences: one row per alternative, protocol and repeat: ``ambiguity``, ``protocol`` and ``difference``, above
+            0 if the alternative scores higher.
     """
-    names, protocols = list(differences["reading"].unique()), list(differences["protocol"].unique())
+    names, protocols = list(differences["ambiguity"].unique()), list(differences["protocol"].unique())
     figure, axes = new_figure(1, len(protocols), 3.4 + 2.9 * len(protocols), 0.9 + 0.36 * len(names), sharey=True)
     sides = set()
     for ax, protocol in zip(axes[0], protocols, strict=True):
         for place, name in enumerate(names):
-            chosen = (differences["reading"] == name) & (differences["protocol"] == protocol)
+            chosen = (differences["ambiguity"] == name) & (differences["protocol"] == protocol)
             values = differences["difference"][chosen]
             if len(values):
                 sides.add(_difference(ax, place, values))
@@ -227,7 +227,7 @@ def readings(differences: pd.DataFrame) -> Figure:
         ax.set(title=protocol.replace("_", " "), xlabel="points of WAR above it", yticks=range(len(names)))
     axes[0, 0].set_yticklabels(names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    colours = {"the reading is better": ABOVE, "what it is held against is better": BELOW, "the interval holds 0": OPEN}
+    colours = {"alternative better": ABOVE, "reference better": BELOW, "interval contains 0": OPEN}
     if "too few runs" in sides:
         colours["too few runs"] = TOO_FEW
     handles = [plt.Line2D([], [], color=colour, marker="o", label=name) for name, colour in colours.items()]
@@ -279,10 +279,10 @@ def claims_by_protocol(found: pd.DataFrame) -> Figure:
 
 
 def costs(table: pd.DataFrame) -> Figure:
-    """Counted cost readings beside what the paper reports: one panel a quantity, bars ours, a line the paper's.
+    """Counted options beside the value that the paper reports: one panel per quantity, bars ours, a line the paper's.
 
     Args:
-        table: as of :func:`adatosk.experiments.ambiguities.cost_readings`.
+        table: from :func:`adatosk.experiments.ambiguities.counted`.
     """
     parts = dict(list(table.groupby("quantity", sort=False)))
     lengths = [len(part) for part in parts.values()]
@@ -300,7 +300,7 @@ def costs(table: pd.DataFrame) -> Figure:
         ax.set_yticks(places, part["option"], fontsize=8)
         ax.invert_yaxis()
         ax.set_xlabel(quantity, fontsize=8)
-    handles = [Rectangle((0, 0), 1, 1, color=PURPLE, label="the reading taken"),
+    handles = [Rectangle((0, 0), 1, 1, color=PURPLE, label="our interpretation"),
                Rectangle((0, 0), 1, 1, color=BLUE, label="others"),
                plt.Line2D([], [], color=ORANGE, linewidth=2.5, label="the paper's number")]  # fmt: skip
     figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=3)
