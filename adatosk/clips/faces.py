@@ -1,4 +1,4 @@
-"""Where the face is, in a video of a person that nobody has cropped."""
+"""Finding the face in an uncropped video of a person."""
 
 import math
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 
 # A Haar box runs from the brows to below the lips; the clips of the field's data sets show the whole head.
 FACE_MARGIN = 1.3
-# Faces are looked for on frames of this longer side in pixels: enough for a face of a twentieth of the picture.
+# Faces are detected on frames of this longer side in pixels: enough for a face of a twentieth of the picture.
 SEARCH_SIDE = 480
 # Boxes that overlap by more than this (intersection over union) belong to one person.
 SAME_FACE = 0.3
-# A face counts when at least this share of the frames shows it: a cascade takes a shirt for a face now and then.
+# A face counts if at least this share of the frames shows it: a cascade occasionally mistakes a shirt for a face.
 MIN_SHARE = 0.25
 
 Box = tuple[int, int, int, int]
@@ -34,18 +34,18 @@ def face_in(path: str | Path, frames: np.ndarray) -> Box:
 
 
 def find_face(frames: np.ndarray) -> Box | None:
-    """The square around the face of the person who is seen most.
+    """The square around the face of the most prominent person.
 
-    Detections by OpenCV's frontal Haar cascade that overlap over the frames make one person; the person with the
-    largest sum of areas is taken, at the median of its boxes, enlarged by ``FACE_MARGIN``. One square for the whole
-    clip, since a box that follows the head would hide its motion.
+    Detections by OpenCV's frontal Haar cascade that overlap between frames belong to one person. The person with the
+    largest total area is chosen; the square is the median of its boxes, enlarged by ``FACE_MARGIN``. There is one
+    square for the whole clip, because a box that follows the head would hide its motion.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``.
 
     Returns:
-        left, top, right, bottom in pixels, a square inside the frame; ``None`` where no face is in a quarter of the
-        frames.
+        left, top, right, bottom in pixels, a square inside the frame; ``None`` if no face is in at least a quarter of
+        the frames.
     """
     detector = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     height, width = frames.shape[1:3]
@@ -83,7 +83,7 @@ def _overlaps(boxes: np.ndarray) -> np.ndarray:
 
 
 def _square(box: np.ndarray, height: int, width: int) -> Box:
-    """The enlarged square around a box x, y, w, h, moved where it would leave the frame, and smaller where it must."""
+    """The enlarged square around a box x, y, w, h, shifted and, if necessary, shrunk to stay inside the frame."""
     side = min(round(FACE_MARGIN * max(box[2:])), height, width)
     left, top = (
         int(np.clip(round(box[axis] + (box[axis + 2] - side) / 2), 0, limit - side))
