@@ -123,7 +123,7 @@ def test_variables_of_the_environment_change_no_run(data, places, tmp_path, monk
     lines = []
     again = train(short_run(data), replace(places, results=tmp_path / "again"), report=lines.append)
     assert same(weights_of(again), expected)
-    assert all(name in lines[0] for name in variables) and "not followed" in lines[0]
+    assert all(name in lines[0] for name in variables) and "ignored" in lines[0]
     assert all(os.environ[name] == value for name, value in variables.items())
 
 

@@ -145,7 +145,7 @@ def gain_in_words(profile: str, results: Path) -> str:
     if not parts:
         return "".join(
             f"The soft mask gains {one.difference:.1f} points of WAR with one view over {one.count} {repeats}s, "
-            f"without an interval."
+            "without an interval."
             for one in found[found["repeats"] == "all"].itertuples()
         )
     text = f"Points of WAR with one view that the soft mask gains, with their 95 % interval, paired by {repeats}"
