@@ -216,7 +216,7 @@ def rival_table(base: RunConfig, scores: pd.DataFrame, points: pd.DataFrame) -> 
             have not scored.
 
     Returns:
-        one row a method of :func:`methods`: ``parameters_m`` for classification in millions, ``gmacs`` a clip,
+        one row per method of :func:`methods`: ``parameters_m`` for classification in millions, ``gmacs`` per clip,
         ``repeats``, ``uar`` and ``war``, mean ± half of the 95 % interval, and ``lead``, by how many points of WAR the
         first method is above this one, paired by repeat; ``epochs`` and ``training_tmacs`` of all stages.
     """

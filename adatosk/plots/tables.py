@@ -1,4 +1,4 @@
-"""Figures of the paper's tables over repeats; as in :mod:`adatosk.plots`, each gives back a closed figure.
+"""Figures of the paper's tables over repeats; as in :mod:`adatosk.plots`, each function returns a closed figure.
 
 Means are dots with their 95 % interval, single repeats are small dots. The axes span the repeats: an interval of three
 repeats may be so wide that it runs out of the picture.
@@ -30,8 +30,8 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
     """A table's rows: WAR on the left, points above the row ``reference`` on the right, beside the paper's.
 
     Args:
-        table: as of :func:`adatosk.experiments.tables.scores`; WAR with one view is drawn.
-        reference: the row that the others are held against.
+        table: from :func:`adatosk.experiments.tables.scores`; WAR with one view is drawn.
+        reference: the row that the others are compared with.
         reported: the paper's WAR by row; its differences are diamonds.
     """
     rows = list(table["row"].unique())
@@ -62,11 +62,11 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
 
 
 def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None, protocols: Sequence[str]) -> Figure:
-    """By how many points of WAR ``better`` is above ``worse``: a dot a seed, and the interval of each choice of seeds.
+    """Points of WAR by which ``better`` exceeds ``worse``: a dot per seed, and the interval of each set of seeds.
 
     Args:
-        table, first: as of :func:`adatosk.experiments.statistics.looks`.
-        protocols: a panel each.
+        table, first: see :func:`adatosk.experiments.statistics.looks`.
+        protocols: one panel each.
     """
     parts = {
         protocol: statistics.by_look(statistics.paired(table, better, worse, protocol=protocol), first)
@@ -86,7 +86,7 @@ def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None
 
 
 def _difference(ax: Axes, place: float, values: pd.Series) -> statistics.Side:
-    """Differences in one line of a plot, coloured by the side of 0 on which their interval lies; gives it back."""
+    """Draw differences in one line of a plot, coloured by the side of 0 on which their interval lies; returns it."""
     found = statistics.interval(values)
     side = statistics.side(found)
     _dot(ax, place, values, found, SIDES[side])
@@ -159,7 +159,7 @@ def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
     """Table 2 as two maps, ours and the paper's: WAR by colour and number, operations beneath; empty cells hatched.
 
     Args:
-        cells: as of :func:`adatosk.experiments.tables.ratio_and_exclusion`.
+        cells: from :func:`adatosk.experiments.tables.ratio_and_exclusion`.
     """
     figure, axes = new_figure(1, 2, 9.4, 3.1, sharey=True)
     panels = (
@@ -239,7 +239,7 @@ def protocols(table: pd.DataFrame, chosen: Sequence[str]) -> Figure:
     """WAR of the same weights under each test protocol; repeats as thin lines, each row's mean as a thick one.
 
     Args:
-        table: as of :func:`adatosk.experiments.tables.scores`.
+        table: from :func:`adatosk.experiments.tables.scores`.
         chosen: rows to draw.
     """
     names = list(table["protocol"].unique())
@@ -259,7 +259,7 @@ def claims_by_protocol(found: pd.DataFrame) -> Figure:
     """The same comparisons under several test protocols: mean difference in points, coloured by the verdict.
 
     Args:
-        found: as of :func:`adatosk.experiments.verdicts.comparisons`, several of them, with a column ``protocol``.
+        found: concatenated tables from :func:`adatosk.experiments.verdicts.comparisons`, with a column ``protocol``.
     """
     whats, names = list(found["what"].unique()), list(found["protocol"].unique())
     figure, ((ax,),) = new_figure(1, 1, 2.6 + 1.3 * len(names), 0.9 + 0.32 * len(whats))
