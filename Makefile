@@ -1,8 +1,9 @@
-# setup · reproduce · reproduce-all · benchmark · test · test-crash · lint · lab · lock: each a line or two of real tools.
+# setup · reproduce · reproduce-all · benchmark · test · test-lowest · test-crash · lint · lab · lock: each a line or two of real tools.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 READY := $(VENV)/.ready
 UV := $(VENV)/uv/bin/uv
 DATASET ?=
@@ -28,13 +29,14 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup reproduce reproduce-all benchmark test test-crash lint lab notebooks lock
+.PHONY: help setup reproduce reproduce-all benchmark test test-lowest test-crash lint lab notebooks lock
 
 help:
 	@echo "make reproduce   set up, make the data, train, evaluate, execute the notebooks, print the table"
 	@echo "make reproduce-all   every table and figure, over all seeds; hours on two cores, goes on where it was cut off"
 	@echo "make benchmark   seconds and memory beside VideoMAE's, into results/benchmark"
 	@echo "make test        set up, lint, unit tests and notebooks"
+	@echo "make test-lowest   unit tests with the oldest versions that pyproject.toml declares; downloads some GB"
 	@echo "make test-crash  a kill and a full disk at every file operation of training, caching and rendering; minutes"
 	@echo "make lab         JupyterLab on the notebooks"
 	@echo "make notebooks   execute the notebooks in place and keep the outputs"
@@ -75,6 +77,15 @@ test: lint
 
 test-crash: setup
 	$(BIN)/python -m pytest -n $(JOBS) -m crash tests/test_crashes.py
+
+test-lowest: $(UV)
+	$(UV) venv --no-config --quiet --clear --python 3.11 $(LOWEST)
+	$(UV) pip compile --no-config --quiet --resolution lowest-direct --python-version 3.11 --all-extras --no-header \
+		--no-annotate pyproject.toml --output-file $(LOWEST)/requirements.txt
+	$(UV) pip install --no-config --python $(LOWEST)/bin/python --requirement $(LOWEST)/requirements.txt
+	$(UV) pip install --no-config --python $(LOWEST)/bin/python --no-deps --editable .
+	PATH="$(CURDIR)/$(LOWEST)/bin:$(CURDIR)/$(VENV)/uv/bin:$$PATH" \
+		$(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile tests
 
 lint: setup
 	$(BIN)/ruff check .

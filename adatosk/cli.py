@@ -120,6 +120,9 @@ def predict(
     whole_frame: Annotated[
         bool, _option("--whole-frame", help="Do not look for a face: the clips are already cropped.")
     ] = False,
+    person: Annotated[
+        int, _option(min=1, help="Whose face, where there are several: 1 is the largest, 2 the next one.")
+    ] = 1,
     complementary: Annotated[
         bool, _option("--complementary", help="Use partitions instead: each shows every patch once. One video only.")
     ] = False,
@@ -140,7 +143,8 @@ def predict(
     if out is None:
         if batch_size != 8 or precision != Precision.FP32 or compile:
             raise typer.BadParameter("--batch-size, --precision and --compile are for a table: name it with --out")
-        _predict_one(videos, model, 8 if views is None else views, complementary, start, not whole_frame)
+        how = {"complementary": complementary, "start": start, "locate_face": not whole_frame, "person": person}
+        _predict_one(videos, model, views=8 if views is None else views, **how)
         return
     if complementary or start is not None:
         raise typer.BadParameter("--complementary and --start are for one video, without --out")
@@ -150,7 +154,7 @@ def predict(
     check_target(out, "labels.csv")  # before the work that it would cost
     options = {"batch_size": batch_size, "precision": precision.value, "compile": compile}
     paths, others = expand(videos)
-    options |= {"views": 1 if views is None else views, "locate_face": not whole_frame}
+    options |= {"views": 1 if views is None else views, "locate_face": not whole_frame, "person": person}
     table = predict_into(out, paths, model, report=_note, **options)
     _tell(table, others, out)
 
@@ -159,16 +163,16 @@ def _note(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _predict_one(
-    videos: list[Path], model: Path, views: int, complementary: bool, start: int | None, locate_face: bool
-) -> None:
+def _predict_one(videos: list[Path], model: Path, **options: Any) -> None:
     from adatosk.predict import predict as predict_video
     from adatosk.predict_many import is_clip
 
     if len(videos) > 1 or (videos[0].is_dir() and not is_clip(videos[0])):
         raise typer.BadParameter("several videos make a table: name it with --out FILE.csv", param_hint="VIDEOS")
-    found = predict_video(videos[0], model, views, complementary, start, locate_face)
+    found = predict_video(videos[0], model, **options)
     print(found.label)
+    if found.face is not None:
+        _note(f"by {found.face}")
     for name, probability in sorted(found.probabilities.items(), key=lambda item: -item[1]):
         print(f"  {name:<12}{probability:.3f}")
 

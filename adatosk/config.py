@@ -173,6 +173,13 @@ class ModelConfig(Frozen):
         """n_s = floor(N_s (1 - ρ))."""
         return visible_count(self.patches, self.mask_ratio)
 
+    @property
+    def required_soft_mask(self) -> SoftMaskConfig:
+        """The soft mask, for what makes no sense without one; ValueError where it is ``None``."""
+        if self.soft_mask is None:
+            raise ValueError("this model has no soft mask: choose one whose soft_mask is not null")
+        return self.soft_mask
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for whole, part, what in (

@@ -101,7 +101,7 @@ def to_onnx(model: AdaTosk, path: str | Path, visible: Tensor | None = None) -> 
     """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ModuleNotFoundError(f"writing ONNX needs {' and '.join(missing)}: pip install -e .[dev]")
+        raise ModuleNotFoundError(f"writing ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     path = Path(path)
     with replacing(path) as part, warnings.catch_warnings():  # torch's exporter warns about its own calls
         warnings.simplefilter("ignore")

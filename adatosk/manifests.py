@@ -298,9 +298,9 @@ def _text(values: pd.Series, where: Callable[[int], str]) -> pd.Series:
     texts = [value if value is None else str(value).strip() or None for value in found]
     # Search all texts at once: one by one takes a hundred times as long.
     if UNFIT.search("".join(filter(None, texts))):
-        row = next(row for row, text in enumerate(texts) if text and UNFIT.search(text))
-        kind = "has a line break" if set("\n\r") & set(texts[row]) else "has bytes that are no UTF-8"
-        raise ManifestError(f"{where(row)}: {values.name} {short(texts[row])!r} {kind}: give it another name")
+        row, wrong = next((row, text) for row, text in enumerate(texts) if text and UNFIT.search(text))
+        kind = "has a line break" if set("\n\r") & set(wrong) else "has bytes that are no UTF-8"
+        raise ManifestError(f"{where(row)}: {values.name} {short(wrong)!r} {kind}: give it another name")
     return pd.Series(texts, index=values.index, dtype=object)
 
 

@@ -107,14 +107,14 @@ class AdaTosk(
                 finite, or are not the ones that the run's scores were measured with; the message names the folder and
                 the problem.
         """
-        source = pretrained_model_name_or_path
+        source, options = pretrained_model_name_or_path, dict[str, Any](kwargs, strict=True)
         if Path(source).is_dir():
             _check_config(Path(source) / "config.json")
             _check_digest(Path(source) / "model.safetensors")
         try:
             with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model
                 # The hub's loader is not strict by default: weights missing from the file would stay random.
-                model = super().from_pretrained(source, **{**kwargs, "strict": True})
+                model = super().from_pretrained(source, **options)
         except (RuntimeError, SafetensorError, ValueError, TypeError, KeyError) as error:
             said = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
             said = said if len(said) < LONGEST_REASON else said[:LONGEST_REASON] + " …"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adatosk.clips import normalise
-from adatosk.clips.faces import Box, face_in
+from adatosk.clips.faces import Face, face_in
 from adatosk.clips.transforms import eval_transform
 from adatosk.model import AdaTosk
 from adatosk.onednn import through_onednn
@@ -38,7 +38,7 @@ class Prediction:
         soft_mask: the temporal soft mask of one view, with a batch size of 1; ``None`` for a model without one.
         visible: the hard mask of that view, bool ``(N_s,)``, True = visible.
         frames: uint8 ``(T, H, W, C)`` RGB, as the model saw them, before normalisation.
-        face: the square crop: left, top, right, bottom in pixels of the video; ``None`` without face detection.
+        face: whose face was cropped, and its square in each frame, in pixels of the video; ``None`` if not looked for.
     """
 
     label: str
@@ -47,7 +47,12 @@ class Prediction:
     soft_mask: SoftMask | None
     visible: Tensor
     frames: np.ndarray
-    face: Box | None
+    face: Face | None
+
+    @property
+    def people(self) -> int:
+        """How many people's faces the clip shows; 0 if not looked for."""
+        return 0 if self.face is None else self.face.people
 
 
 @torch.inference_mode()
@@ -59,6 +64,7 @@ def predict(
     start: int | None = None,
     locate_face: bool = True,
     stride: int = 4,
+    person: int = 1,
 ) -> Prediction:
     """Classify one clip of a video.
 
@@ -69,16 +75,19 @@ def predict(
         start, stride: which frames to sample, see :func:`adatosk.video.frame_indices`; by default from the middle.
         locate_face: find the face and crop to it; otherwise the central square of the frame is used, which is right
             for clips that are already cropped.
+        person: whose face to use if there are several: 1 for the largest, 2 for the next, …, see
+            :func:`adatosk.clips.faces.find_faces`.
 
     Raises:
-        FaceNotFoundError: the sampled frames show no face.
+        FaceDetectorError: the face detector's weights are missing or damaged.
+        FaceNotFoundError: the sampled frames show no face, or none of that number.
         FileNotFoundError: the model's folder contains no weights.
-        VideoError: the video cannot be read completely.
+        VideoError: the video cannot be read whole.
     """
     model = model if isinstance(model, AdaTosk) else through_onednn(load_model(model))
     config = model.config
     frames = read_clip(path, config.frames, stride, start)
-    face = face_in(path, frames) if locate_face else None
+    face = face_in(path, frames, person) if locate_face else None
     video = as_seen(frames, face, config.image_size)
     batch = normalise(video.permute(1, 0, 2, 3)[None]).to(model.mask_token.device)  # (1, C, T, H, W)
     training = model.training
@@ -88,7 +97,7 @@ def predict(
     model.train(training)
     probabilities = dict(zip(config.classes, logits.softmax(dim=0).tolist(), strict=True))
     return Prediction(
-        label=max(probabilities, key=probabilities.get),
+        label=max(probabilities, key=probabilities.__getitem__),
         probabilities=probabilities,
         logits=logits,
         soft_mask=one.soft_mask,
@@ -98,12 +107,15 @@ def predict(
     )
 
 
-def as_seen(frames: np.ndarray, face: Box | None, size: int) -> Tensor:
+def as_seen(frames: np.ndarray, face: Face | None, size: int) -> Tensor:
     """Frames ``(T, H, W, C)``, cropped to the face if given and resized for the model: uint8 ``(T, C, size, size)``."""
+    resize, crops = eval_transform(size), frames
     if face is not None:
-        left, top, right, bottom = face
-        frames = frames[:, top:bottom, left:right]
-    return eval_transform(size)(torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2))
+        squares = zip(frames, face.squares, strict=True)
+        crops = [frame[top:bottom, left:right] for frame, (left, top, right, bottom) in squares]
+    # One by one, since the squares around a person who comes nearer have several sizes.
+    pictures = [torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None] for crop in crops]
+    return torch.stack([resize(picture)[0].permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
 
 
 def load_model(folder: str | Path) -> AdaTosk:

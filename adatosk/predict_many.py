@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from adatosk.clips import normalise
-from adatosk.clips.faces import FaceNotFoundError, face_in
+from adatosk.clips.faces import FaceNotFoundError, check_person, face_in, load_detector
 from adatosk.config import ModelConfig
 from adatosk.datasets.base import VIDEO_SUFFIXES
 from adatosk.export import Classifier, fixed_masks
@@ -98,6 +99,7 @@ def predict_many(
     locate_face: bool = True,
     stride: int = 4,
     workers: int | None = None,
+    person: int = 1,
 ) -> pd.DataFrame:
     """Classify one clip of each video, in batches; the decoder does not run, and the next videos are read meanwhile.
 
@@ -106,7 +108,7 @@ def predict_many(
 
     Args:
         paths: videos, or a folder of them, see :func:`find_videos`.
-        model, locate_face, stride: as for :func:`adatosk.predict.predict`.
+        model, locate_face, stride, person: as for :func:`adatosk.predict.predict`.
         batch_size: clips per batch.
         precision: ``fp32`` or ``bf16``; weights are converted once.
         compile: use ``torch.compile``, for a GPU; on a CPU it is slower than the packed weights used otherwise.
@@ -114,22 +116,24 @@ def predict_many(
         workers: reader threads; one per core by default.
 
     Returns:
-        one row per video, in the order given: ``path``, ``label``, a column of probabilities for each class, and
-        ``error``: empty, or why the video has no label, because it is unreadable or shows no face.
+        one row per video, in the order given: ``path``, ``label``, a column of probabilities for each class, ``face``,
+        which says how many people were seen and whose face was used (empty if not looked for), and ``error``: empty, or
+        why the video has no label, because it is unreadable or shows no face.
 
     Raises:
+        FaceDetectorError: as for :func:`adatosk.predict.predict`.
         FileNotFoundError, ValueError: for an invalid model, folder, precision or batch size.
     """
-    paths = find_videos(paths) if isinstance(paths, str | Path) else list(map(Path, paths))
+    videos = find_videos(paths) if isinstance(paths, str | Path) else [Path(path) for path in paths]
     model = model if isinstance(model, AdaTosk) else load_model(model)
-    found = predict_rows(paths, model, batch_size, precision, compile, views, locate_face, stride, workers)
+    found = predict_rows(videos, model, batch_size, precision, compile, views, locate_face, stride, workers, person)
     rows = [row for batch in found for row in batch]
     return pd.DataFrame(rows, columns=columns_of(model))
 
 
 def columns_of(model: AdaTosk) -> list[str]:
     """Names of the columns that :func:`predict_many` returns."""
-    return ["path", "label", *model.config.classes, "error"]
+    return ["path", "label", *model.config.classes, "face", "error"]
 
 
 def predict_rows(
@@ -142,14 +146,18 @@ def predict_rows(
     locate_face: bool = True,
     stride: int = 4,
     workers: int | None = None,
+    person: int = 1,
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of :func:`predict_many` batch by batch; it has the same arguments and errors."""
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_person(person)
+    if locate_face:
+        load_detector()  # tried, since without it no video has a label
     classify = _classifier(model, views, PRECISIONS[precision], compile)
-    read = partial(_read, config=model.config, locate_face=locate_face, stride=stride)
+    read = partial(_read, config=model.config, person=person if locate_face else None, stride=stride)
     clips = _ahead(paths, read, available_cores() if workers is None else workers, 2 * batch_size)
     for chunk in in_chunks(paths, batch_size):
         found = [next(clips) for _ in chunk]
@@ -169,18 +177,27 @@ def _classifier(model: AdaTosk, views: int, dtype: torch.dtype, compile: bool) -
     return classify
 
 
-def _read(path: Path, config: ModelConfig, locate_face: bool, stride: int) -> Tensor | str:
-    """The clip as the model sees it, uint8 ``(T, C, size, size)``, or what is wrong with it."""
+@dataclass(frozen=True, eq=False)
+class _Clip:
+    """A clip as the model sees it, uint8 ``(T, C, size, size)``, and whose face that is."""
+
+    video: Tensor
+    face: str
+
+
+def _read(path: Path, config: ModelConfig, person: int | None, stride: int) -> _Clip | str:
+    """The clip, cut to the face of a person if one is given, or what is wrong with it."""
     try:
         frames = read_clip(path, config.frames, stride)
-        return as_seen(frames, face_in(path, frames) if locate_face else None, config.image_size)
+        face = None if person is None else face_in(path, frames, person)
+        return _Clip(as_seen(frames, face, config.image_size), "" if face is None else str(face))
     except (VideoError, FaceNotFoundError) as error:
         return str(error)
     except Exception as error:  # of any kind: one clip must not cost the rows of all others
         return f"{path}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
 
 
-def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[Tensor | str]:
+def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[_Clip | str]:
     """Yield ``read(path)`` in order; threads read at most ``ahead`` videos in advance."""
     pool = ThreadPoolExecutor(max(1, workers))
     waiting: deque = deque()
@@ -196,18 +213,18 @@ def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> I
 
 
 def _rows(
-    paths: Sequence[Path], found: Sequence[Tensor | str], classify: Callable, pad: int | None, config: ModelConfig
+    paths: Sequence[Path], found: Sequence[_Clip | str], classify: Callable, pad: int | None, config: ModelConfig
 ) -> list[dict]:
     """Rows of one batch; it is padded to ``pad`` clips, because another batch size would recompile a compiled model."""
-    videos = [video for video in found if isinstance(video, Tensor)]
+    videos = [clip.video for clip in found if isinstance(clip, _Clip)]
     filled = videos + videos[-1:] * (pad - len(videos) if pad else 0)
     scores = iter(classify(torch.stack(filled)).numpy() if videos else ())
     rows = []
-    for path, video in zip(paths, found, strict=True):
-        row = {"path": str(path), "error": "" if isinstance(video, Tensor) else video}
-        if isinstance(video, Tensor):
+    for path, clip in zip(paths, found, strict=True):
+        row = {"path": str(path), "face": "", "error": clip if isinstance(clip, str) else ""}
+        if isinstance(clip, _Clip):
             probabilities: np.ndarray = next(scores)
-            row |= {"label": config.classes[probabilities.argmax()]}
+            row |= {"label": config.classes[probabilities.argmax()], "face": clip.face}
             row |= dict(zip(config.classes, probabilities.tolist(), strict=True))
         rows.append(row)
     return rows
@@ -289,12 +306,12 @@ def _part(path: Path, settings: str, columns: list[str], rows: dict[str, dict]) 
     The file's numbers have full precision, whereas the table's are rounded.
     """
     kept = _kept_rows(path, settings, columns) if path.is_file() else []
-    opened = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    with replacing(path) as place, place.open("w", **opened) as file:
+    raw = {"errors": "surrogateescape", "newline": ""}
+    with replacing(path) as place, place.open("w", encoding="utf-8", **raw) as file:
         file.write(f"# {settings}\n")
         csv.writer(file, lineterminator="\n").writerows([columns, *([row[name] for name in columns] for row in kept)])
     rows |= {row["path"]: row for row in kept}
-    with path.open("a", **opened) as file:
+    with path.open("a", encoding="utf-8", **raw) as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
 
         def add(batch: Sequence[dict]) -> None:
@@ -316,7 +333,7 @@ def _kept_rows(path: Path, settings: str, columns: list[str]) -> list[dict]:
     records = list(csv.reader(rest.splitlines(keepends=True)))
     whole = [record for record in records[1 : None if text.endswith("\n") else -1] if len(record) == len(columns)]
     rows = [dict(zip(columns, record, strict=True)) for record in whole]
-    classes = columns[2:-2]
+    classes = columns[2:-3]
     kept = [row for row in rows if row["label"] and row["stamp"] and row["stamp"] == _stamp(row["path"])]
     return [row | {name: float(row[name]) for name in classes} for row in kept]
 

@@ -23,6 +23,7 @@ import argparse
 import pickle
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def _existing(path: str | Path) -> Path:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The weights in a file by name; no code in it is executed."""
-    load = load_file if _is_safetensors(path) else _load_pth
+    load: Callable[[Path], Any] = load_file if _is_safetensors(path) else _load_pth
     try:
         content = load(path)
     except MemoryError:

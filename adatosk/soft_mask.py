@@ -251,8 +251,8 @@ def accumulate_scores(
     # In half precision, the chain's sums would drift away from 1.
     features = F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=-1)
     device = tokens.device.type
-    plain = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-    with plain:
+    # Tensors without data know no autocast. torch 2.11's compiler cannot trace the question is_autocast_available.
+    with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
         return _markov_chain(features, excluded_per_step, temperature)
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -191,7 +192,7 @@ class Trainer:
             self.manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers, self.report
         )
 
-    def _loader(self, split: str) -> DataLoader:
+    def _loader(self, split: Literal["train", "test"]) -> DataLoader:
         config, train = self.config, split == "train"
         dataset = ClipDataset.of_split(config, self.manifest, self.places.root, split, self.cache)
         size = config.train.batch_size // self.accelerator.num_processes if train else config.evaluation.batch_size

@@ -10,7 +10,7 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -174,7 +174,7 @@ class Workspace:
         changed = _differences(PROFILES[self.profile].model_dump(), config.model_dump())
         return ", ".join([self.profile, *(f"{name}={value}" for name, value in changed.items())])
 
-    def split(self, name: str, config: RunConfig | None = None) -> ClipDataset:
+    def split(self, name: Literal["train", "test"], config: RunConfig | None = None) -> ClipDataset:
         """The clips of ``train`` or ``test`` as a run of ``config`` sees them, by default of the profile."""
         config = self.config if config is None else config
         data, places, manifest = config.data, self.places, manifest_of(config)

@@ -314,7 +314,8 @@ def test_check_goes_on_where_it_stopped(planted, tmp_path, monkeypatch):
     opened = []
     from adatosk.video import checks
 
-    monkeypatch.setattr(checks, "decode_whole", lambda path: opened.append(path.name) or (12, 40, 32))
+    decode = checks.decode_whole
+    monkeypatch.setattr(checks, "decode_whole", lambda path: opened.append(path.name) or decode(path))
     again = whole.check(root, progress=False, report=path)
     assert {"fine.mp4", "folder"}.isdisjoint(opened) and {"one", "cut.mp4"} <= set(opened)
     monkeypatch.undo()

@@ -5,6 +5,7 @@ from test_verdicts import AS_CLAIMED, DEMO, write_runs
 
 from adatosk import paper
 from adatosk.experiments import grid
+from adatosk.experiments.ambiguities import cost_readings
 from adatosk.experiments.paper_vs_ours import (
     REFERENCE,
     costs,
@@ -102,6 +103,18 @@ def test_settings_of_profile_paper_are_the_papers():
     assert (compared["paper"] == compared["profile paper"]).all()
     assert {"dfew_clips", "mafw_classes", "top_r", "base_lr"} <= set(compared.index)
     assert table.at["image_size", "this profile"] == 48
+
+
+def test_what_compares_soft_masks_refuses_a_model_without_one():
+    base = PROFILES["demo"].change(model={"soft_mask": None})
+    for compare in (
+        lambda: settings(base),
+        lambda: grid.table2(base),
+        lambda: grid.mirrored_exclusion(base.model, 2),
+        lambda: cost_readings(base.model),
+    ):
+        with pytest.raises(ValueError, match="no soft mask: choose one"):
+            compare()
 
 
 def test_the_figure_has_a_panel_a_table(study):

@@ -11,6 +11,7 @@ from adatosk.clips import normalise
 from adatosk.cost.operations import table2_cost
 from adatosk.losses import reconstruction_target
 from adatosk.model import Output
+from adatosk.plots import style
 from adatosk.synthetic import BENCHMARKS, ground_truth, sample_script
 from adatosk.tokens import tube_mask
 
@@ -150,6 +151,13 @@ def test_class_names_are_drawn_as_they_are(clip):
         (ax,) = draw(figure).axes[:1]
         for text in [*ax.get_xticklabels(), *ax.get_yticklabels(), ax.title, ax.yaxis.label]:
             assert not cbook.is_math_text(text.get_text()), text
+
+
+def test_the_colours_are_seaborns():
+    import seaborn as sns
+
+    palette = sns.color_palette("colorblind")
+    assert [palette[place] for place in (0, 1, 2, 4)] == [style.BLUE, style.ORANGE, style.GREEN, style.PURPLE]
 
 
 def test_style_is_set_by_the_call_and_not_by_the_import():

@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -7,9 +8,11 @@ import pytest
 import torch
 from commands import command, process
 from media import moving_frames, truncate, write_frames, write_video
+from scenes import scene, standing
 
 from adatosk import create_model
 from adatosk import predict_many as many
+from adatosk.clips.faces import FaceDetectorError
 from adatosk.predict import predict
 from adatosk.predict_many import find_videos, predict_many
 
@@ -85,6 +88,28 @@ def test_folders_of_frames_are_videos_too(tmp_path, model):
     assert [path.rsplit("person")[1] for path in table["path"]] == ["2", "10"] and table["label"].notna().all()
 
 
+def test_the_table_says_whose_face_was_used(tmp_path, model):
+    large, small = standing(1, (20, 20), 120), standing(2, (220, 40), 80, absent=(0, 1, 2))
+    write_frames(tmp_path / "1", scene(large, height=180, width=320))
+    write_frames(tmp_path / "2", scene(large, small, height=180, width=320))
+    write_frames(tmp_path / "3", moving_frames(16, 180, 320))
+    table = predict_many(tmp_path, model, stride=1)
+    assert list(table.columns) == ["path", "label", *model.config.classes, "face", "error"]
+    said = ["the only face, seen in 16 of 16 frames", "the largest of 2 faces, seen in 16 of 16 frames", ""]
+    assert table["face"].tolist() == said and table["label"].notna().tolist() == [True, True, False]
+    assert "no face found" in table["error"][2]
+    second = predict_many(tmp_path, model, stride=1, person=2)
+    assert second["face"].tolist() == ["", "face 2 of 2, seen in 13 of 16 frames", ""]
+    assert "no person 2, it shows 1" in second["error"][0]
+    assert predict_many(tmp_path, model, stride=1, locate_face=False)["face"].tolist() == [""] * 3
+
+
+def test_without_a_detector_nothing_is_begun(folder, model, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(FaceDetectorError, match="pip install"):
+        predict_many(folder, model)
+
+
 def test_wrong_arguments_are_told(tmp_path, model):
     with pytest.raises(FileNotFoundError, match="neither video files nor folders"):
         predict_many(tmp_path, model)
@@ -92,6 +117,8 @@ def test_wrong_arguments_are_told(tmp_path, model):
         predict_many([], model, precision="int8")
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         predict_many([], model, batch_size=0)
+    with pytest.raises(ValueError, match="person must be at least 1"):
+        predict_many([], model, person=0)
 
 
 def test_the_command_line_writes_a_table_and_lists_what_has_no_label(folder, model, tmp_path):

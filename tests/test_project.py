@@ -1,8 +1,10 @@
 """The project as a whole: its four doors to the environment agree, its manifests and README are what the code makes."""
 
 import re
+import sys
 import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +18,8 @@ from adatosk.utils.project import MANIFESTS, PROJECT
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 LOCK = (PROJECT / "requirements.lock").read_text()
+# Made by make test-lowest.
+IS_LOWEST = Path(sys.prefix).name == ".venv-lowest"
 
 
 def pins() -> dict[str, list[Requirement]]:
@@ -54,10 +58,22 @@ def test_the_lock_is_hashed_and_names_no_server():
     assert "://" not in LOCK
 
 
+@pytest.mark.skipif(IS_LOWEST, reason="has the lowest declared versions, not the locked ones")
 def test_what_is_installed_is_what_is_locked():
     for name in ("torch", "timm", "einops", "fvcore", "papermill", "nbval", "seaborn"):
         locked = {next(iter(pin.specifier)).version for pin in pins()[name]}
         assert Version(version(name)).public in locked, f"{name}: rm -r .venv && make setup"
+
+
+@pytest.mark.skipif(not IS_LOWEST, reason="only make test-lowest installs the lowest declared versions")
+@pytest.mark.parametrize("wanted", [one for one in declared() if one.marker is None or one.marker.evaluate()], ids=str)
+def test_a_declared_bound_is_what_the_tests_ran_with(wanted):
+    """A bound that something else raises would be a promise that nobody has tried."""
+    if wanted.name == "torch" and wanted not in map(Requirement, PYPROJECT["project"]["dependencies"]):
+        pytest.skip("constrains the lock alone")
+    (bound,) = [one.version for one in wanted.specifier if one.operator == ">="]
+    installed = Version(version(wanted.name)).release
+    assert installed[: len(Version(bound).release)] == Version(bound).release
 
 
 def test_conda_installs_the_same_lock_on_a_python_that_is_supported():

@@ -8,6 +8,7 @@ import pytest
 from adatosk import manifests
 from adatosk.experiments import report
 from adatosk.experiments.grid import HEADLINE, TABLES, repeated
+from adatosk.experiments.tables import over_folds
 from adatosk.manifests import manifest_of
 from adatosk.metrics import MEAN, POOLED
 from adatosk.presets import PROFILES
@@ -143,3 +144,9 @@ def test_while_a_fold_is_missing_there_is_no_mean_over_folds(folds):
     (folds / "runs" / run_id / "metrics.json").unlink()
     assert pd.isna(report.results_table("made up", folds).loc["with soft mask", "WAR on MAFW, ours"])
     assert report.folds_table("smoke", folds) is None
+
+
+def test_a_set_without_folds_has_no_scores_over_folds(tmp_path):
+    row = TABLES["table1"](PROFILES["smoke"])[0]
+    with pytest.raises(ValueError, match="'with soft mask' is not run over folds"):
+        over_folds(row, tmp_path)

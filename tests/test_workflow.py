@@ -217,6 +217,12 @@ def run_folder(tree: Path) -> Path:
     return tree / "results" / "smoke" / "runs" / next(iter(headline_configs("smoke")))
 
 
+def results_of(tree: Path) -> dict[Path, int]:
+    """When each file was written, but for locks."""
+    files = (path for path in (tree / "results").rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
 def lock_of(tree: Path) -> Path:
     return tree / "results" / "smoke" / ".snakemake.lock"
 
@@ -245,11 +251,10 @@ def test_scores_outlive_a_training_that_fails_on_a_damaged_clip(checkout, tmp_pa
 
 
 def test_a_second_one_says_so_in_one_line_and_loses_nothing(checkout):
-    holder = (
-        "import sys, time, filelock; filelock.FileLock(sys.argv[1]).acquire(); print(1, flush=True); time.sleep(600)"
-    )
+    holder = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
+    holder += "print(1, flush=True); time.sleep(600)"
     (checkout / weights(checkout)).rename(checkout / "kept")
-    files = {path: path.stat().st_mtime_ns for path in (checkout / "results").rglob("*") if path.is_file()}
+    files = results_of(checkout)
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(lock_of(checkout))], stdout=subprocess.PIPE, text=True
     ) as first:
@@ -258,7 +263,7 @@ def test_a_second_one_says_so_in_one_line_and_loses_nothing(checkout):
         first.kill()
     said = [line for line in (done.stdout + done.stderr).splitlines() if "is at work in results/smoke" in line]
     assert done.returncode != 0 and len(said) == 1
-    assert files == {path: path.stat().st_mtime_ns for path in (checkout / "results").rglob("*") if path.is_file()}
+    assert files == results_of(checkout)
     (checkout / "kept").rename(checkout / weights(checkout))
 
 

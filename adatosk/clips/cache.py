@@ -229,7 +229,7 @@ def _decode(building: Path, plan: dict, paths: dict[str, Path], size: int, each:
     # Rewritten, because the last line may be incomplete.
     write_text(log, "".join(_line(number, found) for number, found in done.items()))
     missing = [chunk if number not in done else [] for number, chunk in enumerate(chunks)]
-    with naming(log), log.open("a") as file:
+    with naming(log), log.open("a", encoding="utf-8") as file:
         for number, found in each(partial(_write_clips, frames, size), missing, "Decoding clips"):
             done[number] = found
             file.write(_line(number, found))

@@ -53,13 +53,14 @@ class ClipCache:
         # A memory map would be pickled with all its bytes; each process opens its own.
         return self.__dict__ | {"_frames": None, "_sums": None, "_seen": None}
 
-    def _map(self) -> None:
+    def _map(self) -> np.ndarray:
         path, count = self.folder / FRAMES, sum(self.lengths.values())
         if not path.is_file() or stamp(path) != self._stamp:
             raise CacheError(f"{path}: the cache was rebuilt while this process was using it: start the run again")
         self._frames: np.ndarray | None = np.memmap(path, np.uint8, "r", shape=(count, self.size, self.size, 3))
         self._sums = _read_sums(self.folder / SUMS, self._sums_digest)
         self._seen = np.zeros(count, bool)
+        return self._frames
 
     def clip(self, clip_id: str) -> np.ndarray:
         """All frames of a clip, uint8 ``(N, size, size, 3)``: a view of the file, not a copy.
@@ -67,8 +68,8 @@ class ClipCache:
         Raises:
             CacheError: the clip is not in this cache, or a frame of it is damaged.
         """
-        first = self._checked(clip_id, lambda length: np.arange(length))[0]
-        return self._frames[first:][: self.lengths[clip_id]]
+        frames, places = self._checked(clip_id, lambda length: np.arange(length))
+        return frames[places[0] :][: self.lengths[clip_id]]
 
     def frames(self, clip_id: str, choose: Callable[[int], np.ndarray]) -> np.ndarray:
         """Some frames of a clip, uint8 ``(n, size, size, 3)``; only these are read, and checked.
@@ -80,24 +81,24 @@ class ClipCache:
         Raises:
             CacheError: the clip is not in this cache, or one of the frames is damaged.
         """
-        return self._frames[self._checked(clip_id, choose)]
+        frames, places = self._checked(clip_id, choose)
+        return frames[places]
 
-    def _checked(self, clip_id: str, choose: Callable[[int], np.ndarray]) -> np.ndarray:
-        """Indices of the chosen frames in the file, after checking that they are intact."""
+    def _checked(self, clip_id: str, choose: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """All frames of the file, and the indices of the chosen ones in it, after checking that they are intact."""
         if clip_id not in self._offsets:
             raise CacheError(
                 f"{self.folder}: clip '{clip_id}' is not in this cache: it was built with other exclusions"
             )
-        if self._frames is None:
-            self._map()
+        frames = self._map() if self._frames is None else self._frames
         first = self._offsets[clip_id]
         places = first + np.asarray(choose(self.lengths[clip_id]))
         for place in places[~self._seen[places]]:
-            if zlib.crc32(self._frames[place]) != self._sums[place]:
+            if zlib.crc32(frames[place]) != self._sums[place]:
                 where = f"{self.folder / FRAMES}: frame {place - first} of clip '{clip_id}'"
                 raise CacheError(f"{where} is damaged: {_advice(self.folder)}")
             self._seen[place] = True
-        return places
+        return frames, places
 
 
 def write_index(folder: Path, plan: dict[str, Any], sums: np.ndarray) -> None:

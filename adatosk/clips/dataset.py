@@ -6,6 +6,7 @@ processes.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -75,7 +76,12 @@ class ClipDataset(Dataset):
 
     @classmethod
     def of_split(
-        cls, config: RunConfig, manifest: Manifest, root: str | Path, split: str, cache: ClipCache | None = None
+        cls,
+        config: RunConfig,
+        manifest: Manifest,
+        root: str | Path,
+        split: Literal["train", "test"],
+        cache: ClipCache | None = None,
     ) -> "ClipDataset":
         """The clips of ``train`` or ``test`` as a run of ``config`` sees them; errors as for the class."""
         data, model = config.data, config.model

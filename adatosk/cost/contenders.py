@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from adatosk.config import ModelConfig, TrainConfig
 from adatosk.cost.timing import synchronise
@@ -174,6 +173,8 @@ def _training_step(model: nn.Module, video: Tensor, labels: Tensor, setup: Setup
 
 def count_work(name: str, config: ModelConfig, work: str, device: torch.device | str = "cpu") -> int:
     """Multiply-accumulates for one clip, including any backward pass, counted by torch during execution."""
+    from torch.utils.flop_counter import FlopCounterMode  # it loads triton
+
     # A loss needs values; for a forward pass, shapes suffice, which need no computation.
     run = prepare(name, config, Setup(work), "meta" if work == "forward" else device)
     with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:

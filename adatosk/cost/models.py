@@ -286,8 +286,8 @@ def record(
         quick: one clip, fp32, not compiled, no memory.
         sweeps: also how the cost grows, and Table 2's cells.
     """
-    some = {"setups": [Setup(work) for work in WORKS], "memory": False} if quick else {}
-    table = benchmark(device, config, **some)
+    setups = [Setup(work) for work in WORKS] if quick else None
+    table = benchmark(device, config, setups=setups, memory=not quick)
     print(table[SHOWN].to_string(index=False, float_format="{:.3f}".format))
     if sweeps:
         table = pd.concat([table, growth(device, config), table2_times(device, config)], ignore_index=True)

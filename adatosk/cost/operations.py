@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from adatosk import paper
 from adatosk.config import ModelConfig
@@ -132,6 +131,8 @@ def _by_part(modules: dict[str, int], left_out: dict[str, int]) -> Macs:
 
 def torch_count(model: AdaTosk | ModelConfig, visible: int | None = None, training: bool = False) -> int:
     """Multiply-accumulates of the same forward pass by torch's own counter, which counts 2 per MAC."""
+    from torch.utils.flop_counter import FlopCounterMode  # it loads triton
+
     twin = weightless(model)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         if training:

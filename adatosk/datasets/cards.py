@@ -107,7 +107,8 @@ def verify(manifest: Manifest, card: Card, root: str | Path | None = None) -> pd
     for key in sorted(expected.keys() | found.keys(), key=str):
         where = key[1] if key[0] is None else f"fold {key[0]}, {key[1]}"
         if key not in expected or key not in found:
-            rows.append(("list of clips", where, *("yes" if key in there else "no" for there in (expected, found))))
+            listed, here = ("yes" if key in there else "no" for there in (expected, found))
+            rows.append(("list of clips", where, listed, here))
             continue
         rows += _differences(where, expected[key], found[key])
     if rows:

@@ -27,7 +27,7 @@ def members(ids: list[str]) -> pd.DataFrame:
     """Id, label, actor and fold: actors 1 to 4, 5 to 8, …"""
 
     def read(name: str) -> tuple[str, str]:
-        emotion, actor = NAME.fullmatch(name).groups()
+        _, _, emotion, *_, actor = name.split("-")
         return CLASSES[int(emotion) - 1], actor
 
     return from_names(ids, read, FOLDS)

@@ -61,7 +61,7 @@ def table1(base: RunConfig) -> list[Row]:
 
 def mirrored_exclusion(base: ModelConfig, r: int) -> int:
     """The e that corresponds to the paper's r: the profile's own e corresponds to r = 2."""
-    return r * base.soft_mask.excluded_per_step // paper.SETTINGS["top_r"].value
+    return r * base.required_soft_mask.excluded_per_step // paper.SETTINGS["top_r"].value
 
 
 def table2(base: RunConfig) -> list[Row]:

@@ -8,7 +8,7 @@ the best value that the clip allows.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -139,7 +139,7 @@ def patch_shares(boxes: np.ndarray, config: ModelConfig) -> np.ndarray:
     centres = (np.arange(config.image_size) + 0.5) / config.image_size
     left, top, right, bottom = (boxes[..., [edge]] for edge in range(4))
     across, down = (left <= centres) & (centres < right), (top <= centres) & (centres < bottom)
-    inside = (down[..., :, None] & across[..., None, :]).any(1)  # (T, H, W)
+    inside = np.any(down[..., :, None] & across[..., None, :], axis=1)  # (T, H, W)
     pattern, patch = "(nt t) (nh h) (nw w) -> nt (nh nw)", config.patch_size
     return reduce(inside.astype(np.float32), pattern, "mean", t=config.tubelet, h=patch, w=patch)
 
@@ -229,15 +229,19 @@ def score_masks(
     model.eval()
     parts = list(_look(model, dataset, evaluation or EvalConfig()))
     model.train(was_training)
-    active, weights = (
-        {name: torch.cat([part[kind][name] for part in parts]) for name in parts[0][kind]} for kind in (0, 1)
-    )
+    active, weights = _joined([part[0] for part in parts]), _joined([part[1] for part in parts])
     positions = torch.cat([part[2] for part in parts])
     tables = [*_score_frames(active, truth), *_score_weights(weights, positions, truth)]
     return pd.concat(tables, ignore_index=True).dropna(subset="value")
 
 
-def _look(model: AdaTosk, dataset: ClipDataset, evaluation: EvalConfig) -> Iterator[tuple[dict, dict, Tensor]]:
+def _joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _look(
+    model: AdaTosk, dataset: ClipDataset, evaluation: EvalConfig
+) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor], Tensor]]:
     """Batch by batch, in the data set's order: active frames, weights and positions of the visible patches."""
     config, device = model.config, next(model.parameters()).device
     for batch in make_loader(dataset, evaluation.batch_size):
@@ -245,6 +249,7 @@ def _look(model: AdaTosk, dataset: ClipDataset, evaluation: EvalConfig) -> Itera
         positions = positions_of(visible, config.visible_patches)
         patches = patchify(normalise(batch["video"].to(device)), config.tubelet, config.patch_size)
         tokens, mask = model.look(patches, positions.to(device))
+        mask = cast(SoftMask, mask)  # a model without one has been refused
         yield _active(mask, patches, positions, config), _weights(mask, tokens), positions
 
 
@@ -257,7 +262,7 @@ def _active(mask: SoftMask, patches: Tensor, positions: Tensor, config: ModelCon
         "pixels, mean of all patches": frame_differences(patches),
         "pixels, one by one": (patches[:, 1:] - patches[:, :-1]).abs().mean((2, 3)),
     }
-    plain = {name: active_frames(values, config.soft_mask.top_k).cpu() for name, values in differences.items()}
+    plain = {name: active_frames(values, config.required_soft_mask.top_k).cpu() for name, values in differences.items()}
     return {"active frames": mask.active.cpu(), **plain}
 
 

@@ -56,12 +56,12 @@ def settings(base: RunConfig) -> pd.DataFrame:
 
 
 def _chosen(config: RunConfig) -> dict[str, Any]:
-    parts = (config.model.soft_mask, config.model, config.data, config.train)
+    model, mask = config.model, config.model.required_soft_mask
+    parts = (mask, model, config.data, config.train)
     chosen = {key: value for part in parts for key, value in part.model_dump().items()}
-    model = config.model
     is_base = (model.width, model.depth, model.patch_size) == (768, 12, 16)
     return chosen | {
-        "top_r": model.soft_mask.excluded_per_step / model.tubelet,
+        "top_r": mask.excluded_per_step / model.tubelet,
         "backbone": f"ViT-B/16 ({model.decoder_width}-dim)" if is_base else f"{model.depth} blocks of {model.width}",
         # Not configurable.
         "head_layers": 2,

@@ -135,7 +135,8 @@ def with_mean(table: pd.DataFrame, repeats: str = "seed") -> pd.DataFrame:
 def gain_in_words(profile: str, results: Path) -> str:
     """The gain of the soft mask with one view, over all seeds and over those run after the interim analysis."""
     base, repeats = PROFILES[profile], repeats_are(profile)
-    found = looks(scores(table1(base), results, partial=True), *HEADLINE, first_look(base))
+    with_mask, without = HEADLINE
+    found = looks(scores(table1(base), results, partial=True), with_mask, without, first_look(base))
     found = found[(found["score"] == "war") & (found["protocol"] == PROTOCOL)]
     parts = [
         f"{one.repeats}: {one.difference:.1f} in [{one.low:.1f}, {one.high:.1f}], p = {one.p:.2g}, "

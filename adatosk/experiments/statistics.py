@@ -30,10 +30,9 @@ few later seeds to judge them alone: their intervals cover the true difference s
 from dataclasses import dataclass
 from itertools import product
 from math import isnan, nan
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import pandas as pd
-from scipy import stats
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "too few runs"]
 Side = Literal["above", "below", "undecided", "too few runs"]
@@ -98,7 +97,7 @@ def _interval(values: pd.Series, widest: float) -> Interval:
     mean, count = float(values.mean()), len(values)
     if not _can_be_tested(values):
         return Interval(mean, nan, nan, count)
-    low, high = map(float, stats.ttest_1samp(values, 0).confidence_interval(CONFIDENCE))
+    low, high = map(float, _t_test(values).confidence_interval(CONFIDENCE))
     return Interval(mean, low, high, count) if high - low < widest else Interval(mean, nan, nan, count)
 
 
@@ -111,7 +110,14 @@ def bounds(values: pd.Series) -> tuple[float, float]:
 def p_value(differences: pd.Series) -> float:
     """Two-sided t-test of differences against 0; NaN for fewer than ``FEWEST``, and where all are equal."""
     values = differences.dropna()
-    return float(stats.ttest_1samp(values, 0).pvalue) if _can_be_tested(values) else nan
+    return float(_t_test(values).pvalue) if _can_be_tested(values) else nan
+
+
+def _t_test(values: pd.Series) -> Any:
+    """Of the mean against 0, two-sided; by scipy, which a notebook that reads a table need not wait for."""
+    from scipy import stats
+
+    return stats.ttest_1samp(values, 0)
 
 
 def _can_be_tested(values: pd.Series) -> bool:
@@ -132,6 +138,8 @@ def sign_test(first: pd.Series, second: pd.Series) -> SignTest:
     Args:
         first, second: whether each model is correct, bool, clip by clip in the same order.
     """
+    from scipy import stats
+
     one, other = int((first & ~second).sum()), int((second & ~first).sum())
     return SignTest(one, other, float(stats.binomtest(one, one + other).pvalue) if one + other else 1.0)
 
@@ -190,8 +198,13 @@ def side(difference: Interval) -> Side:
 
 def judge_better(difference: Interval) -> Verdict:
     """The rule for a claim that one row is better than another."""
-    found = side(difference)
-    return {"above": "reproduced", "below": "not reproduced"}.get(found, found)
+    verdicts: dict[Side, Verdict] = {
+        "above": "reproduced",
+        "below": "not reproduced",
+        "undecided": "undecided",
+        "too few runs": "too few runs",
+    }
+    return verdicts[side(difference)]
 
 
 def judge_negligible(difference: Interval, margin: float = NEGLIGIBLE) -> Verdict:

@@ -70,17 +70,23 @@ def over_folds(row: Row, results: Path, protocol: str = PROTOCOL) -> pd.DataFram
 
     Raises:
         FileNotFoundError: no fold has been run.
+        ValueError: the row's data set has no folds.
     """
-    runs = {config.data.fold: run for _, config, run in _runs([row], results, None) if run.finished}
+    runs: dict[int, Run] = {}
+    for _, config, run in _runs([row], results, None):
+        if config.data.fold is None:
+            raise ValueError(f"the row '{row.name}' is not run over folds: its data set has none")
+        if run.finished:
+            runs[config.data.fold] = run
     if not runs:
         raise FileNotFoundError(f"{results / 'runs'}: no fold of the row '{row.name}' has been run")
     classes = row.config.model.classes
     found = {fold: run.predictions for fold, run in runs.items()}
-    places = (
+    predicted, labels = (
         {f: torch.tensor(pd.Categorical(t[name], classes).codes.astype(int)) for f, t in found.items()}
         for name in (protocol, "label")
     )
-    table, _ = score_folds(*places, classes)
+    table, _ = score_folds(predicted, labels, classes)
     return table
 
 

@@ -8,6 +8,7 @@ Bolya et al., "Token Merging: Your ViT but Faster", arXiv 2210.09461, section 3.
 
 import copy
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import Tensor
 from adatosk.config import ModelConfig
 from adatosk.cost.operations import hand_count
 from adatosk.model import AdaTosk
-from adatosk.transformer import Attention, Encoder
+from adatosk.transformer import Attention, Block, Encoder
 
 
 def most_merged(config: ModelConfig) -> int:
@@ -65,7 +66,7 @@ def encode_merged(encoder: Encoder, r: int, patches: Tensor, positions: Tensor) 
     """Normed tokens ``(B, n_t·n - depth·r, D)`` and their sizes ``(B, n_t·n - depth·r, 1)``."""
     x = encoder.embed(patches, positions).flatten(1, 2)
     sizes = torch.ones_like(x[..., :1])
-    for block in encoder.blocks:
+    for block in cast(list[Block], encoder.blocks):
         attended, keys = _attend(block.attn, block.norm1(x), sizes)
         x, sizes = merge_similar(x + attended, sizes, keys, r)
         x = x + block.mlp(block.norm2(x))

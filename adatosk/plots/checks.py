@@ -1,7 +1,6 @@
 """The figure of a check: a data set's contents, and its problems."""
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -31,6 +30,8 @@ def check_report(report: Report, manifest: Manifest) -> Figure:
 
 
 def _classes(ax: Axes, manifest: Manifest) -> None:
+    import seaborn as sns
+
     by = "fold" if manifest.folds else "split"
     labels = pd.Categorical(manifest.clips["label"].map(literal), list(map(literal, manifest.classes)))
     sns.histplot(
@@ -47,6 +48,8 @@ def _classes(ax: Axes, manifest: Manifest) -> None:
 
 
 def _lengths(ax: Axes, frames: pd.Series) -> None:
+    import seaborn as sns
+
     ax.set_title("frames of a clip")
     if _nothing(ax, frames.empty, "no clip is fine"):
         return
@@ -71,6 +74,8 @@ def _problems(ax: Axes, report: Report) -> None:
 
 
 def _bars(ax: Axes, counts: pd.Series, colour: tuple[float, float, float]) -> None:
+    import seaborn as sns
+
     sns.barplot(x=counts.to_numpy(), y=counts.index.to_list(), color=colour, saturation=1, width=0.6, ax=ax)
     ax.bar_label(ax.containers[0], fmt="{:,.0f}", padding=2)
     ax.set(xlabel="clips", ylabel="", ylim=(max(len(counts), 3) - 0.4, -0.6))

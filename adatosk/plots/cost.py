@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
@@ -86,6 +85,8 @@ def _lanes(spans: pd.DataFrame) -> list[str]:
 
 def macs_by_part(parts: pd.DataFrame) -> Figure:
     """Where the multiply-accumulates go: stacked bars in GMACs; rows are models, columns parts."""
+    import seaborn as sns
+
     figure, ((ax,),) = new_figure(1, 1, 7, 0.9 + 0.42 * len(parts))
     parts.plot.barh(stacked=True, ax=ax, width=0.7)
     for row, total in enumerate(parts.sum(axis=1)):

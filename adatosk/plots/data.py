@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from adatosk.plots.style import GREY, ORANGE, PURPLE, literal, literal_labels, new_figure
@@ -47,6 +46,8 @@ def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
 
 def class_balance(clips: pd.DataFrame, classes: Sequence[str], by: str = "split") -> Figure:
     """Number of clips of each class, by ``split`` or ``fold``."""
+    import seaborn as sns
+
     figure, ((ax,),) = new_figure(1, 1, 6.4, 2.4)
     sns.countplot(literal_labels(clips, "label"), x="label", hue=by, order=list(map(literal, classes)), ax=ax)
     ax.set(xlabel="", ylabel="clips")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import seaborn as sns
 import torch
 from einops import rearrange
 from matplotlib.axes import Axes
@@ -14,16 +13,24 @@ from torch import Tensor
 from adatosk.clips import IMAGENET_MEAN, IMAGENET_STD
 from adatosk.config import ModelConfig
 from adatosk.model import Output
-from adatosk.plots.style import ORANGE, literal, new_figure
+from adatosk.plots.style import ORANGE, literal, new_figure, seaborn_colours
 from adatosk.soft_mask import SoftMask
 from adatosk.tokens import gather_patches, patchify, positions_of, unpatchify
 
 # Figure 3: "colors from blue to purple to gray/black represent the soft mask degree, from light to heavy".
 SOFT_MASK = LinearSegmentedColormap.from_list("soft mask", ["#454545", "#6f5a86", "#8a6fd0", "#6fa8ff", "#b5dcff"])
-SCORE = sns.color_palette("flare", as_cmap=True)
-SOFT_MASK, SCORE = (colours.with_extremes(bad="black") for colours in (SOFT_MASK, SCORE))  # excluded tokens
-ACTIVATION = sns.color_palette("rocket", as_cmap=True)
+SOFT_MASK = SOFT_MASK.with_extremes(bad="black")  # excluded tokens
 HIDDEN = (0.93, 0.93, 0.93)
+
+
+def score_colours() -> Colormap:
+    """Of M and other values of single tokens; excluded tokens are black."""
+    return seaborn_colours("flare").with_extremes(bad="black")
+
+
+def activation_colours() -> Colormap:
+    """Of A, dark to light."""
+    return seaborn_colours("rocket")
 
 
 def _picture(ax: Axes, image: np.ndarray, title: str = "") -> None:
@@ -105,7 +112,7 @@ def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activ
 
     rows = {"frames": shown}
     if activation is not None:
-        rows["activation\nmap"] = tint_patches(shown, activation.detach().numpy(), ACTIVATION)
+        rows["activation\nmap"] = tint_patches(shown, activation.detach().numpy(), activation_colours())
     rows["visible\npatches"] = show_visible(shown, visible)
     semantic, agnostic, active = mask.parts()
     parts = (semantic, agnostic.mean(dim=-1), mask.weights.mean(dim=-1))

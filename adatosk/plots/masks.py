@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
@@ -17,7 +16,15 @@ from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 from torch import Tensor
 
 from adatosk.experiments.statistics import bounds
-from adatosk.plots.frames import ACTIVATION, HIDDEN, SOFT_MASK, blow_up, pictures, show_visible, tint_patches
+from adatosk.plots.frames import (
+    HIDDEN,
+    SOFT_MASK,
+    activation_colours,
+    blow_up,
+    pictures,
+    show_visible,
+    tint_patches,
+)
 from adatosk.plots.style import ORANGE, literal, literal_labels, new_figure
 from adatosk.soft_mask import SoftMask
 
@@ -126,7 +133,7 @@ def both_masks(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: 
     shown, hidden = frames[tubelet - 1 :: tubelet], ~visible.numpy()
     rows = {
         "frames": shown,
-        "class-semantic\nactivation": tint_patches(shown, activation.detach().numpy(), ACTIVATION),
+        "class-semantic\nactivation": tint_patches(shown, activation.detach().numpy(), activation_colours()),
         "visible\npatches": show_visible(shown, visible),
     }
     semantic, agnostic, active = mask.parts()
@@ -173,7 +180,8 @@ def activation_by_class(examples: Mapping[str, np.ndarray], maps: Mapping[str, M
     """
     rows = {"example": np.stack(list(examples.values()))}
     for name, values in maps.items():
-        tinted = (tint_patches(examples[label][None], values[label][None].numpy(), ACTIVATION) for label in examples)
+        colours = activation_colours()
+        tinted = (tint_patches(examples[label][None], values[label][None].numpy(), colours) for label in examples)
         rows[name] = np.concatenate(list(tinted))
     return pictures(rows, list(examples))
 
@@ -187,6 +195,8 @@ def temporal_scores(scores: pd.DataFrame) -> Figure:
         scores: rows of :func:`adatosk.experiments.mask_scores.score_masks`, and a column ``frames`` that names the
         rule.
     """
+    import seaborn as sns
+
     rows = scores[scores["target"] == "expression"]
     names = list(dict.fromkeys(rows["frames"]))
     figure, axes = new_figure(1, 2, 8.4, 0.9 + 0.34 * len(names), sharey=True)
@@ -211,6 +221,8 @@ def spatial_scores(scores: pd.DataFrame, sources: Mapping[str, str], classes: Se
         sources: titles by source, one row each.
         classes: the classes to show.
     """
+    import seaborn as sns
+
     scores = scores[(scores["target"] == "moving regions") & (scores["steps"] == "all")]
     scores = literal_labels(scores.assign(ratio=scores["value"] / scores["chance"]), "label")
     classes = list(map(literal, classes))

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -31,6 +30,8 @@ def learning_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
 
 def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> Figure:
     """Confusion matrices side by side, each row in percent of its class; counts ``(classes, classes)`` by title."""
+    import seaborn as sns
+
     figure, axes = new_figure(1, len(matrices), 4.3 * len(matrices), 3.7)
     for ax, (title, counts) in zip(axes[0], matrices.items(), strict=True):
         counts = np.asarray(counts, dtype=float)
@@ -44,6 +45,8 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequenc
 
 def recalls(table: pd.DataFrame) -> Figure:
     """Recall of each class in percent as bars: columns are classes, rows are models."""
+    import seaborn as sns
+
     figure, ((ax,),) = new_figure(1, 1, 7.6, 2.6)
     shown = table.rename(index=literal, columns=literal).rename_axis("model")
     long = shown.reset_index().melt("model", var_name="class", value_name="recall")

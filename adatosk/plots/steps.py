@@ -1,12 +1,11 @@
 """The soft mask step by step, one figure per equation: differences, gate, transition, scores and token weights."""
 
 import numpy as np
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from adatosk.plots.frames import SCORE, SOFT_MASK
+from adatosk.plots.frames import SOFT_MASK, score_colours
 from adatosk.plots.style import BLUE, GREY, ORANGE, new_figure
 
 
@@ -21,7 +20,7 @@ def tokens_over_time(values: Tensor, kept: Tensor, label: str, mask: bool = Fals
     """
     figure, ((ax,),) = new_figure(1, 1, 5.6, 2.6)
     shown = np.ma.masked_array(values.detach().numpy(), ~kept.numpy()).T
-    image = ax.imshow(shown, aspect="auto", cmap=SOFT_MASK if mask else SCORE, interpolation="nearest")
+    image = ax.imshow(shown, aspect="auto", cmap=SOFT_MASK if mask else score_colours(), interpolation="nearest")
     ax.set(xlabel="tubelet step $t$", ylabel="visible token $s$")
     ax.set_xticks(range(len(values)), range(1, len(values) + 1))
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -53,6 +52,8 @@ def frame_differences(differences: Tensor, active: Tensor, intensity: np.ndarray
 
 def gate_weights(weights: Tensor) -> Figure:
     """Weights of the channel gate (Eq. 6), ``(active frames, D)``, sorted by their mean over the frames."""
+    import seaborn as sns
+
     figure, ((ax,),) = new_figure(1, 1, 5.6, 0.9 + 0.25 * len(weights))
     shown = weights.detach().numpy()
     sns.heatmap(shown[:, shown.mean(0).argsort()], ax=ax, cmap="vlag", center=1, cbar_kws={"label": "weight"})
@@ -62,6 +63,8 @@ def gate_weights(weights: Tensor) -> Figure:
 
 def transition(probabilities: Tensor) -> Figure:
     """P (Eq. 9), ``(tokens of frame t+1, tokens of frame t)``; each column sums to 1."""
+    import seaborn as sns
+
     figure, ((ax,),) = new_figure(1, 1, 3.9, 3.0)
     sns.heatmap(probabilities.detach().numpy(), ax=ax, cmap="mako", vmin=0, square=True, cbar_kws={"label": "$P$"})
     ax.set(xlabel="token of frame 1", ylabel="token of frame 2", xticks=[], yticks=[])

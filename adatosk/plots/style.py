@@ -6,17 +6,28 @@ Colours can be distinguished without red and green; a scale also varies in light
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
+from matplotlib.colors import Colormap, to_rgb
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, _, PURPLE = sns.color_palette("colorblind")[:5]
+# Of seaborn's palette "colorblind". Seaborn itself is imported where something is drawn: it brings scipy along, and
+# takes more than a second.
+BLUE, ORANGE, GREEN, PURPLE = map(to_rgb, ("#0173b2", "#de8f05", "#029e73", "#cc78bc"))
 GREY = "0.55"
 
 
 def use_style() -> None:
-    """Set fonts, grid and the resolution of figures in notebooks; call once."""
+    """Set fonts, colours and the resolution of figures in notebooks; call once."""
+    import seaborn as sns
+
     sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.05)
     plt.rcParams.update({"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def seaborn_colours(name: str) -> Colormap:
+    """One of seaborn's maps of colours by its name."""
+    import seaborn as sns
+
+    return sns.color_palette(name, as_cmap=True)
 
 
 def new_figure(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:

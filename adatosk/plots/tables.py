@@ -184,7 +184,7 @@ def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
     return figure
 
 
-def _mean(cell: tuple) -> list[str]:
+def _mean(cell: Any) -> list[str]:
     """Mean and reach of its interval, or, without one, the number of repeats."""
     found = statistics.Interval(cell.war, cell.low, cell.high, cell.repeats)
     return [f"{found.mean:.1f}", f"n = {found.count}" if np.isnan(found.half) else f"±{found.half:.1f}"]

@@ -1,9 +1,10 @@
 """Optimiser, schedule and step of section 4.1: AdamW, linear scaling, cosine to 0 after a linear warm-up."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
-from accelerate import Accelerator
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -13,9 +14,16 @@ from adatosk.losses import Losses, total_loss
 from adatosk.model import AdaTosk
 from adatosk.tokens import tube_mask
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from timm.scheduler import CosineLRScheduler
+
 
 def make_optimizer(model: nn.Module, train: TrainConfig) -> Optimizer:
     """AdamW over all parameters, without weight decay on biases, norms and the mask token."""
+    # Here, for timm brings torchvision and torch's compiler along: seconds that only a run needs to spend.
+    from timm.optim import create_optimizer_v2
+
     return create_optimizer_v2(
         model, opt="adamw", lr=train.learning_rate, weight_decay=train.weight_decay, betas=train.betas
     )
@@ -23,6 +31,8 @@ def make_optimizer(model: nn.Module, train: TrainConfig) -> Optimizer:
 
 def make_schedule(optimizer: Optimizer, train: TrainConfig, steps_per_epoch: int) -> CosineLRScheduler:
     """Linear from 0 over the warm-up epochs, then half a cosine to 0; set it with ``step_update(step)``."""
+    from timm.scheduler import CosineLRScheduler
+
     warmup = train.warmup_epochs * steps_per_epoch
     return CosineLRScheduler(
         optimizer,

@@ -154,7 +154,7 @@ def _described(place: Path, run_id: str, processes: int) -> dict[str, str]:
         content = json.loads(path.read_bytes())
         intact = content.pop("sha256") == _digest(content)
     except (ValueError, KeyError, TypeError, AttributeError):
-        intact = False
+        content, intact = {}, False
     if not intact:
         raise ValueError(f"{path}: damaged: {_ADVICE}")
     if content["format"] != FORMAT or content["run_id"] != run_id:

@@ -24,7 +24,7 @@ CONVENTION = (
 # Errors that a user can fix. So are safetensors' and OpenCV's own, and torch's errors about the machine.
 _FAULTS = (ValueError, OSError, FloatingPointError, ImportError, MemoryError)
 _LIBRARIES = ("safetensors", "cv2")
-_ADVICE = {
+_ADVICE: dict[int | None, str] = {
     errno.ENOENT: "check the name",
     errno.EACCES: "change its permissions, or name another place",
     errno.EPERM: "change its permissions, or name another place",
@@ -144,7 +144,7 @@ def line_of(error: Exception) -> str | None:
 
 def _of_the_system(error: OSError) -> str:
     """What the system refused, for which file, and what to do unless the error's own text says so."""
-    reason = " ".join(error.strerror.split())
+    reason = " ".join((error.strerror or "").split())
     where = f"{error.filename}: " if error.filename is not None else ""
     advice = _ADVICE.get(error.errno, "")
     return f"{where}{reason}{f': {advice}' if advice and ':' not in reason else ''}"

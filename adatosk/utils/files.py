@@ -36,11 +36,13 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno)
-        if advice is None or advice in str(error):
+        code = error.errno
+        if code is None or code not in _ADVICE or _ADVICE[code] in str(error):
             raise
-        reason = f"{os.strerror(error.errno)}: {advice}"
-        raise OSError(error.errno, reason, str(error.filename or path)) from error
+        reason = f"{os.strerror(code)}: {_ADVICE[code]}"
+        # Files in a folder that is removed are named within it.
+        named = error.filename is not None and Path(error.filename).is_absolute()
+        raise OSError(code, reason, str(error.filename if named else path)) from error
 
 
 @contextmanager
@@ -100,7 +102,8 @@ def sweep(*folders: Path) -> None:
 def remove_folder(folder: Path) -> None:
     """Remove a folder and its contents, if it exists."""
     if folder.is_dir():
-        shutil.rmtree(folder)
+        with naming(folder):
+            shutil.rmtree(folder)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 CLIPS_PER_TASK = 16
 
-Each = Callable[[Callable, Sequence[Sequence], str], Iterator[tuple[int, object]]]
+Each = Callable[[Callable, Sequence[Sequence], str], Iterator[tuple[int, Any]]]
 
 
 def available_cores() -> int:
@@ -38,7 +38,7 @@ def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[
     """
     pool = ThreadPoolExecutor(max(1, available_cores() if workers is None else workers))
 
-    def each(function: Callable, chunks: Sequence[Sequence], title: str) -> Iterator[tuple[int, object]]:
+    def each(function: Callable, chunks: Sequence[Sequence], title: str) -> Iterator[tuple[int, Any]]:
         clips = sum(map(len, chunks))
         with tqdm(total=clips, desc=title, unit="clip", mininterval=1, disable=not (progress and clips)) as bar:
             for number, result in _results(pool, function, chunks):
@@ -51,7 +51,7 @@ def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[
         pool.shutdown(cancel_futures=True)
 
 
-def _results(pool: Executor, function: Callable, chunks: Sequence[Sequence]) -> Iterator[tuple[int, object]]:
+def _results(pool: Executor, function: Callable, chunks: Sequence[Sequence]) -> Iterator[tuple[int, Any]]:
     futures = {pool.submit(function, chunk): number for number, chunk in enumerate(chunks) if chunk}
     # In order, so that work completed before a failure is yielded, whichever thread fails.
     for future, number in futures.items():

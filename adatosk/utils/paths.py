@@ -47,7 +47,7 @@ def _followed(path: Path, name: str) -> Path:
         # Since Python 3.13, a path that cannot be followed is returned unchanged.
         circle = found.is_symlink()
     except (OSError, RuntimeError, ValueError) as error:
-        circle = isinstance(error, RuntimeError)
+        found, circle = path, isinstance(error, RuntimeError)
         if not circle:
             why = getattr(error, "strerror", None) or error
             raise ManifestError(f"{short(name)!r}: a path that cannot be followed ({why}): write it anew") from error

@@ -5,11 +5,12 @@ import json
 import os
 import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from adatosk.utils.project import PROJECT
+from adatosk.utils.project import IS_CHECKOUT, PROJECT
 
 
 def file_digest(path: Path) -> str:
@@ -21,8 +22,15 @@ def file_digest(path: Path) -> str:
 
 
 def git_commit() -> str:
-    """The current commit, with ``-dirty`` if the package differs from it; ``"unknown"`` outside a checkout."""
+    """The current commit, with ``-dirty`` if the package differs from it; outside a checkout, the package's version.
+
+    ``"unknown"`` if the code is not in its own repository.
+    """
+    if not IS_CHECKOUT:
+        return f"adatosk {version('adatosk')}"
     try:
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != PROJECT:
+            return "unknown"  # an unpacked archive within somebody's repository
         commit = _git("rev-parse", "HEAD")
         return commit + ("-dirty" if _git("status", "--porcelain", "--", "adatosk", "requirements.lock") else "")
     except (OSError, subprocess.CalledProcessError):
@@ -72,7 +80,7 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
     instructions = [torch.backends.cpu.get_cpu_capability()]
     return {
         "commit": git_commit(),
-        "lock": file_digest(PROJECT / "requirements.lock"),
+        "lock": file_digest(PROJECT / "requirements.lock") if IS_CHECKOUT else "missing",
         "device": device_name(device),
         "threads": str(torch.get_num_threads()),
         "instructions": ", ".join(instructions + [f"{k}={os.environ[k]}" for k in _NUMERIC if k in os.environ]),

@@ -134,7 +134,7 @@ class Frames:
         wanted, number = iter(numbers), first
         target = next(wanted)
         for frame in _decode(self.file, place):
-            if not sequential and (frame.pts is None or frame.pts < self.times[first]):
+            if not sequential and self.times is not None and (frame.pts is None or frame.pts < self.times[first]):
                 continue  # before the keyframe, in an open group
             if self.times is not None and (number == self.count or frame.pts != self.times[number]):
                 if not sequential:
@@ -161,7 +161,7 @@ def _rgb(convert: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
     # One converter per clip, with one thread: PyAV's to_ndarray creates one per frame, with one thread per core, which
     # takes longer than decoding a small frame.
     plane = convert.reformat(frame, format="rgb24", threads=1).planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
     return rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
 
 
@@ -216,13 +216,13 @@ def _packets_from(
     packets, number = file.packets, 0
     start = (packets.times[place], packets.orders[place], packets.sizes[place]) if packets.sizes else None
     source = container.demux(stream)
-    if place > FEW_PACKETS and packets.orders[place] is not None:
-        container.seek(packets.orders[place], stream=stream)
+    if place > FEW_PACKETS and (order := packets.orders[place]) is not None:
+        container.seek(order, stream=stream)
         for packet in source:
             if (packet.pts, packet.dts, packet.size) == start:
                 yield packet
                 break
-            if packet.dts is None or packet.dts > packets.orders[place]:
+            if packet.dts is None or packet.dts > order:
                 raise _AnotherOrder
     else:
         for packet in source:

@@ -166,7 +166,9 @@ def _read_packets(container: av.container.InputContainer, video: av.VideoStream)
             found.open |= said == OPEN
             found.unusual = "" if said == OPEN else said
     bases = {stream.index: stream.time_base for stream in container.streams}
-    found.end = max((float(end * bases[index]) for index, end in ends.items() if end and bases.get(index)), default=0.0)
+    found.end = max(
+        (float(end * base) for index, end in ends.items() if end and (base := bases.get(index))), default=0.0
+    )
     return found
 
 

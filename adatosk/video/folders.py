@@ -90,7 +90,7 @@ def natural_key(path: Path) -> tuple:
 
 
 def _by_numbers(stem: str, name: str) -> tuple:
-    parts = ["", stem, ""] if stem.isdecimal() else _DIGITS.split(stem)
+    parts: list[str | int] = ["", stem, ""] if stem.isdecimal() else _DIGITS.split(stem)
     # The digits are at odd positions. The name itself breaks the tie between 1.jpg and 01.jpg.
     parts[1::2] = map(int, parts[1::2])
     return parts, name
@@ -113,8 +113,10 @@ def read_images(paths: Sequence[str], size: int | None) -> np.ndarray:
 def _read_distinct(paths: Sequence[str], size: int | None) -> np.ndarray:
     data = _read_whole(paths[0])
     head, shape = jpeg_head(data)
-    first = None if shape else _decode(paths[0], data)
-    shape = shape or first.shape[:2]
+    first = None
+    if shape is None:
+        first = _decode(paths[0], data)
+        shape = first.shape[:2]
     shrink = 1 if size is None else max((by for by in REDUCED if by * size <= min(shape)), default=1)
     images = np.empty((len(paths), *(shape if size is None else (size, size)), 3), np.uint8)
     decoded = np.empty((len(in_groups(paths, shape)[0]), *_shrunk(shape, shrink), 3), np.uint8)
@@ -130,8 +132,11 @@ def _read_distinct(paths: Sequence[str], size: int | None) -> np.ndarray:
             alike = (head and data.startswith(head)) or jpeg_head(data)[1] == shape
             if alike and decode_jpeg(data, out):
                 continue
-            whole = first is not None and start + place == 0 and shrink == 1
-            others[place] = image = first if whole else _decode(path, data, shape, shrink)
+            if first is not None and start + place == 0 and shrink == 1:
+                image = first
+            else:
+                image = _decode(path, data, shape, shrink)
+            others[place] = image
             if size is None and image.shape[:2] != shape:
                 raise VideoError(
                     f"{path}: {image.shape[1]}×{image.shape[0]} pixels, but {Path(paths[0]).name} has "

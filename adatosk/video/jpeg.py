@@ -61,6 +61,7 @@ def jpeg_head(data: bytes) -> tuple[bytes, tuple[int, int] | None]:
     try:
         head = data[: _pixels_at(data)]
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        height, width = int(height), int(width)
     except (IndexError, ValueError):
         return b"", None
     taken = colours == "YCbCr" and min(height, width) >= LEAST_SIDE and height * width <= MOST_PIXELS

@@ -45,7 +45,8 @@ def turn_of(frame: av.VideoFrame) -> Turn | None:
 
     The matrix's upper left part (a, b; c, d) maps (x, y) to (ax + cy, bx + dy), at any scale.
     """
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    # PyAV's stub says that one looks up the data itself, not its type.
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # pyrefly: ignore[no-matching-overload]
     if matrix is None:
         return AS_STORED
     a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))

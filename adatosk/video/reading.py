@@ -99,10 +99,10 @@ def decode_whole(path: str | Path) -> tuple[int, int, int]:
             # Together with the first image, whose size they must have.
             read_images([paths[0], *some], None)
         return len(names), shape[2], shape[1]
-    frames, size = Frames(inspect(path)), (0, 0)
+    frames, height, width = Frames(inspect(path)), 0, 0
     for image in frames.images(range(frames.count)):
-        size = image.shape[1], image.shape[0]
-    return frames.count, *size
+        height, width = image.shape[:2]
+    return frames.count, width, height
 
 
 def _existing(path: str | Path) -> Path:
