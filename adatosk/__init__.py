@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import Any
 
-# Where each public name lives. They are imported when they are asked for, so that a process which only decodes video
-# does not wait for torch.
+# Where each public name lives. They are imported lazily, so that a process that only decodes video does not have to
+# import torch.
 _NAMES = {
     "AdaTosk": "model",
     "ModelConfig": "config",

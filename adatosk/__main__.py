@@ -1,4 +1,4 @@
-"""The console script ``adatosk``; also ``python -m adatosk``, and what ``python -m adatosk.train`` and its kin call."""
+"""Entry point of the console script ``adatosk``, of ``python -m adatosk`` and of ``python -m adatosk.train`` etc."""
 
 import sys
 
@@ -6,10 +6,10 @@ from adatosk.utils.endings import ending, nothing_left_to_unwind, quiet_interrup
 
 
 def main(*command: str) -> None:
-    """Run the command line and exit, by the convention of :mod:`adatosk.utils.endings`.
+    """Run the command line and exit, following the convention of :mod:`adatosk.utils.endings`.
 
     Args:
-        *command: the command that the arguments are for; by default the first one names it.
+        *command: the subcommand to run; by default the first argument names it.
     """
     quiet_interrupts()
     try:

@@ -1,6 +1,6 @@
-"""The command line: one typer app, each command with examples, all with one convention of how they end.
+"""The command line: one typer app; every command has examples and follows the same exit convention.
 
-Nothing heavy is imported here, so that help appears at once; a command imports what it needs.
+Nothing heavy is imported here, so that help appears at once; each command imports what it needs.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# A file that may not be read is the input's fault, not a wrong use: the command itself says so.
+# An unreadable file is bad input, not wrong usage: the command itself reports it.
 _argument, _option = partial(typer.Argument, readable=False), partial(typer.Option, readable=False)
 MODEL_HELP = "Folder of a model, such as results/demo/runs/<run id>/checkpoints/last."
 _MODEL = "results/demo/runs/RUN/checkpoints/last"
 
 
 class Precision(StrEnum):
-    """What a model that only predicts may compute in."""
+    """Floating-point precision of inference."""
 
     FP32 = "fp32"
     BF16 = "bf16"
@@ -38,11 +38,12 @@ class Precision(StrEnum):
 def _command(
     *examples: str, kept: str | Callable[..., str] = "nothing was written"
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a function to the app as a command of its name.
+    """Register a function with the app as a command of the same name.
 
     Args:
         *examples: shown below its help.
-        kept: what an interruption leaves, see :func:`ending`; or a function of the command's arguments that says so.
+        kept: what remains after an interruption, see :func:`ending`; or a function that derives it from the command's
+            arguments.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -58,7 +59,7 @@ def _command(
 
 
 def _one_of(value: str, names: Any, option: str) -> str:
-    """``value``, or an error of usage that lists the names there are."""
+    """Return ``value``, or raise a usage error that lists the valid names."""
     if value not in names:
         raise typer.BadParameter(f"'{value}' is none of {', '.join(names)}", param_hint=option)
     return value
@@ -70,7 +71,7 @@ def _one_of(value: str, names: Any, option: str) -> str:
     kept="the same command resumes after the last whole epoch",
 )
 def train(
-    config: Annotated[Path, _argument(help="A run configuration, JSON, of the shape of any runs/*/config.json.")],
+    config: Annotated[Path, _argument(help="A run configuration (JSON), in the format of runs/*/config.json.")],
     root: Annotated[Path, _option(help="Folder that the manifest's paths are relative to.")],
     results: Annotated[
         Path | None, _option(help="Folder for runs/<run id>/.", show_default="results/own of the project")
@@ -79,16 +80,18 @@ def train(
         Path | None, _option(help="Folder for decoded clips.", show_default="data/cache of the project")
     ] = None,
     workers: Annotated[int | None, _option(min=0, help="Loader processes.", show_default="chosen")] = None,
-    weights: Annotated[bool, _option("--weights", help="Train again a run whose checkpoints are missing.")] = False,
+    need_checkpoint: Annotated[
+        bool, _option("--weights", help="Retrain a finished run whose checkpoints are missing.")
+    ] = False,
 ) -> None:
-    """Train and evaluate one run, and print its folder; a finished one is left as it is."""
+    """Train and evaluate one run, and print its folder; a finished run is left unchanged."""
     from adatosk.config import RunConfig
     from adatosk.train import train as train_run
     from adatosk.utils.project import PROJECT, Places
 
     own, decoded = PROJECT / "results" / "own", PROJECT / "data" / "cache"
     places = Places(root, results or own, cache or decoded, workers)
-    print(train_run(RunConfig.read(config), places, weights))
+    print(train_run(RunConfig.read(config), places, need_checkpoint))
 
 
 def _rows_kept(out: Path | None = None, **_: Any) -> str:
@@ -109,33 +112,33 @@ def predict(
     model: Annotated[Path, _option(help=MODEL_HELP)],
     out: Annotated[
         Path | None,
-        _option(help="Table to write, CSV: a row a video. FILE.part keeps the rows meanwhile, also when cut off."),
+        _option(help="CSV table to write, one row per video. Until it is complete, FILE.part holds its rows."),
     ] = None,
     views: Annotated[
-        int | None, _option(min=1, help="Hard masks that are averaged.", show_default="8; 1 with --out")
+        int | None, _option(min=1, help="Number of hard masks to average over.", show_default="8; 1 with --out")
     ] = None,
     whole_frame: Annotated[
-        bool, _option("--whole-frame", help="Do not look for a face: the clips are cropped already.")
+        bool, _option("--whole-frame", help="Do not look for a face: the clips are already cropped.")
     ] = False,
     person: Annotated[
         int, _option(min=1, help="Whose face, where there are several: 1 is the largest, 2 the next one.")
     ] = 1,
     complementary: Annotated[
-        bool, _option("--complementary", help="Partitions instead: every patch is seen once a view. One video.")
+        bool, _option("--complementary", help="Use partitions instead: each shows every patch once. One video only.")
     ] = False,
     start: Annotated[
-        int | None, _option(help="First frame. One video.", show_default="the middle of the video")
+        int | None, _option(help="First frame. One video only.", show_default="the middle of the video")
     ] = None,
-    batch_size: Annotated[int, _option(min=1, help="Videos at once, with --out.")] = 8,
-    precision: Annotated[Precision, _option(help="What is computed in, with --out.")] = Precision.FP32,
+    batch_size: Annotated[int, _option(min=1, help="Videos per batch, with --out.")] = 8,
+    precision: Annotated[Precision, _option(help="Floating-point precision, with --out.")] = Precision.FP32,
     compile: Annotated[
-        bool, _option("--compile", help="Through torch.compile, with --out: for a GPU; slower on a CPU.")
+        bool, _option("--compile", help="Use torch.compile, with --out: for a GPU; slower on a CPU.")
     ] = False,
 ) -> None:
-    """Name the expression in a video: its label and probabilities. With --out, in many: a table.
+    """Classify the expression in a video: its label and probabilities. With --out, in many videos: a table.
 
-    A video that has no label, be it unreadable or without a face, has the reason in the table's column error, and the
-    command ends with status 1; the other rows are there.
+    If a video gets no label, because it is unreadable or shows no face, the table's column error gives the reason, and
+    the command exits with status 1; all other rows are written.
     """
     if out is None:
         if batch_size != 8 or precision != Precision.FP32 or compile:
@@ -175,7 +178,7 @@ def _predict_one(videos: list[Path], model: Path, **options: Any) -> None:
 
 
 def _tell(table: Any, others: list[Path], out: Path) -> None:
-    """Say which videos have no label and what was passed over; the first is an error."""
+    """Report the videos without a label, which are an error, and what was skipped."""
     from adatosk.utils.files import is_ordinary
 
     failed = table[table["error"] != ""]
@@ -185,7 +188,7 @@ def _tell(table: Any, others: list[Path], out: Path) -> None:
         names = ", ".join(path.name for path in others[:5]) + (", …" if len(others) > 5 else "")
         _note(f"passed over, {len(others)} beside the videos: {names}")
     summary = f"{out}: {len(table) - len(failed)} of {len(table)} videos"
-    # A table that goes to the output is alone there.
+    # A table written to standard output must be the only thing there.
     print(summary) if is_ordinary(out) else _note(summary)
     if len(failed):
         raise ValueError(f"{out}: {len(failed)} of {len(table)} videos have no label: its column 'error' says why")
@@ -207,11 +210,11 @@ def check(
     root: Annotated[Path, _option(help="Folder that its paths are relative to.")],
     report: Annotated[
         Path | None,
-        _option(help="Table to write, CSV: a row a clip. Clips that it finds fine are not opened a second time."),
+        _option(help="CSV table to write, one row per clip. Clips that it already lists as fine are not opened again."),
     ] = None,
-    workers: Annotated[int | None, _option(min=1, help="Threads.", show_default="one a core")] = None,
+    workers: Annotated[int | None, _option(min=1, help="Threads.", show_default="one per core")] = None,
 ) -> None:
-    """Open every clip of a manifest, and say which are missing, cut short, damaged, or there twice."""
+    """Open every clip of a manifest, and report which are missing, truncated, damaged or duplicated."""
     from adatosk.manifests import load
     from adatosk.utils.files import check_target
 
@@ -236,9 +239,9 @@ def check(
 )
 def pretrained(
     file: Annotated[Path, _argument(help="A checkpoint: .pth, .bin or .safetensors.")],
-    model: Annotated[str, _option(help="Name of the model that starts from it.")] = "adatosk_base",
+    model: Annotated[str, _option(help="Name of the model to initialise from it.")] = "adatosk_base",
 ) -> None:
-    """Print what a VideoMAE checkpoint gives to a model's encoder, and the lines that name it in a run's file."""
+    """Print which weights of a VideoMAE checkpoint fit a model's encoder, and the line that names it in a run file."""
     import json
 
     from adatosk.model import create_model
@@ -260,9 +263,9 @@ def export(
     model: Annotated[Path, _argument(help=MODEL_HELP)],
     onnx: Annotated[Path | None, _option(help="File to write for ONNX runtimes.")] = None,
     program: Annotated[Path | None, _option(help="File to write for torch.export.load (.pt2).")] = None,
-    views: Annotated[int, _option(min=1, help="Hard masks that are averaged.")] = 1,
+    views: Annotated[int, _option(min=1, help="Number of hard masks to average over.")] = 1,
 ) -> None:
-    """Write a model as a program from normalised clips to logits, which needs no adatosk."""
+    """Write a model as a program that maps normalised clips to logits and runs without adatosk."""
     if onnx is None and program is None:
         raise typer.BadParameter("nothing to write: name a file with --onnx or --program")
     from adatosk.export import fixed_masks, save_program, to_onnx
@@ -290,25 +293,25 @@ def benchmark(
     clips: Annotated[
         list[Path] | None, _argument(help="Video files or folders of frames to decode instead of rendered ones.")
     ] = None,
-    model: Annotated[bool, _option("--model", help="Seconds and memory of the model beside VideoMAE's.")] = False,
+    model: Annotated[bool, _option("--model", help="Time and memory of the model, compared with VideoMAE.")] = False,
     loader: Annotated[bool, _option("--loader", help="Whether the loader keeps up with training.")] = False,
     decoding: Annotated[bool, _option("--decoding", help="How fast clips are decoded.")] = False,
     quick: Annotated[
         bool, _option("--quick", help="Model: one clip, fp32, not compiled, no memory. Alone, only that part.")
     ] = False,
     sweeps: Annotated[bool, _option("--sweeps", help="Model: also how the cost grows, and Table 2's cells.")] = False,
-    sizes: Annotated[str, _option(help="Model: name of the one whose sizes all have.")] = "adatosk_base",
+    sizes: Annotated[str, _option(help="Model: the named model whose size all contenders share.")] = "adatosk_base",
     device: Annotated[
-        str | None, _option(help="Model: as torch names it.", show_default="the GPU if there is one")
+        str | None, _option(help="Model: the torch device.", show_default="the GPU if there is one")
     ] = None,
-    gpu_tflops: Annotated[float, _option(min=1, help="Loader: what a GPU sustains in training.")] = 445.0,
-    size: Annotated[int, _option(min=1, help="Decoding: side in pixels that CLIPS are read at.")] = 112,
+    gpu_tflops: Annotated[float, _option(min=1, help="Loader: TFLOP/s that a GPU sustains in training.")] = 445.0,
+    size: Annotated[int, _option(min=1, help="Decoding: side in pixels at which CLIPS are read.")] = 112,
     repeats: Annotated[int, _option(min=1, help="Decoding: rounds.")] = 15,
     out: Annotated[
         Path | None, _option(help="Folder for the tables.", show_default="results/benchmark of the project")
     ] = None,
 ) -> None:
-    """Measure this machine: the model, the loader and decoding, or the parts that are named; one table each."""
+    """Measure this machine: the model, the loader and decoding, or only the parts named; one table each."""
     if clips and (model or loader or quick or sweeps):
         raise typer.BadParameter("clips are for --decoding alone", param_hint="CLIPS")
     if clips:
@@ -337,10 +340,10 @@ def benchmark(
 
 @_command("adatosk report", "adatosk report --profile demo --readme", kept="tables that were written are whole")
 def report(
-    profile: Annotated[str, _option(help="Whose runs are reported.")] = "demo",
-    readme: Annotated[bool, _option("--readme", help="Write it into the README, too.")] = False,
+    profile: Annotated[str, _option(help="Profile whose runs are reported.")] = "demo",
+    readme: Annotated[bool, _option("--readme", help="Also update the README.")] = False,
 ) -> None:
-    """Print the headline table, the paper's values beside ours, from the runs that are there, and save all tables."""
+    """Print the headline table (the paper's values beside ours) from the finished runs, and save all tables."""
     from adatosk.experiments.report import write_report
     from adatosk.presets import PROFILES
     from adatosk.utils.project import need_checkout

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-# What a configuration may name: frame distances (Eq. 4, Table 4), and semantic scores (Eq. 11, Table 3) with whether
-# they take the accumulated score M. adatosk.soft_mask computes them, and adds those that others register there.
+# What a configuration may name: frame distances (Eq. 4, Table 4), and semantic scores (Eq. 11, Table 3), with whether
+# each uses the accumulated score M. adatosk.soft_mask implements them, and adds those that users register there.
 FRAME_DISTANCES = {"l1", "l2", "cosine", "classification"}
 SEMANTIC_SCORES = {"A+M": True, "M": True, "A": False, "none": False}
 
@@ -34,15 +34,15 @@ Gate = Literal["literal", "mean_one"]
 HeadNorm = Literal["layer", "batch"]
 Activation = Literal["normed", "raw"]
 
-# Options younger than the first published runs, with the value that those had: left out of the run id while they have
-# it, so that an option added later renames no run.
+# Options added after the first runs were published, with the value those runs had. An option at that value is left out
+# of the run id, so that adding an option does not rename existing runs.
 _YOUNGER = ((("model", "soft_mask", "activation"), "normed"), (("weights",), None))
 
 # exp(2 / temperature), the range of a transition's affinities, has to stay within float32.
 MIN_TEMPERATURE = 0.025
 
 
-# PyTorch takes no larger seed, and counts nothing beyond.
+# PyTorch accepts no larger seed, and its counters are 64-bit.
 LARGEST = 2**63 - 1
 
 
@@ -62,29 +62,31 @@ class Frozen(BaseModel):
     def change(self, **parts: Any) -> Self:
         """A validated copy with fields changed, as in ``run.change(model={"soft_mask": {"top_k": 2}}, seed=1)``.
 
-        Dicts are merged into what is there, all else replaces it; ``ValueError`` for a field that does not exist.
+        Dicts are merged into the current value, anything else replaces it; ``ValueError`` for an unknown field.
         """
         return type(self).model_validate(_merge(self.model_dump(), parts))
 
 
 class SoftMaskConfig(Frozen):
-    """The adaptive temporal soft mask (section 3.2); each field is one open reading or one row of Tables 2 to 4.
+    """The adaptive temporal soft mask (section 3.2); each field is one ambiguity of the paper or one row of Tables 2
+    to 4.
 
     Attributes:
         agnostic: use the class-agnostic mask S^agnostic (Eq. 4 to 7).
-        semantic: scores in the class-semantic mask (Eq. 11, Table 3): both, M alone, A alone, no such mask, or one that
-            :func:`adatosk.soft_mask.semantic_score` registered.
+        semantic: scores in the class-semantic mask (Eq. 11, Table 3): both, M alone, A alone, no such mask, or one
+            registered with :func:`adatosk.soft_mask.semantic_score`.
         top_k: active frames K, of the n_t - 1 frame differences (Eq. 5).
-        distance: frame distance (Eq. 4, Table 4), or one that :func:`adatosk.soft_mask.frame_distance` registered.
+        distance: frame distance (Eq. 4, Table 4), or one registered with :func:`adatosk.soft_mask.frame_distance`.
         gate: Eq. 6 as written (``literal``), or its weights scaled by D so that their mean is 1.
-        gate_reduction: μ, by which the gate's MLP narrows (Eq. 6).
-        axis: what Eq. 7's softmax runs over: all visible tokens of the clip, the tokens of a frame, the frames, or
+        gate_reduction: μ, the reduction ratio of the gate's MLP (Eq. 6).
+        axis: what the softmax of Eq. 7 runs over: all visible tokens of the clip, the tokens of a frame, the frames, or
             the channels.
-        excluded_per_step: e = t·r tokens that leave per tubelet step (the paper's r = 2 frames' worth is e = 4).
-        score_block: number of encoder blocks before M is scored and tokens leave; ``None`` scores the encoder's output.
+        excluded_per_step: e = t·r tokens excluded per tubelet step (the paper's r = 2 per frame is e = 4).
+        score_block: number of encoder blocks before M is computed and tokens are excluded; ``None`` scores the
+            encoder's output.
         temperature: τ of the transition's softmax (Eq. 9), on L2-normalised features.
-        activation: tokens that A sums up (Eq. 10): the encoder's output after its last norm, or before (``raw``). That
-            norm gives all tokens about the same size.
+        activation: tokens whose absolute values A sums (Eq. 10): the encoder's output after its last norm (``normed``)
+            or before it (``raw``). That norm gives all tokens about the same magnitude.
     """
 
     agnostic: bool = True
@@ -126,10 +128,10 @@ class ModelConfig(Frozen):
         frames, image_size: T and H = W of a clip, in frames and pixels.
         tubelet, patch_size: t frames by h = w pixels make one token.
         width, depth, heads, mlp_ratio: the encoder.
-        decoder_width, decoder_depth, decoder_heads: the decoder ("512-dim", one layer).
+        decoder_width, decoder_depth, decoder_heads: the decoder ("512-dim", one layer in the paper).
         mask_ratio: ρ, the share of patch positions that the hard mask hides.
-        head_norm: what normalises the pooled feature before the two-layer head (Eq. 13): ``layer``, or ``batch``,
-            whose running statistics serve in evaluation, so that a clip's scores never depend on its batch.
+        head_norm: how the pooled feature is normalised before the two-layer head (Eq. 13): ``layer``, or ``batch``,
+            which uses its running statistics in evaluation, so that a clip's scores never depend on its batch.
         soft_mask: the temporal soft mask, or ``None`` for the row of Table 1 without it.
         normalise_target: reconstruct patches normalised to zero mean and unit variance, as VideoMAE does.
     """
@@ -223,16 +225,16 @@ def check_exclusion(excluded_per_step: int, steps: int, visible: int) -> None:
 
 
 class DataConfig(Frozen):
-    """Which clips, and how 16 frames are taken from each (section 4.1).
+    """Which clips, and how frames are sampled from each (section 4.1).
 
     Attributes:
         manifest: file name under ``data_manifests/``, or a path.
         fold: test fold of a set with folds; ``None`` for a set with one split.
-        stride: frames from one sampled frame to the next.
+        stride: distance between sampled frames, in frames.
         cache_size: side in pixels at which decoded clips are cached; ``None`` decodes each time.
         min_crop: smallest side of a training crop, as a share of the frame (multi-scale crop); 1 crops nothing.
         flip: mirror half of the training clips.
-        exclusions: clip ids left out on purpose; they travel with the results.
+        exclusions: ids of clips left out deliberately; they are recorded with the results.
     """
 
     manifest: str
@@ -291,7 +293,7 @@ class EvalConfig(Frozen):
 
     Attributes:
         views: numbers of hard-mask draws to average; each is reported.
-        complementary: report the partition too, in which every patch is seen once.
+        complementary: also report the partition, in which every patch is seen exactly once.
         batch_size, seed: of the evaluation.
     """
 
@@ -308,12 +310,12 @@ class EvalConfig(Frozen):
 
 
 class Weights(Frozen):
-    """A VideoMAE checkpoint that an encoder starts from; :func:`adatosk.pretrained.describe` makes it of a file.
+    """A VideoMAE checkpoint to initialise an encoder from; :func:`adatosk.pretrained.describe` makes one from a file.
 
     Attributes:
-        path: the file, absolute or relative to where the run is started. It may lie elsewhere on another machine, so
-            the run id leaves it out.
-        sha256: digest of the file's bytes, 64 hex digits. It stands for the file in the run id, and a file of another
+        path: the file, absolute or relative to the working directory. It may differ between machines, so it is not part
+            of the run id.
+        sha256: digest of the file's bytes, 64 hex digits. It identifies the file in the run id, and a file with another
             digest is refused.
     """
 
@@ -325,10 +327,10 @@ class RunConfig(Frozen):
     """One training run with its evaluation.
 
     Attributes:
-        seed: of the weights, the clips' draws and the hard masks.
-        initial: the run whose last encoder this one starts from, as in pre-training and fine-tuning.
-        weights: the VideoMAE checkpoint whose encoder this run starts from. With neither, all weights are random; both
-            at once are an error.
+        seed: seeds the weights, the augmentation and the hard masks.
+        initial: the run whose final encoder this one starts from, as in pre-training and fine-tuning.
+        weights: the VideoMAE checkpoint whose encoder this run starts from. Without ``initial`` and ``weights``, all
+            weights are random; setting both is an error.
     """
 
     model: ModelConfig
@@ -363,7 +365,7 @@ class RunConfig(Frozen):
 
 
 def _identity(run: dict) -> dict:
-    """Of a dumped run what its id is made of: no option of ``_YOUNGER`` at its first value, no checkpoint's path."""
+    """What a dumped run's id is made of: no ``_YOUNGER`` option at its first value, no checkpoint path."""
     for (*path, name), first in _YOUNGER:
         part: Any = run
         for key in path:

@@ -1,4 +1,4 @@
-"""The test protocol: deterministic hard masks per clip, one or several views, scores by protocol."""
+"""The test protocol: deterministic hard masks per clip, one or several views, scores for each protocol."""
 
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -16,7 +16,7 @@ from adatosk.model import AdaTosk
 from adatosk.tokens import complementary_masks, tube_mask
 from adatosk.utils import seeds
 
-if TYPE_CHECKING:  # it takes seconds, and only training has one
+if TYPE_CHECKING:  # importing it takes seconds, and only training has one
     from accelerate import Accelerator
 
 
@@ -27,7 +27,7 @@ class Predictions:
     Attributes:
         logits: protocol name (``views_1``, ``views_8``, ``complementary``) to ``(N, classes)``.
         labels: ``(N,)``.
-        indices: ``(N,)``, places in the data set.
+        indices: ``(N,)``, clip indices in the data set.
     """
 
     logits: dict[str, Tensor]
@@ -39,21 +39,21 @@ class Predictions:
         return {name: score(logits.argmax(dim=1), self.labels, classes) for name, logits in self.logits.items()}
 
     def table(self, ids: Iterable[str], classes: tuple[str, ...]) -> pd.DataFrame:
-        """One row a clip: ``id``, ``label`` and, named as the protocol, the class that each predicts."""
+        """One row per clip: ``id``, ``label`` and, in a column named after each protocol, the predicted class."""
         named = {"label": self.labels} | {name: logits.argmax(dim=1) for name, logits in self.logits.items()}
         columns = {name: [classes[place] for place in places.tolist()] for name, places in named.items()}
         return pd.DataFrame({"id": list(ids), **columns})
 
 
 def clip_masks(indices: Tensor, model: ModelConfig, views: int, complementary: bool, seed: int) -> list[Tensor]:
-    """Hard masks that depend on the clip and the seed alone, not on the batch it is in.
+    """Hard masks that depend only on the clip and the seed, not on the batch.
 
     Args:
-        indices: places ``(B,)`` of the clips in the data set.
-        views: number of random masks; ignored for ``complementary``, which gives one partition.
+        indices: clip indices in the data set, ``(B,)``.
+        views: number of random masks; ignored with ``complementary``, which gives one partition.
 
     Returns:
-        one bool ``(B, N_s)`` a view.
+        one bool ``(B, N_s)`` per view.
     """
     rows = []
     for index in indices.tolist():
@@ -77,9 +77,9 @@ def predict_split(
     """Classify every clip of a loader under each protocol of ``evaluation``.
 
     Args:
-        model: in any mode; it is put into evaluation mode and back.
+        model: in any mode; it is switched to evaluation mode and back.
         batches: dicts with ``video`` uint8 ``(B, C, T, H, W)``, ``label`` and ``index``.
-        accelerator: its device, precision and processes; by default one process where the model is.
+        accelerator: sets device, precision and processes; by default one process on the model's device.
     """
     device = next(model.parameters()).device if accelerator is None else accelerator.device
     gather = (lambda value: value) if accelerator is None else accelerator.gather_for_metrics

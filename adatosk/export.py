@@ -1,7 +1,7 @@
-"""A trained model as one program for other runtimes: ``adatosk export FOLDER --onnx FILE``.
+"""Export a trained model as one program for other runtimes: ``adatosk export FOLDER --onnx FILE``.
 
-The program takes normalised clips and gives logits. It looks at the same patches of every clip: the hard mask, which
-is a random draw here, is part of the program. What it gives is the model's own answer under those masks.
+The program maps normalised clips to logits. It sees the same patches of every clip: the hard masks, which are otherwise
+random draws, are constants of the program. Its logits equal the model's under those masks.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
@@ -22,19 +22,19 @@ from adatosk.model import AdaTosk
 from adatosk.tokens import check_mask, patchify, positions_of, tube_mask
 from adatosk.utils.files import replacing
 
-# The first with Gelu as one operator.
+# The first opset with Gelu as a single operator.
 OPSET = 20
 
 
 class Classifier(nn.Module):
-    """Normalised clips ``(B, C, T, H, W)`` to logits ``(B, classes)``, averaged over hard masks that never change.
+    """Maps normalised clips ``(B, C, T, H, W)`` to logits ``(B, classes)``, averaged over fixed hard masks.
 
     Args:
-        model: is copied, in evaluation mode, without its decoder.
-        visible: the masks, bool ``(views, N_s)``, True = visible, each showing as many patches.
+        model: copied without its decoder and put into evaluation mode.
+        visible: the masks, bool ``(views, N_s)``, True = visible, each showing the same number of patches.
 
     Raises:
-        ValueError: for masks of another shape, or with uneven rows.
+        ValueError: for masks of another shape, or showing different numbers of patches.
     """
 
     def __init__(self, model: AdaTosk, visible: Tensor):
@@ -60,30 +60,30 @@ def fixed_masks(model: AdaTosk, views: int = 1, seed: int = 0) -> Tensor:
 
 
 def _example(model: AdaTosk) -> Tensor:
-    """Two clips: of one, the exporter would make a constant of the batch."""
+    """A batch of two clips: with one, the exporter would specialise on the batch size."""
     config = model.config
     return torch.zeros(2, 3, config.frames, config.image_size, config.image_size, device=model.mask_token.device)
 
 
 def export_program(model: AdaTosk, visible: Tensor | None = None) -> torch.export.ExportedProgram:
-    """The model as a ``torch.export`` program from normalised clips to logits, for any batch; no decoder.
+    """The model as a ``torch.export`` program from normalised clips to logits, for any batch size; no decoder.
 
     Args:
-        visible: the hard masks, as :class:`Classifier` takes them; those of :func:`fixed_masks` by default.
+        visible: the hard masks, bool ``(views, N_s)``; those of :func:`fixed_masks` by default.
 
     Raises:
         ValueError: see :class:`Classifier`.
     """
     classifier = Classifier(model, fixed_masks(model) if visible is None else visible)
     batch = {0: torch.export.Dim("batch")}
-    with torch.no_grad():  # not strict, a len() in the model would make a constant of the batch
+    with torch.no_grad():  # strict, because otherwise a len() in the model would specialise on the batch size
         return torch.export.export(classifier, (_example(model),), dynamic_shapes=(batch,), strict=True)
 
 
 def _stable_sort(values, *, stable=None, dim: int = -1, descending: bool = False):
-    """ONNX's TopK of all of them, which torch does not make of a stable sort: equal values keep their order there, too.
+    """Translate a stable sort, which torch's exporter lacks, to ONNX's TopK over all values, which is stable as well.
 
-    M ranks tokens by it (Eq. 9).
+    Tokens are ranked by M with it (Eq. 9).
     """
     from onnxscript import opset20
 
@@ -103,7 +103,7 @@ def to_onnx(model: AdaTosk, path: str | Path, visible: Tensor | None = None) -> 
     if missing:
         raise ModuleNotFoundError(f"writing ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     path = Path(path)
-    with replacing(path) as part, warnings.catch_warnings():  # torch's exporter warns of its own calls
+    with replacing(path) as part, warnings.catch_warnings():  # torch's exporter warns about its own calls
         warnings.simplefilter("ignore")
         torch.onnx.export(
             export_program(model, visible),
@@ -120,9 +120,9 @@ def to_onnx(model: AdaTosk, path: str | Path, visible: Tensor | None = None) -> 
 
 
 def save_program(model: AdaTosk, path: str | Path, visible: Tensor | None = None) -> Path:
-    """Write :func:`export_program`'s program for ``torch.export.load``; arguments and errors as there."""
+    """Write :func:`export_program`'s program for ``torch.export.load``; it has the same arguments and errors."""
     path = Path(path)
-    # torch ends the whole process where its own writer meets a full disk.
+    # torch's own writer aborts the whole process when the disk is full.
     content = io.BytesIO()
     torch.export.save(export_program(model, visible), content)
     with replacing(path) as part:

@@ -25,7 +25,7 @@ def reconstruction_target(video: Tensor, visible: Tensor, config: ModelConfig, h
     With ``config.normalise_target`` each colour channel of each patch has zero mean and unit variance, as in VideoMAE.
 
     Args:
-        hidden: N_s - n_s; counted when it is not given, for which the CPU waits for a GPU.
+        hidden: N_s - n_s; counted from ``visible`` when omitted, which forces a GPU synchronisation.
     """
     hidden = config.patches - int(visible[0].sum()) if hidden is None else hidden
     patches = gather_patches(patchify(video, config.tubelet, config.patch_size), positions_of(~visible, hidden))
@@ -33,12 +33,13 @@ def reconstruction_target(video: Tensor, visible: Tensor, config: ModelConfig, h
         return patches
     pixels = patches.unflatten(-1, (video.shape[1], -1))  # (B, n_t, m, C, t·h·w)
     count = pixels.shape[-1]
-    # layer_norm is one pass over the pixels; it divides by the biased deviation, VideoMAE by the unbiased one.
+    # layer_norm takes a single pass over the pixels. It divides by the biased standard deviation, VideoMAE by the
+    # unbiased one.
     return F.layer_norm(pixels, (count,), eps=1e-10).mul_(((count - 1) / count) ** 0.5).flatten(-2)
 
 
 def reconstruction_loss(reconstruction: Tensor | None, video: Tensor, visible: Tensor, config: ModelConfig) -> Tensor:
-    """L_rec: mean squared error on the hard-masked patches (Eq. 3); 0 when nothing is hidden or rebuilt."""
+    """L_rec: mean squared error on the hard-masked patches (Eq. 3); 0 when nothing is hidden or reconstructed."""
     if reconstruction is None:
         return video.new_zeros(())
     hidden = reconstruction.shape[2]

@@ -1,7 +1,7 @@
-"""Manifests: which clips there are, what each is called, its label *name* and its split or fold.
+"""Manifests: which clips a data set has, with the id, label *name*, and split or fold of each.
 
-On disk a manifest is a CSV that ``pandas.read_csv(path, comment="#")`` reads (but for the apostrophe that
-:mod:`adatosk.utils.tables` puts before a spreadsheet's formulas); four comment lines come first::
+On disk, a manifest is a CSV that ``pandas.read_csv(path, comment="#")`` can read (except that
+:mod:`adatosk.utils.tables` puts an apostrophe before spreadsheet formulas). It starts with four comment lines::
 
     # name: own
     # version: 1
@@ -11,8 +11,8 @@ On disk a manifest is a CSV that ``pandas.read_csv(path, comment="#")`` reads (b
     videos/a.mp4,a,happy,,train,64,anna
     videos/b.mp4,b,sad,,test,80,ben
 
-``path`` is relative to a root that is named when clips are read, so a manifest holds nothing of any one machine. Every
-problem is one :class:`ManifestError` that names the file and line, or the clip, and what to do.
+``path`` is relative to a root that is given when clips are read, so a manifest is independent of the machine. Every
+problem raises a :class:`ManifestError` that names the file and line, or the clip, and says what to do.
 """
 
 import csv
@@ -52,7 +52,7 @@ TEXTS = ("path", "id", "label", "split", "subject")
 NUMBERS = ("fold", "frames")
 SPLITS = ("train", "test")
 UNFIT = re.compile("[\n\r\ud800-\udfff]")
-MOST = 10**9  # No set has more folds, no clip more frames; far larger numbers fit no integer.
+MOST = 10**9  # No data set has more folds, no clip more frames; far larger numbers overflow an int64.
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +61,15 @@ class Manifest:
 
     Attributes:
         name, version: of the data set; ``name`` becomes part of file names, ``version`` is one line of free text.
-        classes: class names; the index of a label is its place here, and nowhere else.
-        clips: one row a clip with the columns ``path`` (relative posix path of a video file or a folder of frames),
+        classes: class names; their order defines the label indices.
+        clips: one row per clip with the columns ``path`` (relative posix path of a video file or a folder of frames),
             ``id``, ``label`` (a class name), ``fold`` (``Int64``: the fold in which the clip is *test*; NA in a set
-            with one split), ``split`` (``train`` or ``test``; NA in one with folds), ``frames`` (``Int64`` or NA),
+            with one split), ``split`` (``train`` or ``test``; NA in a set with folds), ``frames`` (``Int64`` or NA),
             ``subject`` (or NA). Missing optional columns are added; further columns are kept.
-        where: tells of a row where it stands, for messages; by default its clip's id.
+        where: maps a row number to its location, for messages; by default the clip's id.
 
     Raises:
-        ManifestError: naming the clip, when any of this does not hold.
+        ManifestError: naming the clip, when any of this is violated.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 (hex) of the sorted lines ``id,label,split,fold``, joined by newlines with none at the end.
 
-        NA is an empty field. The order of rows, paths and the other columns do not enter.
+        NA is an empty field. The digest does not depend on row order, paths or other columns.
         """
         return _digest(self.clips[["id", "label", "split", "fold"]])
 
@@ -119,10 +119,11 @@ class Manifest:
         Args:
             split: ``train`` or ``test``.
             fold: for a set with folds: ``test`` is this fold's clips, ``train`` all others.
-            exclusions: clip ids that are left out of whichever split they are in.
+            exclusions: ids of clips to leave out, whichever split they are in.
 
         Raises:
-            ManifestError: a fold that is missing, unknown or given for a set without; an unknown id; nothing is left.
+            ManifestError: the fold is missing, unknown, or given for a set without folds; an id is unknown; no clip is
+                left.
         """
         if split not in SPLITS:
             raise ManifestError(f"{self}: split must be 'train' or 'test', got {split!r}")
@@ -169,20 +170,20 @@ class Manifest:
         return check_clips(self.clips, root, self.name, workers, progress, report)
 
     def complete(self, report: Report) -> "Manifest":
-        """A copy whose columns ``frames``, ``bytes`` and ``digest`` are as a check found them."""
+        """A copy with the columns ``frames``, ``bytes`` and ``digest`` that a check found."""
         columns = ["frames", "bytes", "digest"]
         found = report.table.set_index("id").loc[self.clips["id"], columns].reset_index(drop=True)
         return replace(self, clips=self.clips.assign(**found))
 
 
 def manifest_path(config: RunConfig) -> Path:
-    """A run's manifest: a path that exists, or a file under the project's ``data_manifests/``."""
+    """Path of a run's manifest: as configured if that exists, otherwise under the project's ``data_manifests/``."""
     named = Path(config.data.manifest)
     return named if named.is_file() else MANIFESTS / named
 
 
 def manifest_of(config: RunConfig) -> Manifest:
-    """The manifest of a run; a file that did not change is read once, for a grid asks for it row by row."""
+    """The manifest of a run. An unchanged file is read only once, because a grid asks for it row by row."""
     path = manifest_path(config)
     status = path.stat() if path.is_file() else None
     return _read(path, status and (status.st_size, status.st_mtime_ns))
@@ -194,10 +195,10 @@ def _read(path: Path, stamp: tuple[int, int] | None) -> Manifest:
 
 
 def load(path: str | Path) -> Manifest:
-    """Read a manifest; a byte-order mark and Windows line ends are accepted.
+    """Read a manifest; a byte-order mark and Windows line endings are accepted.
 
     Raises:
-        ManifestError: naming the file, and the line where there is one.
+        ManifestError: naming the file and, where possible, the line.
     """
     path = Path(path)
     if not path.is_file():
@@ -219,7 +220,7 @@ def load(path: str | Path) -> Manifest:
 
 
 def _header(text: str) -> dict[str, str]:
-    """Values by key of the comment lines."""
+    """The keys and values in the comment lines."""
     header: dict[str, str] = {}
     for line in re.findall("^#.*", text, re.MULTILINE):
         key, _, value = line.lstrip("# ").partition(":")
@@ -229,7 +230,7 @@ def _header(text: str) -> dict[str, str]:
 
 
 def _check_names(name: str, version: str, where: str) -> None:
-    # Windows' rules know the separators of all systems.
+    # Windows' rules cover the path separators of all systems.
     if not name.strip() or name == ".." or name != PureWindowsPath(name).name or name.splitlines() != [name]:
         raise ManifestError(f"{where}: name {name!r} cannot be part of a file's name: write e.g. 'own'")
     if len((version + ".").splitlines()) > 1:
@@ -247,7 +248,7 @@ def _check_count(path: Path, said: str | None, found: int) -> None:
 
 
 def checked_classes(classes: Iterable[str], where: Callable[[str], str]) -> tuple[str, ...]:
-    """The class names as a tuple; ``where`` tells where one of them stands."""
+    """The validated class names as a tuple; ``where`` maps a name to its location, for messages."""
     classes = tuple(classes)
     seen: dict[str, str] = {}
     for name in classes:
@@ -267,12 +268,12 @@ def checked_classes(classes: Iterable[str], where: Callable[[str], str]) -> tupl
 
 
 def _checked_clips(clips: pd.DataFrame, classes: tuple[str, ...], where: Callable[[int], str]) -> pd.DataFrame:
-    """The rows of a table as :class:`Manifest` holds them.
+    """The rows of a table, normalised and validated for :class:`Manifest`.
 
     Args:
         clips: rows indexed from 0.
-        classes: names that a label may have.
-        where: says of a row where it stands, in messages.
+        classes: the allowed labels.
+        where: maps a row number to its location, for messages.
 
     Raises:
         ManifestError: naming the first row that is wrong.
@@ -292,10 +293,10 @@ def _checked_clips(clips: pd.DataFrame, classes: tuple[str, ...], where: Callabl
 
 
 def _text(values: pd.Series, where: Callable[[int], str]) -> pd.Series:
-    """Stripped text as ``object`` with ``None`` for NA; all of it can be written as a row of a CSV."""
+    """Stripped text as ``object`` with ``None`` for NA, all of which can be written to a row of a CSV."""
     found = values.astype(object).where(values.notna(), None)
     texts = [value if value is None else str(value).strip() or None for value in found]
-    # All at once, for a look at each takes a hundred times as long.
+    # Search all texts at once: one by one takes a hundred times as long.
     if UNFIT.search("".join(filter(None, texts))):
         row, wrong = next((row, text) for row, text in enumerate(texts) if text and UNFIT.search(text))
         kind = "has a line break" if set("\n\r") & set(wrong) else "has bytes that are no UTF-8"
@@ -304,7 +305,7 @@ def _text(values: pd.Series, where: Callable[[int], str]) -> pd.Series:
 
 
 def _whole_numbers(values: pd.Series, where: Callable[[int], str]) -> pd.Series:
-    # Each value once, for there are few of them.
+    # Convert each distinct value once: there are few of them.
     places, found = pd.factorize(values)
     numbers = pd.to_numeric(pd.Series(found, dtype=object), errors="coerce")
     wrong = ~numbers.between(0, MOST) | (numbers % 1 != 0)

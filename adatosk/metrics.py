@@ -1,4 +1,4 @@
-"""The field's two scores: UAR, the mean recall over classes, and WAR, the share of clips that are right."""
+"""The field's two scores: UAR, the mean recall over classes, and WAR, the accuracy."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -41,7 +41,7 @@ def score(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Scores
     """
     if len(labels) == 0 or len(predicted) != len(labels):
         raise ValueError(f"cannot score {len(predicted)} predictions against {len(labels)} labels")
-    # Imported here, since torchmetrics takes transformers and torchvision along, and seconds.
+    # Imported here because torchmetrics imports transformers and torchvision, which takes seconds.
     from torchmetrics.functional.classification import (
         multiclass_accuracy,
         multiclass_confusion_matrix,
@@ -67,29 +67,29 @@ def score(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Scores
 
 
 def majority(labels: Tensor, classes: tuple[str, ...]) -> Scores:
-    """Scores of always predicting the most frequent class, the least that a model has to beat."""
+    """Scores of always predicting the most frequent class, the baseline that any model has to beat."""
     return score(torch.full_like(labels, int(labels.bincount(minlength=len(classes)).argmax())), labels, classes)
 
 
 def score_folds(
     predicted: Mapping[int, Tensor], labels: Mapping[int, Tensor], classes: tuple[str, ...]
 ) -> tuple[pd.DataFrame, dict[int, Scores]]:
-    """Score each test fold, and all of them together.
+    """Score each test fold, and all folds together.
 
     Args:
-        predicted, labels: class indices int64 ``(clips of the fold,)`` by fold.
-        classes: names, whose places are the indices.
+        predicted, labels: by fold, the class indices of its clips, int64 ``(N,)``.
+        classes: class names, in the order of the indices.
 
     Returns:
         a table with the columns ``clips``, ``uar`` and ``war`` (percent) and the rows ``fold k``, ``mean over folds``,
         ``standard deviation over folds`` (NA for one fold) and ``pooled predictions``; and the scores by fold. Mean and
-        pooled differ: the mean gives each fold the same weight, pooling gives it to each clip of a class.
+        pooled scores differ: the mean weights all folds equally, pooling weights all clips of a class equally.
 
     Raises:
-        ValueError: the two do not have the same folds.
+        ValueError: the predictions and the labels are of different folds.
     """
     if not predicted or predicted.keys() != labels.keys():
-        raise ValueError(f"predictions of folds {sorted(predicted)} do not fit labels of folds {sorted(labels)}")
+        raise ValueError(f"predictions of folds {sorted(predicted)} do not match labels of folds {sorted(labels)}")
     folds = sorted(predicted)
     scores = {fold: score(predicted[fold], labels[fold], classes) for fold in folds}
     rows = {f"fold {fold}": (scores[fold].clips, scores[fold].uar, scores[fold].war) for fold in folds}

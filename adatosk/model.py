@@ -24,14 +24,14 @@ from adatosk.utils.tensors import write_tensors
 
 @dataclass(frozen=True)
 class Output:
-    """What one forward pass of both branches gives.
+    """The result of one forward pass through both branches.
 
     Attributes:
-        logits: ``(B, classes)``, no softmax.
+        logits: ``(B, classes)``, before the softmax.
         reconstruction: predicted pixels of the hidden patches in ascending position, ``(B, n_t, N_s - n_s, C·t·h·w)``;
-            ``None`` when it was not asked for.
+            ``None`` if not requested.
         visible: the hard mask H, bool ``(B, N_s)``, True = visible.
-        soft_mask: the temporal soft mask, or ``None`` for a model without.
+        soft_mask: the temporal soft mask, or ``None`` for a model without one.
     """
 
     logits: Tensor
@@ -40,12 +40,12 @@ class Output:
     soft_mask: SoftMask | None
 
 
-LONGEST_REASON = 300  # characters: a file of other weights lacks them all, and torch lists each
+LONGEST_REASON = 300  # characters: for a file of other weights, torch would list every missing one
 _OTHER = "name a folder that save_pretrained wrote, such as runs/<run id>/checkpoints/last, or train the model again"
 
 
 def _check_config(file: Path) -> None:
-    """Raise a `ValueError` that names the file and the field, where it describes no model."""
+    """Raise a `ValueError` that names the file and the field if it does not describe a model."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -59,7 +59,7 @@ def _check_config(file: Path) -> None:
 
 
 def _check_digest(weights: Path) -> None:
-    """Raise a `ValueError` for weights of a run that are damaged, or of another training than its scores."""
+    """Raise a `ValueError` if a run's weights are damaged, or not the ones that its scores were measured with."""
     expected = recorded_digest(weights)
     if expected is not None and weights.is_file() and (digest := file_digest(weights)) != expected:
         raise ValueError(
@@ -78,7 +78,7 @@ class AdaTosk(
     library_name="adatosk",
     coders={ModelConfig: (_encode_config, ModelConfig.model_validate)},
 ):
-    """The whole model; make one with :func:`create_model`.
+    """The whole model; create one with :func:`create_model`.
 
     Args:
         config: the architecture.
@@ -99,12 +99,13 @@ class AdaTosk(
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "AdaTosk":
-        """Load what :meth:`save_pretrained` wrote, from a folder or the hub; safetensors only, and every weight of it.
+        """Load what :meth:`save_pretrained` wrote, from a folder or the hub; safetensors only, and strictly.
 
         Raises:
-            FileNotFoundError: a folder without one of its two files.
-            ValueError: a configuration or weights that are not this package's, do not belong together, are not finite
-                or not the ones that the scores of their run belong to; the message names the folder and what is wrong.
+            FileNotFoundError: the folder lacks one of its two files.
+            ValueError: the configuration or the weights are not this package's, do not match each other, are not
+                finite, or are not the ones that the run's scores were measured with; the message names the folder and
+                the problem.
         """
         source, options = pretrained_model_name_or_path, dict[str, Any](kwargs, strict=True)
         if Path(source).is_dir():
@@ -112,7 +113,7 @@ class AdaTosk(
             _check_digest(Path(source) / "model.safetensors")
         try:
             with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model
-                # Not strict, as the hub's loader is by itself, a weight that the file lacks would stay random.
+                # The hub's loader is not strict by default: weights missing from the file would stay random.
                 model = super().from_pretrained(source, **options)
         except (RuntimeError, SafetensorError, ValueError, TypeError, KeyError) as error:
             said = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
@@ -124,7 +125,7 @@ class AdaTosk(
         return model
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write the weights for :meth:`save_pretrained`, which writes all else."""
+        """Write the weights for :meth:`save_pretrained`, which writes everything else."""
         write_tensors(save_directory / "model.safetensors", self.state_dict())
 
     def forward(
@@ -138,13 +139,13 @@ class AdaTosk(
 
         Args:
             video: float ``(B, C, T, H, W)``.
-            visible: the hard mask, bool ``(B, N_s)``, on any device: on the CPU its check does not hold up a GPU; drawn
-                with ``generator`` when not given.
-            generator: source of the draw; torch's global one by default.
-            reconstruct: run the decoder.
+            visible: the hard mask, bool ``(B, N_s)``, on any device; checking one on the CPU avoids a GPU
+                synchronisation. Drawn with ``generator`` by default.
+            generator: random generator of the draw; torch's global one by default.
+            reconstruct: whether to run the decoder.
 
         Raises:
-            ValueError: for a clip or mask of another shape, or a mask too sparse for the exclusion.
+            ValueError: for a clip or mask of the wrong shape, or a mask with too few visible patches to exclude from.
         """
         self._check_clip(video)
         if visible is None:
@@ -159,7 +160,7 @@ class AdaTosk(
     def _branches(
         self, video: Tensor, positions: Tensor, hidden: Tensor, reconstruct: bool
     ) -> tuple[Tensor, Tensor | None, SoftMask | None]:
-        """Logits, reconstruction and soft mask, from tensors to tensors: what can be compiled as one graph."""
+        """Logits, reconstruction and soft mask; a function of tensors alone, so that it compiles as one graph."""
         patches = patchify(video, self.config.tubelet, self.config.patch_size)
         tokens, mask = self.look(patches, positions)
         logits = self._classify_tokens(tokens, mask)
@@ -168,12 +169,12 @@ class AdaTosk(
         return logits, self.decoder(self.encoder_to_decoder(tokens), self.mask_token, positions, hidden), mask
 
     def compile(self, **options: Any) -> None:
-        """Compile both branches, and the classifier alone, each as one graph; masks are drawn and checked outside.
+        """Compile both branches, and the classifier alone, each as one graph; masks are drawn and checked outside it.
 
-        Prefer it to ``torch.compile(model)``, which has to cut its graph where a mask is checked.
+        Prefer this to ``torch.compile(model)``, whose graph breaks where a mask is checked.
 
         Args:
-            **options: of ``torch.compile``.
+            **options: passed to ``torch.compile``.
         """
         options = {"fullgraph": True, **options}
         self._branches = torch.compile(self._branches, **options)
@@ -193,7 +194,7 @@ class AdaTosk(
             views: number of draws, or of partitions.
             complementary: each view is a random partition of the patches into ``floor(N_s / n_s)`` masks, so that
                 every patch is seen exactly once.
-            generator: source of the draws; seeded with 0 by default, so that a clip's logits are always the same.
+            generator: random generator of the draws; seeded with 0 by default, so that logits are reproducible.
 
         Returns:
             ``(B, classes)``.
@@ -218,11 +219,11 @@ class AdaTosk(
         return torch.stack([self.classify_visible(patches, where) for where in positions]).mean(dim=0)
 
     def classify_visible(self, patches: Tensor, positions: Tensor) -> Tensor:
-        """Logits from tubelets ``(B, n_t, N_s, C·t·h·w)`` at visible ``positions`` ``(B, n)``; can be exported."""
+        """Logits from tubelets ``(B, n_t, N_s, C·t·h·w)`` at the visible ``positions`` ``(B, n)``; exportable."""
         return self._classify_tokens(*self.look(patches, positions))
 
     def look(self, patches: Tensor, positions: Tensor) -> tuple[Tensor, SoftMask | None]:
-        """Encoded tokens ``(B, n_t, n, D)`` of what is visible and their soft mask; arguments as above."""
+        """Encoded visible tokens ``(B, n_t, n, D)`` and their soft mask; see :meth:`classify_visible`."""
         raw, scored = self.encoder.encode(patches, positions, self.soft_mask)
         tokens = self.encoder.norm(raw)
         return tokens, None if self.soft_mask is None else self.soft_mask(tokens, scored, raw)
@@ -235,13 +236,13 @@ class AdaTosk(
         return self.head(pooled)
 
     def freeze_decoder(self) -> None:
-        """Take what only the reconstruction uses out of training, for runs without that loss."""
+        """Freeze the parameters that only the reconstruction uses, for runs without that loss."""
         for part in (self.encoder_to_decoder, self.decoder):
             part.requires_grad_(False)
         self.mask_token.requires_grad_(False)
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters besides biases and norms that timm's optimiser factory leaves without weight decay."""
+        """Parameters besides biases and norms that timm's optimiser factory excludes from weight decay."""
         return {"mask_token"}
 
     def _draw(self, batch: int, generator: torch.Generator | None) -> Tensor:
@@ -268,13 +269,13 @@ def _initialise(module: nn.Module) -> None:
 
 
 def create_model(name_or_config: str | ModelConfig = "adatosk_base", **overrides: Any) -> AdaTosk:
-    """Make a model with random weights.
+    """Create a model with random weights.
 
     Args:
         name_or_config: ``adatosk_base`` (the paper's ViT-B/16 at 224²), ``adatosk_small`` (profile demo),
-            ``adatosk_tiny`` (smoke), or a configuration.
-        **overrides: fields of :class:`~adatosk.config.ModelConfig` to change, ``soft_mask`` also as a dict of its own
-            fields.
+            ``adatosk_tiny`` (profile smoke), or a configuration.
+        **overrides: fields of :class:`~adatosk.config.ModelConfig` to change; ``soft_mask`` may be a dict of those of
+            its fields that change.
 
     Raises:
         ValueError: for an unknown name, an unknown field or an impossible value.

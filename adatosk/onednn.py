@@ -1,10 +1,10 @@
-"""Products of a model on a CPU through oneDNN; opt-in, and nothing else knows of it.
+"""Matrix products of a model on a CPU through oneDNN; opt-in, and independent of the rest of the package.
 
-torch hands them to MKL, which stops at AVX2 on AMD processors; oneDNN uses what the processor has. On an EPYC with
-AVX-512 its products are 2.2 times as fast at every size that the models here use, forward and backward (see
+torch uses MKL for them, which is limited to AVX2 on AMD processors; oneDNN uses everything the processor has. On an
+EPYC with AVX-512 its products are 2.2 times as fast at every size that the models here use, forward and backward (see
 ``results/benchmark``). Half precision goes through oneDNN anyway. Where oneDNN does not apply (GPU, autocast, compiled,
-exported or traced models) this is ``torch.nn.functional.linear``. :func:`for_inference` goes further where nothing is
-learned any more.
+exported or traced models) this falls back to ``torch.nn.functional.linear``. :func:`for_inference` goes further for
+models that are no longer trained.
 """
 
 import math
@@ -20,7 +20,7 @@ from adatosk.transformer import Mlp, join_heads, split_heads
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
-    """x Wᵀ + b of contiguous matrices, by the operator that torch's compiler uses for it; ``then`` may be ``gelu``."""
+    """x Wᵀ + b of contiguous matrices, by the operator that torch's compiler uses; ``then`` may be ``gelu``."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
 
 
@@ -41,7 +41,7 @@ class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x, W and b, of those that are needed; transposed operands need no copy."""
+        """Gradients of those of x, W and b that need one; transposed operands need no copy."""
         x, weight = ctx.saved_tensors
         grad, rows = grad.contiguous(), grad.reshape(-1, grad.shape[-1])
         to_x, to_weight, to_bias = ctx.needs_input_grad
@@ -55,7 +55,7 @@ class _OneDnnLinear(torch.autograd.Function):
 def uses_onednn(x: Tensor) -> bool:
     """Whether :func:`linear` of ``x`` runs through oneDNN."""
     return bool(
-        # First, for what follows would cut a compiler's graph in two.
+        # Checked first, because the checks below would break a compiler's graph.
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -83,14 +83,14 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-# From so many tokens on oneDNN's products make up for going through the heads one by one.
+# Sequence length from which oneDNN's faster products make up for looping over the heads.
 LONG = 384
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention ``(B, h, n, d)``: torch's fused kernel except in two cases on a CPU where nothing is learned.
+    """Attention ``(B, h, n, d)``: torch's fused kernel, except in two cases of inference on a CPU.
 
-    In bfloat16 plain products take half its time, in float32 those of oneDNN two thirds, if the sequence is long.
+    In bfloat16, plain products take half its time; in float32 on long sequences, oneDNN's take two thirds.
     """
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v)
@@ -102,7 +102,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _attention_by_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same by one pair of oneDNN's products a head, whose weights stay in the processor's cache."""
+    """The same with a pair of oneDNN products per head, whose attention weights stay in the processor's cache."""
     batch, heads, tokens, width = q.shape
     out = q.new_empty(batch, tokens, heads, width)
     for clip in range(batch):
@@ -139,9 +139,9 @@ _THROUGH_ONEDNN: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def through_onednn(model: M) -> M:
-    """Let a model's products, ours or a library's, run through oneDNN; returns the model, changed.
+    """Make a model's matrix products, ours or a library's, run through oneDNN; returns the model, modified in place.
 
-    Parameters and their names stay; on a GPU, compiled or exported it computes as before.
+    Parameters keep their names; on a GPU, compiled or exported, the model computes as before.
     """
     for module in model.modules():
         module.__class__ = _THROUGH_ONEDNN.get(type(module), type(module))
@@ -149,14 +149,14 @@ def through_onednn(model: M) -> M:
 
 
 class _FusedMlp(Mlp):
-    """The GELU is done while the first product's result still is in the cache."""
+    """Applies the GELU while the first product's result is still in the cache."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(product(x.contiguous(), self.fc1.weight, self.fc1.bias, "gelu"))
 
 
 def _packs(dtype: torch.dtype) -> bool:
-    """Whether oneDNN packs weights of this type here: bfloat16 takes AVX-512 or newer."""
+    """Whether oneDNN packs weights of this type here: bfloat16 requires AVX-512 or newer."""
     if not (torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available()):
         return False
     return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -164,15 +164,15 @@ def _packs(dtype: torch.dtype) -> bool:
 
 @torch.no_grad()
 def for_inference(model: M, dtype: torch.dtype = torch.float32) -> M:
-    """Make a model as fast to run as it gets without compiling; returns it, changed.
+    """Prepare a model for the fastest inference without compilation; returns it, modified in place.
 
-    It is put into evaluation mode and its weights are converted once, where autocast would convert them in each pass.
-    On a CPU they are also packed as oneDNN reads them, and our MLPs take their GELU along with the product. After that
-    the model runs under ``torch.no_grad()`` or ``inference_mode()`` only; it cannot be trained, saved, moved, compiled
-    or exported.
+    It is switched to evaluation mode and its weights are converted once, whereas autocast would convert them in each
+    pass. On a CPU they are also packed in oneDNN's layout, and our MLPs fuse the GELU into their first product.
+    Afterwards the model runs only under ``torch.no_grad()`` or ``inference_mode()``; it cannot be trained, saved,
+    moved, compiled or exported.
 
     Args:
-        dtype: float32 or bfloat16; the input has to have it, too.
+        dtype: float32 or bfloat16; inputs must have it as well.
     """
     model = through_onednn(model.eval().to(dtype))
     if not _packs(dtype):

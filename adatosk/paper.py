@@ -1,4 +1,4 @@
-"""What the paper reports, as data: Tables 1 to 4, its settings and its claims, each with the place where it stands.
+"""What the paper reports, as data: Tables 1 to 4, its settings and its claims, each with its place in the paper.
 
 Source: "Soften the Mask: Adaptive Temporal Soft Mask for Efficient Dynamic Facial Expression Recognition",
 arXiv 2502.21004. The paper writes AdaTask for AdaTosk in its tables. The caption of Table 1 swaps its two rows: the one
@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 SOURCE = "arXiv 2502.21004"
-SETS = {"dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW"}  # by the names of their manifests
+SETS = {"dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW"}  # by manifest name
 
 # Rows of Table 1 for this model.
 WITHOUT_SOFT_MASK = "AdaTask (Ours)"
@@ -23,8 +23,8 @@ WITH_SOFT_MASK = "AdaTask† (Ours)"
 _SCORES = tuple(f"{name}_{score}" for name in SETS for score in ("uar", "war"))
 _TABLE1_COLUMNS = ("method", "venue", "backbone", "group", "parameters_m", "flops_g", *_SCORES)
 
-# "language" and "videomae" are the caption's grey and blue rows (large language models, VideoMAE-based methods), told
-# apart by section 4.2 and the backbones; the colours themselves are not in the text.
+# "language" and "videomae" are the caption's grey and blue rows (large language models, VideoMAE-based methods),
+# identified from section 4.2 and the backbones; the colours themselves are not in the text.
 _TABLE1 = (
     ("EC-STFL", "MM'20", "C3D / P3D", "supervised", 78, 8, 45.35, 56.51, nan, nan, nan, nan),
     ("Former-DFER", "MM'21", "Transformer", "supervised", 18, 9, 53.69, 65.70, 37.20, 46.85, 31.16, 43.27),
@@ -73,7 +73,7 @@ _TABLE4 = (
 
 @dataclass(frozen=True)
 class Setting:
-    """A value that the paper states: ``value`` in ``unit``, and the ``place`` where it stands."""
+    """A value that the paper states: ``value`` in ``unit``, and its ``place`` in the paper."""
 
     value: Any
     unit: str
@@ -113,7 +113,7 @@ SETTINGS: dict[str, Setting] = {
 
 
 def table1() -> pd.DataFrame:
-    """Table 1, one row a method: parameters in millions, FLOPs in G, UAR and WAR in % on the three sets.
+    """Table 1, one row per method: parameters in millions, FLOPs in G, UAR and WAR in % on the three sets.
 
     ``soft_mask`` is True or False for the two rows of the model itself and missing for the rivals.
     """
@@ -125,18 +125,18 @@ def table1() -> pd.DataFrame:
 
 
 def table2() -> pd.DataFrame:
-    """Table 2 in long form, one row a cell: ``mask_ratio`` ρ, ``r`` excluded tokens per frame, ``war``, ``gflops``."""
+    """Table 2, one row per cell: ``mask_ratio`` ρ, ``r`` tokens excluded per frame, ``war``, ``gflops``."""
     rows = [(percent / 100, *cell) for percent, cells in _TABLE2.items() for cell in cells]
     return _placed(pd.DataFrame(rows, columns=["mask_ratio", "r", "war", "gflops"]), "Table 2")
 
 
 def table3() -> pd.DataFrame:
-    """Table 3, one row a soft mask: ``agnostic`` and ``semantic`` are the fields of ``SoftMaskConfig`` that make it."""
+    """Table 3, one row per soft mask: ``agnostic`` and ``semantic`` are the fields of ``SoftMaskConfig``."""
     return _placed(pd.DataFrame(_TABLE3, columns=["strategy", "agnostic", "semantic", "uar", "war"]), "Table 3")
 
 
 def table4() -> pd.DataFrame:
-    """Table 4, one row a distance: ``distance`` is the field of ``SoftMaskConfig``."""
+    """Table 4, one row per distance: ``distance`` is the field of ``SoftMaskConfig``."""
     return _placed(pd.DataFrame(_TABLE4, columns=["distance", "uar", "war"]), "Table 4")
 
 
@@ -145,14 +145,14 @@ def _placed(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _gain(over: str | list[str], columns: list[str] | None = None, ours: str = WITH_SOFT_MASK) -> list[float]:
-    """Points of UAR and WAR that ``ours`` is above the best of the methods ``over`` in Table 1."""
+    """Points of UAR and WAR by which ``ours`` exceeds the best of the methods ``over`` in Table 1."""
     table = table1().set_index("method")
     over = [over] if isinstance(over, str) else over
     return [table.at[ours, column] - table.loc[over, column].max() for column in columns or _SCORES]
 
 
 def _saving(column: str, over: str | list[str], ours: str = WITH_SOFT_MASK) -> list[float]:
-    """Millions of parameters or G of FLOPs that ``ours`` is below each of the methods ``over`` in Table 1."""
+    """Millions of parameters or GFLOPs by which ``ours`` is below each of the methods ``over`` in Table 1."""
     table = table1().set_index("method")
     return list(table.loc[[over] if isinstance(over, str) else over, column].dropna() - table.at[ours, column])
 
@@ -180,7 +180,7 @@ def _leads(better: str, worse: str) -> list[float]:
 
 
 def _from_r0(column: str, relative: bool) -> list[float]:
-    """Loss of r = 2 against r = 0 at each ratio of Table 2, in % or in points."""
+    """Decrease from r = 0 to r = 2 at each ratio of Table 2, in % or in points."""
     cells = table2().pivot(index="mask_ratio", columns="r", values=column)
     return list((cells[0] - cells[2]) / (cells[0] / 100 if relative else 1))
 
@@ -193,14 +193,14 @@ def _from_25_to_70(column: str, relative: bool) -> list[float]:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the text that its tables can be asked about.
+    """A statement in the text that can be checked against the paper's tables.
 
     Attributes:
-        id, text, place: a name, what is said, and where.
-        low, high: the range that is claimed, in ``unit``.
+        id, text, place: a name, the claim, and where it is made.
+        low, high: the claimed range, in ``unit``.
         rounding: half a unit of the claim's last digit; a number that rounds into the range agrees.
-        unit: what the numbers are.
-        found: what the paper's own tables give; empty where they have no such number.
+        unit: unit of the numbers.
+        found: the corresponding numbers in the paper's own tables; empty where they have none.
     """
 
     id: str
@@ -269,12 +269,12 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def claims() -> pd.DataFrame:
-    """The claims beside what the paper's own tables give.
+    """The claims beside the numbers in the paper's own tables.
 
     Returns:
-        one row a claim: ``id``, ``text``, ``place``, ``unit``, ``claimed_low``, ``claimed_high``, ``table_low`` and
-        ``table_high`` (NaN without a number in the tables) and ``agrees`` (missing likewise): whether all the tables'
-        numbers round into the claimed range.
+        one row per claim: ``id``, ``text``, ``place``, ``unit``, ``claimed_low``, ``claimed_high``, ``table_low`` and
+        ``table_high`` (NaN without a number in the tables) and ``agrees``, whether all of the tables' numbers round
+        into the claimed range (NA without a number).
     """
     rows = []
     for claim in CLAIMS:

@@ -1,6 +1,6 @@
-"""Name the expression in any video of a person: ``adatosk predict VIDEO --model FOLDER``.
+"""Classify the expression in any video of a person: ``adatosk predict VIDEO --model FOLDER``.
 
-:mod:`adatosk.predict_many` does it for a folder of them.
+:mod:`adatosk.predict_many` does so for many videos.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
@@ -23,22 +23,22 @@ from adatosk.onednn import through_onednn
 from adatosk.soft_mask import SoftMask
 from adatosk.video import read_clip
 
-# What a model that only predicts may compute in.
+# Floating-point precision of inference.
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model makes of one video.
+    """A model's prediction for one video.
 
     Attributes:
         label: name of the most probable class.
         probabilities: by class name, in the model's order; they sum to 1.
         logits: ``(classes,)``, averaged over the views.
-        soft_mask: the temporal soft mask of one view, batch of 1; ``None`` for a model without.
+        soft_mask: the temporal soft mask of one view, with a batch size of 1; ``None`` for a model without one.
         visible: the hard mask of that view, bool ``(N_s,)``, True = visible.
         frames: uint8 ``(T, H, W, C)`` RGB, as the model saw them, before normalisation.
-        face: whose face was cut out, and the square in each frame, in pixels of the video; ``None`` if not looked for.
+        face: whose face was cropped, and its square in each frame, in pixels of the video; ``None`` if not looked for.
     """
 
     label: str
@@ -72,16 +72,16 @@ def predict(
         path: a video file or a folder of frames.
         model: a model, or a folder that ``save_pretrained`` wrote, such as ``runs/<run id>/checkpoints/last``.
         views, complementary: see :meth:`adatosk.model.AdaTosk.classify`.
-        start, stride: which frames are taken, see :func:`adatosk.video.frame_indices`; by default from the middle.
-        locate_face: find the face and cut it out; else the central square of the frame is taken, which is right for
-            clips that are already cropped.
-        person: whose face, where there are several: 1 for the largest, 2 for the next, …, see
+        start, stride: which frames to sample, see :func:`adatosk.video.frame_indices`; by default from the middle.
+        locate_face: find the face and crop to it; otherwise the central square of the frame is used, which is right
+            for clips that are already cropped.
+        person: whose face to use if there are several: 1 for the largest, 2 for the next, …, see
             :func:`adatosk.clips.faces.find_faces`.
 
     Raises:
         FaceDetectorError: the face detector's weights are missing or damaged.
         FaceNotFoundError: the sampled frames show no face, or none of that number.
-        FileNotFoundError: the model's folder holds no weights.
+        FileNotFoundError: the model's folder contains no weights.
         VideoError: the video cannot be read whole.
     """
     model = model if isinstance(model, AdaTosk) else through_onednn(load_model(model))
@@ -108,7 +108,7 @@ def predict(
 
 
 def as_seen(frames: np.ndarray, face: Face | None, size: int) -> Tensor:
-    """Frames ``(T, H, W, C)``, cut to the face if there is one, at the model's size: uint8 ``(T, C, size, size)``."""
+    """Frames ``(T, H, W, C)``, cropped to the face if given and resized for the model: uint8 ``(T, C, size, size)``."""
     resize, crops = eval_transform(size), frames
     if face is not None:
         squares = zip(frames, face.squares, strict=True)
@@ -122,7 +122,7 @@ def load_model(folder: str | Path) -> AdaTosk:
     """The model in a folder that ``save_pretrained`` wrote, in evaluation mode.
 
     Raises:
-        FileNotFoundError: naming the file that is not there.
+        FileNotFoundError: naming the missing file.
         ValueError: see :meth:`adatosk.model.AdaTosk.from_pretrained`.
     """
     folder = Path(folder)

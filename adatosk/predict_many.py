@@ -1,6 +1,6 @@
-"""Name the expression in many videos: ``adatosk predict FOLDER --model FOLDER --out FILE.csv``.
+"""Classify the expression in many videos: ``adatosk predict FOLDER --model FOLDER --out FILE.csv``.
 
-The rows of a table lie in ``FILE.csv.part`` until all are there, so whatever stops the command, they are kept, and the
+Rows are collected in ``FILE.csv.part`` until the table is complete. Whatever stops the command, they are kept, and the
 same command resumes with the videos that have no label yet.
 """
 
@@ -43,7 +43,7 @@ from adatosk.video.reading import stamp
 
 
 def find_videos(folder: str | Path) -> list[Path]:
-    """Video files in a folder and, where it holds none, its folders of frames; sorted as people count.
+    """Video files in a folder or, if it contains none, its folders of frames; in natural order.
 
     Raises:
         FileNotFoundError: when there are none.
@@ -57,12 +57,12 @@ def find_videos(folder: str | Path) -> list[Path]:
 
 
 def expand(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The videos among ``paths`` and in the folders of videos there, and what lies beside these and is passed over.
+    """The videos among ``paths`` and in the folders there, and the other entries of these folders, which are skipped.
 
-    A folder that holds images and no video file is itself a video.
+    A folder that contains images and no video file is itself a video.
 
     Raises:
-        FileNotFoundError: a folder holds neither.
+        FileNotFoundError: a folder contains neither video files nor folders of frames.
     """
     videos: list[Path] = []
     others: list[Path] = []
@@ -77,7 +77,7 @@ def expand(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def is_clip(folder: Path) -> bool:
-    """Whether a folder is a video in frames: it holds images, and no video file."""
+    """Whether a folder is a video stored as frames: it contains images, and no video file."""
     entries = _entries(folder)
     return any(is_image(path.name) for path in entries) and not any(
         path.suffix.lower() in VIDEO_SUFFIXES for path in entries
@@ -85,7 +85,7 @@ def is_clip(folder: Path) -> bool:
 
 
 def _entries(folder: str | Path) -> list[Path]:
-    """What a folder shows, sorted as people count."""
+    """A folder's entries that are not hidden, in natural order."""
     return sorted((path for path in Path(folder).iterdir() if not path.name.startswith(".")), key=natural_key)
 
 
@@ -109,20 +109,20 @@ def predict_many(
     Args:
         paths: videos, or a folder of them, see :func:`find_videos`.
         model, locate_face, stride, person: as for :func:`adatosk.predict.predict`.
-        batch_size: clips at once.
+        batch_size: clips per batch.
         precision: ``fp32`` or ``bf16``; weights are converted once.
-        compile: through ``torch.compile``, for a GPU; on a CPU it is slower than the packed weights used without it.
-        views: hard masks that are averaged.
-        workers: threads that read; ``None`` takes one a core.
+        compile: use ``torch.compile``, for a GPU; on a CPU it is slower than the packed weights used otherwise.
+        views: number of hard masks to average over.
+        workers: reader threads; one per core by default.
 
     Returns:
-        one row a video, in the order given: ``path``, ``label``, a column of probabilities for each class, ``face``,
+        one row per video, in the order given: ``path``, ``label``, a column of probabilities for each class, ``face``,
         which says how many people were seen and whose face was used (empty if not looked for), and ``error``: empty, or
-        why this video has no label, be it unreadable or without a face.
+        why the video has no label, because it is unreadable or shows no face.
 
     Raises:
         FaceDetectorError: as for :func:`adatosk.predict.predict`.
-        FileNotFoundError, ValueError: for the model, the folder, a precision or size that there is not.
+        FileNotFoundError, ValueError: for an invalid model, folder, precision or batch size.
     """
     videos = find_videos(paths) if isinstance(paths, str | Path) else [Path(path) for path in paths]
     model = model if isinstance(model, AdaTosk) else load_model(model)
@@ -148,7 +148,7 @@ def predict_rows(
     workers: int | None = None,
     person: int = 1,
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows of :func:`predict_many` batch by batch, as they come; arguments and errors as there."""
+    """Yield the rows of :func:`predict_many` batch by batch; it has the same arguments and errors."""
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
     if batch_size < 1:
@@ -165,7 +165,7 @@ def predict_rows(
 
 
 def _classifier(model: AdaTosk, views: int, dtype: torch.dtype, compile: bool) -> Callable[[Tensor], Tensor]:
-    """From uint8 ``(B, T, C, size, size)`` to probabilities ``(B, classes)`` on the CPU; the model stays as it is."""
+    """Maps uint8 ``(B, T, C, size, size)`` to probabilities ``(B, classes)`` on the CPU; leaves the model unchanged."""
     classifier, device = Classifier(model, fixed_masks(model, views)), model.mask_token.device
     run = torch.compile(classifier.to(dtype)) if compile else for_inference(classifier, dtype)
 
@@ -193,12 +193,12 @@ def _read(path: Path, config: ModelConfig, person: int | None, stride: int) -> _
         return _Clip(as_seen(frames, face, config.image_size), "" if face is None else str(face))
     except (VideoError, FaceNotFoundError) as error:
         return str(error)
-    except Exception as error:  # of whatever kind: one clip must not cost the rows of all others
+    except Exception as error:  # of any kind: one clip must not cost the rows of all others
         return f"{path}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
 
 
 def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[_Clip | str]:
-    """``read`` of each path in order, by threads that are at most ``ahead`` videos before what was taken."""
+    """Yield ``read(path)`` in order; threads read at most ``ahead`` videos in advance."""
     pool = ThreadPoolExecutor(max(1, workers))
     waiting: deque = deque()
     try:
@@ -215,7 +215,7 @@ def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> I
 def _rows(
     paths: Sequence[Path], found: Sequence[_Clip | str], classify: Callable, pad: int | None, config: ModelConfig
 ) -> list[dict]:
-    """Rows of one batch; ``pad`` fills it up to one size, since a compiled model is compiled anew for another."""
+    """Rows of one batch; it is padded to ``pad`` clips, because another batch size would recompile a compiled model."""
     videos = [clip.video for clip in found if isinstance(clip, _Clip)]
     filled = videos + videos[-1:] * (pad - len(videos) if pad else 0)
     scores = iter(classify(torch.stack(filled)).numpy() if videos else ())
@@ -231,7 +231,7 @@ def _rows(
 
 
 def part_of(out: Path) -> Path:
-    """Where the rows of a table lie until all are there."""
+    """Where the rows of a table are collected until it is complete."""
     return out.with_name(out.name + ".part")
 
 
@@ -242,22 +242,21 @@ def predict_into(
     report: Callable[[str], None] = print,
     **options: Any,
 ) -> pd.DataFrame:
-    """:func:`predict_many` into a CSV file; whatever stops it, the rows that are there are kept, and a second call
-    resumes.
+    """Write :func:`predict_many`'s table to a CSV file; whatever stops it, finished rows are kept for the next call.
 
-    Meanwhile they lie in :func:`part_of` the file, below a line with the model's digest and the options. Videos without
-    a label, and those whose file has changed, are read again. A pipe or device gets its rows as they come and keeps
-    none.
+    Meanwhile they are collected in :func:`part_of` the file, below a line with the model's digest and the options. On
+    resuming, videos without a label and those whose file has changed are read again. A pipe or device receives rows
+    batch by batch and cannot be resumed.
 
     Args:
-        out: the file; one that is there is replaced when all rows are.
+        out: the file; an existing one is replaced once the table is complete.
         paths: videos, see :func:`expand`.
-        model: its folder.
-        report: gets a line when it resumes.
-        **options: of :func:`predict_many`.
+        model: the model's folder.
+        report: called with one line when resuming.
+        **options: those of :func:`predict_many`.
 
     Raises:
-        FileNotFoundError, ValueError: as there; or the rows that are there are by another model or other options.
+        FileNotFoundError, ValueError: see :func:`predict_many`; or existing rows are from another model or options.
         OSError: the table cannot be written.
     """
     out, paths = Path(out), list(map(Path, paths))
@@ -276,7 +275,7 @@ def predict_into(
     with _part(part_of(out), _settings(Path(model), options), [*columns, "stamp"], rows_of) as add:
         left = [path for path in dict.fromkeys(paths) if str(path) not in rows_of]
         if rows_of:
-            report(f"{part_of(out)}: resuming, {len(rows_of)} videos are there, {len(left)} are left")
+            report(f"{part_of(out)}: resuming, {len(rows_of)} videos are done, {len(left)} are left")
         for batch in predict_rows(left, loaded, **options):
             add(batch)
     table = pd.DataFrame([rows_of[str(path)] for path in paths], columns=columns)
@@ -287,24 +286,24 @@ def predict_into(
 
 
 def _as_csv(table: pd.DataFrame, place: Path | TextIO, header: bool = True) -> None:
-    """The table as CSV; bytes of file names that are no UTF-8 are written as ``\\udcXX``.
+    """Write the table as CSV; bytes of file names that are not UTF-8 are written as ``\\udcXX``.
 
-    Text that a spreadsheet would run has an apostrophe before it, see :mod:`adatosk.utils.tables`.
+    Text that a spreadsheet would execute is prefixed with an apostrophe, see :mod:`adatosk.utils.tables`.
     """
     defused(table).to_csv(place, index=False, float_format="%.4f", errors="backslashreplace", header=header)
 
 
 def _settings(model: Path, options: dict[str, Any]) -> str:
-    """What rows of one table have in common, as one line; which processor made them, and how many at once, is not."""
+    """What the rows of one table must share, as one line; the processor and the batch size may differ."""
     digests = {name: file_digest(model / name) for name in ("config.json", "model.safetensors")}
     return json.dumps(digests | {key: options[key] for key in sorted(options) if key not in ("batch_size", "workers")})
 
 
 @contextmanager
 def _part(path: Path, settings: str, columns: list[str], rows: dict[str, dict]) -> Iterator[Callable]:
-    """Give ``rows`` those of an earlier call that still hold, by path; then ``add(batch)`` adds rows, also to the file.
+    """Fill ``rows`` with the still valid ones of an earlier call, by path; ``add(batch)`` adds to it and to the file.
 
-    Its numbers are whole, not rounded as the table's are.
+    The file's numbers have full precision, whereas the table's are rounded.
     """
     kept = _kept_rows(path, settings, columns) if path.is_file() else []
     raw = {"errors": "surrogateescape", "newline": ""}
@@ -324,11 +323,13 @@ def _part(path: Path, settings: str, columns: list[str], rows: dict[str, dict]) 
 
 
 def _kept_rows(path: Path, settings: str, columns: list[str]) -> list[dict]:
-    """Rows with a label whose video is as it was. A kill may cut the last row off anywhere, so that one has to end."""
+    """Rows with a label whose video is unchanged. A kill may truncate the last row, so it must end with a newline."""
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     first, _, rest = text.partition("\n")
     if first != f"# {settings}":
-        raise ValueError(f"{path}: rows by another model or other options: delete it, or name another table with --out")
+        raise ValueError(
+            f"{path}: its rows are from another model or other options: delete it, or name another table with --out"
+        )
     records = list(csv.reader(rest.splitlines(keepends=True)))
     whole = [record for record in records[1 : None if text.endswith("\n") else -1] if len(record) == len(columns)]
     rows = [dict(zip(columns, record, strict=True)) for record in whole]
@@ -338,7 +339,7 @@ def _kept_rows(path: Path, settings: str, columns: list[str]) -> list[dict]:
 
 
 def _stamp(path: str) -> str:
-    """Size and time of a video, empty where it cannot be had."""
+    """Size and modification time of a video, empty if unavailable."""
     try:
         return "-".join(map(str, stamp(Path(path))))
     except OSError:

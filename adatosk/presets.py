@@ -36,7 +36,7 @@ MODELS: dict[str, ModelConfig] = {
 
 
 def _paper(dataset: str) -> RunConfig:
-    """Section 4.1 as written, on one of the real sets; its classes and whether it has folds are on its card."""
+    """Section 4.1 as written, on one of the real sets, whose card lists its classes and whether it has folds."""
     card = yaml.safe_load((MANIFESTS / f"{dataset}.yaml").read_text(encoding="utf-8"))
     has_folds = any("fold" in part for part in card["expected"])
     return RunConfig(
@@ -47,14 +47,14 @@ def _paper(dataset: str) -> RunConfig:
 
 
 PROFILES: dict[str, RunConfig] = {
-    # Seconds on two cores: whether everything runs, not how well.
+    # Seconds on two cores: shows that everything runs, not how well.
     "smoke": RunConfig(
         model=MODELS["adatosk_tiny"],
         data=DataConfig(manifest="embedded-smoke.csv", cache_size=40),
         train=TrainConfig(epochs=4, warmup_epochs=1, batch_size=7, base_lr=3e-2, cls_weight=1.0, eval_every=2),
         evaluation=EvalConfig(views=(1, 8)),
     ),
-    # Minutes on two cores: the embedded benchmark, on which everything is measured.
+    # Minutes on two cores: the embedded benchmark, on which all scores are measured.
     "demo": RunConfig(
         model=MODELS["adatosk_small"],
         data=DataConfig(manifest="embedded-demo.csv", cache_size=52, min_crop=0.875),
@@ -62,7 +62,7 @@ PROFILES: dict[str, RunConfig] = {
             epochs=12, warmup_epochs=2, batch_size=32, base_lr=1.6e-2, cls_weight=1.0, clip_grad=1.0, eval_every=4
         ),
     ),
-    # Days on GPUs: "paper" is on DFEW, the others name their set.
+    # Days on GPUs: "paper" uses DFEW, the others name their data set.
     "paper": _paper("dfew"),
     **{f"paper-{dataset}": _paper(dataset) for dataset in ("ferv39k", "mafw", "crema_d", "ravdess")},
 }
@@ -74,5 +74,5 @@ def _known(profile: str) -> str:
     return profile
 
 
-# The name of a profile, for whoever checks a parameter.
+# The name of a profile, as a type that validates a parameter.
 Profile = Annotated[str, AfterValidator(_known)]

@@ -1,17 +1,17 @@
-"""Start an encoder from a VideoMAE checkpoint: ``adatosk pretrained FILE`` prints what of it fits.
+"""Initialise an encoder from a VideoMAE checkpoint: ``adatosk pretrained FILE`` prints which of its weights fit.
 
-Read are the authors' ``.pth`` files (github.com/MCG-NJU/VideoMAE, pre-trained and fine-tuned) and what Hugging Face's
-``VideoMAEModel``, ``VideoMAEForPreTraining`` and ``VideoMAEForVideoClassification`` save; a ``model.safetensors`` of
-this package has the authors' names. Only the encoder is taken: VideoMAE's decoder is 384 wide with 4 blocks where the
-paper's is 512 wide with 1, and a classifier knows its own classes. Positions are a fixed sinusoid, so no file holds
-them.
+Supported are the authors' ``.pth`` files (github.com/MCG-NJU/VideoMAE, pre-trained and fine-tuned) and those saved by
+Hugging Face's ``VideoMAEModel``, ``VideoMAEForPreTraining`` and ``VideoMAEForVideoClassification``; this package's own
+``model.safetensors`` uses the authors' names. Only the encoder is loaded: VideoMAE's decoder is 384 wide with 4 blocks,
+whereas the paper's is 512 wide with 1, and a classifier is tied to its own classes. Positions are a fixed sinusoid, so
+they are in no file.
 
 A fine-tuned checkpoint has ``fc_norm``, a norm of the *mean* over the tokens, in place of the norm of each token that
-the encoder here ends with. The two are different functions, so ``fc_norm`` is left out, and the encoder's last norm
-keeps the values that the model has.
+the encoder here ends with. These are different functions, so ``fc_norm`` is skipped, and the encoder's last norm is
+left unchanged.
 
-No code in a file is ever run: safetensors holds none, and ``.pth`` is read with ``weights_only=True``, to which
-``argparse.Namespace``, in which the authors keep their options, is the only addition.
+Code in a file is never executed: safetensors contains none, and ``.pth`` files are read with ``weights_only=True``,
+where the only additional class allowed is ``argparse.Namespace``, in which the authors store their options.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
@@ -37,14 +37,14 @@ from adatosk.model import AdaTosk
 from adatosk.transformer import Encoder
 from adatosk.utils.provenance import file_digest
 
-# Name of a layout, what its encoder's names begin with, and the rest of the name that it is recognised by.
+# Name of a layout, the prefix of its encoder's parameters, and the parameter that identifies it.
 _LAYOUTS = (
     ("VideoMAE, pre-trained", "encoder.", "patch_embed.proj.weight"),
     ("VideoMAE, fine-tuned", "", "patch_embed.proj.weight"),
     ("Hugging Face", "videomae.", "embeddings.patch_embeddings.projection.weight"),
     ("Hugging Face, bare model", "", "embeddings.patch_embeddings.projection.weight"),
 )
-# Hugging Face's names, in this order, and what they are called by the authors and here.
+# Hugging Face's names, replaced in this order by those of the authors and of this package.
 _RENAMED = (
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^encoder\.layer\.", "blocks."),
@@ -58,29 +58,29 @@ _RENAMED = (
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"\.output\.dense\.", ".mlp.fc2."),
 )
-# What may stand beside the encoder in a file. A key bias adds the same to all logits of a query, which its softmax does
-# not see.
+# What a file may contain besides the encoder. A key bias shifts all logits of a query equally, which its softmax
+# ignores.
 _BESIDE = re.compile(r"(decoder|encoder_to_decoder|mask_token|head|fc_norm|classifier)(\.|$)|.*\.attn\.k_bias$")
-# Encoders with names of their own that one might take for VideoMAE's.
+# Encoders that might be mistaken for VideoMAE's, identified by their parameter names.
 _OTHERS = (
-    (r"\.first_attn\.|lg_region_tokens$", "MAE-DFER's encoder, whose attention is local and global by turns"),
+    (r"\.first_attn\.|lg_region_tokens$", "MAE-DFER's encoder, with local-global attention"),
     (r"(temporal|spatial)_downsamples\.", "SVFAP's encoder, a temporal pyramid with spatial bottlenecks"),
 )
-# What a fine-tuned checkpoint lacks, see above; everything else has to be there.
+# What a fine-tuned checkpoint lacks (see the module's docstring); everything else is required.
 _OPTIONAL = {"norm.weight", "norm.bias"}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a checkpoint gave to an encoder.
+    """Which of a checkpoint's weights were loaded into an encoder.
 
     Attributes:
         path: the file.
-        layout: whose names its parameters have.
+        layout: whose parameter names it uses.
         loaded: names of the encoder's parameters that were set.
-        missing: names of those that the file does not hold and that were left as they were.
-        unexpected: names, as in the file, of what has no place in the encoder and was left out.
-        share: of the encoder's parameters, counted as numbers, that were set, from 0 to 1.
+        missing: names of those that are not in the file and were left unchanged.
+        unexpected: names, as in the file, of the parameters that the encoder does not have and that were skipped.
+        share: fraction of the encoder's weights that were set, in [0, 1].
     """
 
     path: str
@@ -107,7 +107,7 @@ class Report:
 
 
 def describe(path: str | Path) -> Weights:
-    """A checkpoint as a run's configuration names it: its path as given, and the SHA-256 of its bytes.
+    """A checkpoint as a run's configuration refers to it: its path as given, and the SHA-256 of its bytes.
 
     Raises:
         FileNotFoundError: no such file.
@@ -116,20 +116,20 @@ def describe(path: str | Path) -> Weights:
 
 
 def load_encoder(model: AdaTosk, path: str | Path, sha256: str | None = None) -> Report:
-    """Set a model's encoder to a checkpoint's; a model is left as it was where an error is raised.
+    """Load a checkpoint into a model's encoder; on an error, the model is left unchanged.
 
-    The number of attention heads cannot be seen in a file; VideoMAE's own models have one for each 64 of their width,
-    as ``adatosk_base`` has. Frames and image size may differ from the checkpoint's.
+    The number of attention heads cannot be inferred from a file; VideoMAE's own models have one per 64 channels, like
+    ``adatosk_base``. The numbers of frames and pixels may differ from the checkpoint's.
 
     Args:
         model: of the same width, depth, MLP ratio, tubelet and patch size.
-        path: the file, in one of the layouts above.
-        sha256: the digest that it has to have, 64 hex digits; not compared by default.
+        path: the file, in one of the layouts listed in this module's docstring.
+        sha256: the expected digest, 64 hex digits; not compared by default.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another digest; no checkpoint, a damaged one, or one that holds code; not VideoMAE's encoder, or one
-            of other sizes; a parameter besides the last norm's is missing, or one is not finite.
+        ValueError: the digest differs; the file is not a checkpoint, is damaged, or contains code; the encoder is not
+            VideoMAE's, or has other sizes; a parameter other than the last norm's is missing, or one is not finite.
     """
     path = _existing(path)
     if sha256 is not None and (digest := file_digest(path)) != sha256:
@@ -161,19 +161,19 @@ def _existing(path: str | Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The weights in a file by name; nothing in it is run."""
+    """The weights in a file by name; no code in it is executed."""
     load: Callable[[Path], Any] = load_file if _is_safetensors(path) else _load_pth
     try:
         content = load(path)
     except MemoryError:
         raise
-    except Exception as error:  # there is no end to the ways in which a damaged file can fail
+    except Exception as error:  # a damaged file can fail in any number of ways
         code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if code:
             raise ValueError(
                 f"{path}: refers to {code[1]}, which is neither a tensor nor a plain value; reading that could run "
                 "code, so it was not done: use a file of the weights alone, such as safetensors"
-            ) from None  # torch's message recommends reading it nevertheless
+            ) from None  # torch's message recommends loading it regardless
         raise ValueError(f"{path}: no checkpoint, or a damaged one: fetch it again") from error
     if isinstance(content, dict):
         content = next((content[key] for key in ("model", "module") if isinstance(content.get(key), dict)), content)
@@ -189,7 +189,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _load_pth(path: Path) -> Any:
-    # From an open file, for by name torch would choose the format.
+    # From an open file, because given a path torch would choose the format by its name.
     with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(file, map_location="cpu", weights_only=True)
 
@@ -199,7 +199,7 @@ def _is_weight(value: Any) -> bool:
 
 
 def _encoder_of(weights: dict[str, Tensor], path: Path) -> tuple[str, dict[str, Tensor], list[str]]:
-    """Layout, the encoder's parameters under this package's names, and the file's names of all else."""
+    """The layout, the encoder's parameters under this package's names, and the file's names for everything else."""
     for pattern, what in _OTHERS:
         if any(re.search(pattern, name) for name in weights):
             raise ValueError(f"{path}: {what}; only VideoMAE's fits here")
@@ -225,7 +225,7 @@ def _renamed(name: str) -> str:
 
 
 def _with_joined_attention(found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Hugging Face's three matrices ``(D, D)`` of each block as the one ``(3·D, D)`` of ours; others as they are."""
+    """Join Hugging Face's three matrices ``(D, D)`` per block into our one ``(3·D, D)``; leave others unchanged."""
     joined = dict(found)
     for name in found:
         block, separator, _ = name.partition(".attention.attention.query.weight")
@@ -236,7 +236,7 @@ def _with_joined_attention(found: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check(found: dict[str, Tensor], encoder: Encoder, path: Path) -> None:
-    """Raise ``ValueError`` unless the parameters are all that an encoder of these sizes has, and no others."""
+    """Raise ``ValueError`` unless the parameters are exactly those of an encoder of these sizes."""
     expected = encoder.state_dict()
     embedding = "patch_embed.proj.weight"
     theirs, ours = tuple(found[embedding].shape), tuple(expected[embedding].shape)
@@ -260,7 +260,7 @@ def _check(found: dict[str, Tensor], encoder: Encoder, path: Path) -> None:
             raise ValueError(
                 f"{path}: {name} has the shape {tuple(value.shape)}, the model's {tuple(expected[name].shape)}"
             )
-        # As the model will hold it: what float64 can say may be too large for float32.
+        # Checked in the model's type: a float64 value may overflow float32.
         if not value.to(expected[name].dtype).isfinite().all():
             raise ValueError(
                 f"{path}: {name} holds values that are not finite, as after a run that diverged or in a damaged file: "

@@ -2,7 +2,7 @@
 
 Each equation is a pure function of tokens ``(B, n_t, n_s, D)``; :class:`TemporalSoftMask` holds the two learned
 parts, the gate's MLP θ (Eq. 6) and the projection f (Eq. 9). Where tokens have been excluded, ``kept`` (bool ``(B,
-n_t, n_s)``) says which ones remain; an excluded token takes part in nothing and has weight 0.
+n_t, n_s)``) marks those that remain; an excluded token is ignored everywhere and has weight 0.
 """
 
 from collections.abc import Callable
@@ -39,21 +39,21 @@ SCORES: dict[str, SemanticScore] = {
 
 
 def frame_distance(name: str) -> Callable[[FrameDistance], FrameDistance]:
-    """Register a frame distance, a decorator; a configuration may then name it, as in ``soft_mask.distance``.
+    """Decorator that registers a frame distance, which a configuration may then name as ``soft_mask.distance``.
 
-    The function maps the means of the frames before and after, ``(B, n_t - 1, D)`` each, to ``(B, n_t - 1)``, not
-    negative.
+    The function maps the means of the frames before and after, ``(B, n_t - 1, D)`` each, to non-negative
+    ``(B, n_t - 1)``.
     """
     return _register(DISTANCES, FRAME_DISTANCES.add, name)
 
 
 def semantic_score(name: str, takes_m: bool) -> Callable[[SemanticScore], SemanticScore]:
-    """Register a semantic score (Eq. 11 before it is scaled), a decorator; ``soft_mask.semantic`` may then name it.
+    """Decorator that registers a semantic score (Eq. 11 before scaling), which ``soft_mask.semantic`` may then name.
 
     The function maps tokens ``(B, n_t, n_s, D)`` and M ``(B, n_t, n_s)`` to ``(B, n_t, n_s)``.
 
     Args:
-        takes_m: whether M is computed for it; M is ``None`` otherwise, and no token can be excluded.
+        takes_m: whether it uses M; otherwise M is ``None``, and no token can be excluded.
     """
     return _register(SCORES, lambda key: SEMANTIC_SCORES.update({key: takes_m}), name)
 
@@ -69,21 +69,21 @@ def _register(functions: dict[str, Callable], allow: Callable[[str], object], na
     return add
 
 
-# Dimensions of (B, n_t, n_s, D) that Eq. 7's softmax runs over.
+# Dimensions of (B, n_t, n_s, D) that the softmax of Eq. 7 runs over.
 _AXES: dict[str, tuple[int, ...]] = {"clip": (1, 2), "token": (2,), "time": (1,), "channel": (3,)}
 
 
 @dataclass(frozen=True)
 class SoftMask:
-    """What the soft mask did with a batch.
+    """The soft mask of a batch, with its parts.
 
     Attributes:
-        weights: S (Eq. 12), ``(B, n_t, n_s, D)``, or D = 1 without class-agnostic part; 0 on excluded tokens.
+        weights: S (Eq. 12), ``(B, n_t, n_s, D)``, or D = 1 without the class-agnostic part; 0 on excluded tokens.
         agnostic: S^agnostic (Eq. 7), ``(B, n_t, n_s, D)``, mean 1 over the softmax's axis; ``None`` if off.
         semantic: S^semantic (Eq. 11), ``(B, n_t, n_s)`` in [0, 1]; ``None`` if off.
         scores: M (Eq. 8, 9), ``(B, n_t, n_s)``, summing to 1 over each frame; ``None`` if not computed.
         kept: bool ``(B, n_t, n_s)``, tokens not excluded.
-        active: bool ``(B, n_t)``, the active frames (Eq. 5); ``None`` without class-agnostic part.
+        active: bool ``(B, n_t)``, the active frames (Eq. 5); ``None`` without the class-agnostic part.
     """
 
     weights: Tensor
@@ -94,7 +94,7 @@ class SoftMask:
     active: Tensor | None
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """``semantic``, ``agnostic`` and ``active`` of a mask with both parts; `ValueError` for another."""
+        """``semantic``, ``agnostic`` and ``active`` of a mask with both parts; `ValueError` otherwise."""
         if self.semantic is None or self.agnostic is None or self.active is None:
             raise ValueError("a soft mask of one part alone: take a model with both, agnostic and semantic")
         return self.semantic, self.agnostic, self.active
@@ -123,14 +123,14 @@ def frame_differences(
 
     Args:
         tokens: ``(B, n_t, n_s, D)``.
-        distance: ``l1``, ``l2``, ``cosine`` (1 - cosine similarity), one that :func:`frame_distance` registered, or
-            ``classification``: the total variation between the class probabilities of the two frames, each scored
-            alone.
-        kept: tokens that count, all by default.
+        distance: ``l1``, ``l2``, ``cosine`` (1 - cosine similarity), one registered with :func:`frame_distance`, or
+            ``classification``: the total variation distance between the class probabilities of the two frames, each
+            classified on its own.
+        kept: tokens to include, all by default.
         classify: maps frame means ``(B, n_t, D)`` to logits; needed for ``classification``.
 
     Returns:
-        ``(B, n_t - 1)``, not negative.
+        ``(B, n_t - 1)``, non-negative.
     """
     return _between_means(frame_means(tokens, kept), distance, classify)
 
@@ -158,8 +158,8 @@ def active_frames(differences: Tensor, k: int) -> Tensor:
 class ChannelGate(nn.Module):
     """Channel-wise interaction unit (Eq. 6): softmax_D(θ(x)) ⊗ x + x on frame means ``(B, n_t, D)``.
 
-    Over D channels the softmax's weights average 1/D, so as written (``literal``) the unit changes a frame by 0.1 % at
-    D = 768; ``mean_one`` multiplies the weights by D.
+    The softmax's weights average 1/D over the D channels, so as written the unit changes a frame by 0.1 % at D = 768;
+    ``mean_one`` multiplies the weights by D.
     """
 
     def __init__(self, width: int, reduction: int = 16, mean_one: bool = True):
@@ -179,7 +179,7 @@ def _softmax_mean_one(logits: Tensor, axis: SoftmaxAxis, kept: Tensor) -> Tensor
         raise ValueError(f"unknown softmax axis '{axis}': choose {', '.join(_AXES)}")
     dims, mask = _AXES[axis], kept.unsqueeze(-1)
     logits = logits.masked_fill(~mask, -torch.inf) if axis != "channel" else logits
-    # A position that has left in every frame (axis 'time') leaves only -inf: its weights are set to 0 below.
+    # For a position excluded in every frame (axis 'time') only -inf is left: its weights are set to 0 below.
     highest = logits.amax(dim=dims, keepdim=True).detach().clamp_min(torch.finfo(logits.dtype).min)
     powers = (logits - highest).exp()
     total = powers.sum(dim=dims, keepdim=True)
@@ -190,9 +190,9 @@ def _softmax_mean_one(logits: Tensor, axis: SoftmaxAxis, kept: Tensor) -> Tensor
 def _agnostic(tokens, gate, k, distance, axis, kept, classify) -> tuple[Tensor, Tensor]:
     kept = all_kept(tokens) if kept is None else kept
     means = frame_means(tokens, kept)
-    with torch.no_grad():  # ranking has no gradient
+    with torch.no_grad():  # a ranking has no gradient
         active = active_frames(_between_means(means, distance, classify), k)
-    # Inactive frames take part with their plain mean, so that every frame has a mask.
+    # Inactive frames contribute their plain mean, so that every frame gets a mask.
     enhanced = torch.where(active.unsqueeze(-1), gate(means), means)
     return _softmax_mean_one(tokens * enhanced.unsqueeze(2), axis, kept), active
 
@@ -206,7 +206,7 @@ def class_agnostic_mask(
     kept: Tensor | None = None,
     classify: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """S^agnostic = softmax(X ⊙ X̃ᵀ), which lifts the moments where the face changes (Eq. 4 to 7).
+    """S^agnostic = softmax(X ⊙ X̃ᵀ), which emphasises the moments at which the face changes (Eq. 4 to 7).
 
     Args:
         tokens: ``(B, n_t, n_s, D)``.
@@ -214,12 +214,12 @@ def class_agnostic_mask(
         k: number of active frames.
         distance: see :func:`frame_differences`.
         axis: what the softmax runs over: ``clip`` (all visible tokens, per channel), ``token`` (within a frame),
-            ``time`` or ``channel`` (the last axis, as Eq. 7 reads literally).
-        kept: tokens that count, all by default.
+            ``time`` or ``channel`` (the last axis, a literal interpretation of Eq. 7).
+        kept: tokens to include, all by default.
         classify: see :func:`frame_differences`.
 
     Returns:
-        ``(B, n_t, n_s, D)``, not negative, mean 1 along the axis, 0 on excluded tokens.
+        ``(B, n_t, n_s, D)``, non-negative, mean 1 along the axis, 0 on excluded tokens.
     """
     return _agnostic(tokens, gate, k, distance, axis, kept, classify)[0]
 
@@ -229,26 +229,26 @@ def accumulate_scores(
 ) -> tuple[Tensor, Tensor]:
     """Pass redundancy from frame to frame as a Markov chain and exclude the most redundant tokens (Eq. 8, 9).
 
-    M_1 is uniform, so it ranks nothing: the first e to leave are those that the whole of M_1 is passed to most. At
-        each later step the e kept tokens with the highest M leave, for the rest of the clip; M' is M over those that
-    stay, renormalised to 1; M_{t+1} = P M' with P[i, j] the softmax over the tokens i of frame t+1 of
-    cos(f(x_{t+1, i}), f(x_{t, j})) / temperature.
+    M_1 is uniform and so ranks nothing: the first e tokens to be excluded are those to which M_1 passes the most. At
+    each later step, the e kept tokens with the highest M are excluded for the rest of the clip; M' is M over the
+    remaining ones, renormalised to sum to 1; M_{t+1} = P M', where P[i, j] is the softmax over the tokens i of frame
+    t+1 of cos(f(x_{t+1, i}), f(x_{t, j})) / temperature.
 
     Args:
         tokens: ``(B, n_t, n_s, D)``.
         project: f, from D channels to any number.
-        excluded_per_step: e, tokens that leave per tubelet step; e·n_t < n_s.
+        excluded_per_step: e, tokens excluded per tubelet step; e·n_t < n_s.
         temperature: τ, at least 0.025.
 
     Returns:
-        scores M ``(B, n_t, n_s)``, each frame's kept ones sum to 1, the excluded ones are 0; and kept, bool of that
-        shape, with n_s - e·j True at step j = 0 … n_t - 1.
+        scores M ``(B, n_t, n_s)``, which sum to 1 over each frame's kept tokens and are 0 on excluded ones; and kept,
+        bool of the same shape, with n_s - e·j True at step j = 0 … n_t - 1.
     """
     check_exclusion(excluded_per_step, tokens.shape[1], tokens.shape[2])
     if temperature < MIN_TEMPERATURE:
         raise ValueError(f"temperature={temperature} overflows float32: at least {MIN_TEMPERATURE}")
     projected = project(tokens)
-    # Half precision would let the chain's sums drift from 1.
+    # In half precision, the chain's sums would drift away from 1.
     features = F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=-1)
     device = tokens.device.type
     # Tensors without data know no autocast. torch 2.11's compiler cannot trace the question is_autocast_available.
@@ -259,8 +259,8 @@ def accumulate_scores(
 def _markov_chain(features: Tensor, excluded_per_step: int, temperature: float) -> tuple[Tensor, Tensor]:
     """The recurrence of :func:`accumulate_scores` on unit features ``(B, n_t, n_s, F)``."""
     batch, steps, count, _ = features.shape
-    # All affinities in one product, so that the chain is a few small ones. [b, t, i, j]: token i of frame t+1, j of
-    # frame t.
+    # All affinities in one product, so that the chain itself takes only small ones. [b, t, i, j]: token i of frame t+1,
+    # token j of frame t.
     affinity = ((features[:, 1:] @ features[:, :-1].transpose(-1, -2) - 1) / temperature).exp()
     keep = torch.ones(batch, count, dtype=torch.bool, device=features.device)
     score = torch.full((batch, count), 1 / count, dtype=features.dtype, device=features.device)
@@ -268,7 +268,7 @@ def _markov_chain(features: Tensor, excluded_per_step: int, temperature: float) 
     for step in range(steps - 1):
         if excluded_per_step:
             rank_by = score if step else _transfer(affinity[:, 0], score, keep)
-            # A stable sort, so that equal scores leave in the same order on every device.
+            # A stable sort, so that ties are excluded in the same order on every device.
             order = rank_by.detach().masked_fill(~keep, -1).argsort(dim=1, descending=True, stable=True)
             keep = keep.scatter(1, order[:, :excluded_per_step], 0)
         score = _transfer(affinity[:, step], score, keep)
@@ -278,7 +278,7 @@ def _markov_chain(features: Tensor, excluded_per_step: int, temperature: float) 
 
 
 def _transfer(affinity: Tensor, score: Tensor, keep: Tensor) -> Tensor:
-    """P M' over the tokens to keep: affinities ``(B, n_s, n_s)``, M ``(B, n_s)`` of frame t to M of frame t + 1."""
+    """P M' over the kept tokens: maps M ``(B, n_s)`` of frame t to frame t + 1, given affinities ``(B, n_s, n_s)``."""
     stays = keep.to(score.dtype)
     passed = score * stays
     passed = passed / passed.sum(dim=1, keepdim=True)
@@ -288,7 +288,7 @@ def _transfer(affinity: Tensor, score: Tensor, keep: Tensor) -> Tensor:
 
 
 def semantic_scores(tokens: Tensor) -> Tensor:
-    """Activated attention map A, the sum of absolute activations (Eq. 10): ``(B, n_t, n_s)``, not negative."""
+    """Activated attention map A, the sum of absolute activations (Eq. 10): ``(B, n_t, n_s)``, non-negative."""
     return tokens.abs().sum(dim=-1)
 
 
@@ -297,12 +297,12 @@ def class_semantic_mask(tokens: Tensor, scores: Tensor | None, kept: Tensor, use
 
     Args:
         tokens: ``(B, n_t, n_s, D)``.
-        scores: M ``(B, n_t, n_s)``; may be ``None`` where ``use`` takes none, as ``A``.
+        scores: M ``(B, n_t, n_s)``; may be ``None`` if ``use`` does not need it, like ``A``.
         kept: bool ``(B, n_t, n_s)``.
-        use: both scores, one alone (Table 3), or one that :func:`semantic_score` registered.
+        use: both scores, one alone (Table 3), or one registered with :func:`semantic_score`.
 
     Returns:
-        ``(B, n_t, n_s)`` in [0, 1], 0 on excluded tokens; all kept ones are 1 where they do not differ.
+        ``(B, n_t, n_s)`` in [0, 1], 0 on excluded tokens; if the values of all kept tokens are equal, they are 1.
     """
     if use not in SCORES:
         raise ValueError(f"unknown semantic scores '{use}': choose {', '.join(SCORES)}")
@@ -321,7 +321,7 @@ class TemporalSoftMask(nn.Module):
 
     Args:
         width: D.
-        config: which parts, and how each open reading is read.
+        config: which parts it has, and the interpretation of each ambiguity of the paper.
         classify: maps frame means ``(B, n_t, D)`` to logits, for ``distance="classification"``.
     """
 
@@ -330,7 +330,7 @@ class TemporalSoftMask(nn.Module):
         self.config = config
         self.gate = ChannelGate(width, config.gate_reduction, config.gate == "mean_one") if config.agnostic else None
         self.project = nn.Linear(width, width) if config.accumulates else None
-        # In a tuple, so that the head is not registered a second time as a part of the mask.
+        # In a tuple, so that the head is not registered again as a submodule of the mask.
         self._classify = (classify,)
 
     def score(self, tokens: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -345,7 +345,7 @@ class TemporalSoftMask(nn.Module):
         """Mask the encoder's output ``(B, n_t, n_s, D)``.
 
         Args:
-            scored: M and kept, when an earlier block found them.
+            scored: M and kept, if an earlier block computed them.
             raw: the same tokens before the encoder's last norm, for ``activation="raw"``.
 
         Raises:
@@ -365,5 +365,5 @@ class TemporalSoftMask(nn.Module):
         if config.semantic != "none":
             semantic = class_semantic_mask(activated, scores, kept, config.semantic)
             weights = weights * semantic.unsqueeze(-1)
-        # M is float32 whatever the model is; the masked tokens stay what they were.
+        # M is always float32; the masked tokens keep the model's type.
         return SoftMask(weights.to(tokens.dtype), agnostic, semantic, scores, kept, active)

@@ -19,7 +19,7 @@ def patchify(video: Tensor, tubelet: int, patch: int) -> Tensor:
         patch: h = w, side of a token in pixels.
 
     Returns:
-        ``(B, n_t, N_s, C·t·h·w)``, the pixels of a token in the order of a 3-D convolution's weight.
+        ``(B, n_t, N_s, C·t·h·w)``, with the pixels of a token in the order of a 3-D convolution's weight.
 
     Raises:
         ValueError: when T, H or W is not a multiple.
@@ -48,13 +48,13 @@ def sinusoid_positions(count: int, width: int) -> Tensor:
 
 
 def tube_mask(batch: int, patches: int, ratio: float, generator: torch.Generator | None = None) -> Tensor:
-    """The random binary hard mask H, one spatial draw per clip that holds for all its frames (section 3.1).
+    """The random binary hard mask H, one spatial draw per clip, shared by all its frames (section 3.1).
 
     Args:
         batch: B clips.
         patches: N_s patch positions of a frame.
-        ratio: ρ in [0, 1), the share that is hidden.
-        generator: source of the draw; the mask lies on its device.
+        ratio: ρ in [0, 1), the share of hidden patches.
+        generator: random generator of the draw; the mask is on its device.
 
     Returns:
         bool ``(B, N_s)``, True = visible, exactly ``floor(N_s (1 - ρ))`` of them in each row.
@@ -70,8 +70,7 @@ def tube_mask(batch: int, patches: int, ratio: float, generator: torch.Generator
 def complementary_masks(
     batch: int, patches: int, ratio: float, generator: torch.Generator | None = None
 ) -> list[Tensor]:
-    """A random partition of the patch positions into as many views as ``floor(N_s / n_s)``: each patch is visible in
-    one.
+    """A random partition of the patch positions into ``floor(N_s / n_s)`` views, each patch being visible in one.
 
     Returns:
         list of bool ``(B, N_s)``; the parts' sizes differ by at most one and none is smaller than n_s.
@@ -89,13 +88,13 @@ def _ranks(batch: int, patches: int, generator: torch.Generator | None) -> Tenso
 
 def positions_of(mask: Tensor, count: int) -> Tensor:
     """Ascending indices of the True entries: bool ``(B, N)`` with ``count`` in each row to int64 ``(B, count)``."""
-    # A stable sort has a static shape where nonzero() would not, so it compiles and exports. Older ONNX runtimes sort
-    # no bytes.
+    # Unlike nonzero(), a stable sort has a static shape, so it can be compiled and exported. Older ONNX runtimes cannot
+    # sort bytes.
     return mask.to(torch.int32).argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
 def check_mask(visible: Tensor, batch: int, patches: int) -> int:
-    """Number of visible patches in each row; ``ValueError`` when the mask has another shape, type or uneven rows."""
+    """Number of visible patches per row; ``ValueError`` for a wrong shape or type, or if it differs between rows."""
     if visible.dtype != torch.bool or visible.shape != (batch, patches):
         raise ValueError(f"visible must be bool {(batch, patches)}, got {visible.dtype} {tuple(visible.shape)}")
     counts = visible.sum(dim=1)

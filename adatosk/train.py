@@ -1,9 +1,9 @@
 """Train and evaluate one run: ``adatosk train CONFIG.json``, or ``torchrun … -m adatosk.train CONFIG.json``.
 
-A finished run is never trained again; one that was cut off resumes after its last whole epoch, with the same result to
-the bit. The same seed gives the same bits on the same device with the same versions, as many threads and the same
-instruction set (another number of threads or another processor sums in another order); ``metrics.json`` names them all.
-Variables of the environment from which accelerate would take settings are not followed.
+A finished run is never retrained; an interrupted one resumes after its last complete epoch, with a bit-identical
+result. The same seed gives identical bits on the same device with the same versions, number of threads and instruction
+set (a different number of threads, or another processor, changes the order of summation); ``metrics.json`` records them
+all. Environment variables from which accelerate would take settings are ignored.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
@@ -63,11 +63,11 @@ class Trainer:
         self.progress = Progress()
         self._best: dict[str, Tensor] = {}
 
-    def finished(self, weights: bool = False) -> bool:
-        """Whether the run's scores are there and, where asked for, the weights that they belong to.
+    def finished(self, need_checkpoint: bool = False) -> bool:
+        """Whether the run's scores exist and, with ``need_checkpoint``, the weights that they were measured with.
 
         Raises:
-            ValueError: they are of another version of the data, which has the same clips and labels.
+            ValueError: the scores are on another version of the data, with the same clips and labels.
         """
         path, mine = self.folder / "metrics.json", self.manifest.version
         if path.is_file():
@@ -77,25 +77,25 @@ class Trainer:
                     f"{path}: was made on '{there}', and the manifest is of '{mine}': name another folder for results, "
                     "or remove the run"
                 )
-        return path.is_file() and not self.results.pending and (not weights or self.results.weights_fit())
+        return path.is_file() and not self.results.pending and (not need_checkpoint or self.results.weights_fit())
 
-    def run(self, weights: bool = False) -> Path:
+    def run(self, need_checkpoint: bool = False) -> Path:
         """Train, evaluate and write the run unless it is finished; returns its folder.
 
-        A run that another process trains is waited for; one that starts on several devices cannot wait, and fails.
+        If another process is training the run, this one waits for it; with several processes it fails instead.
         """
         with configuration_alone(self.report), limits_named():
             self.places.results.mkdir(parents=True, exist_ok=True)
             with self._lock():
-                return self._run(weights)
+                return self._run(need_checkpoint)
 
     def _lock(self) -> AbstractContextManager:
         if int(os.environ.get("RANK", "0")):
             return nullcontext()
         return locked(self.places.results / f".{self.run_id}.lock", self.report, wait=_processes() == 1)
 
-    def _run(self, weights: bool) -> Path:
-        if self._nothing_left(weights):
+    def _run(self, need_checkpoint: bool) -> Path:
+        if self._nothing_left(need_checkpoint):
             self.report(f"run {self.run_id}: already finished")
             return self.folder
         self._set_up()
@@ -107,27 +107,27 @@ class Trainer:
         self._finish()
         return self.folder
 
-    def _nothing_left(self, weights: bool) -> bool:
-        """Whether the run is finished, once what a killed one left is put in its place."""
+    def _nothing_left(self, need_checkpoint: bool) -> bool:
+        """Whether the run is finished, after completing the writes of a killed one."""
         if _processes() == 1:
-            return self._settled(weights)
-        # The main process answers for all: what the others see changes while it tidies up.
+            return self._settled(need_checkpoint)
+        # The main process answers for all, because what the others see changes while it tidies up.
         self._accelerate()
-        answer = self.accelerator.is_main_process and self._settled(weights)
+        answer = self.accelerator.is_main_process and self._settled(need_checkpoint)
         return bool(broadcast(torch.tensor(int(answer), device=self.accelerator.device)))
 
-    def _settled(self, weights: bool) -> bool:
+    def _settled(self, need_checkpoint: bool) -> bool:
         if self.folder.is_dir():
             self.results.settle()
-        whole = self.finished(weights=True)
+        whole = self.finished(need_checkpoint=True)
         if whole:
             clear_state(self.checkpoints)
-        return whole or (not weights and self.finished())
+        return whole or (not need_checkpoint and self.finished())
 
     def _accelerate(self) -> None:
-        # accelerate keeps the first precision of a process for good; a notebook may train runs of both.
+        # accelerate fixes a process's precision at first use, but one notebook may train runs in different precisions.
         AcceleratorState._reset_state(reset_partial_state=False)
-        # Batches lie in pinned memory on a GPU's machine: nothing has to wait for their way to it.
+        # On a machine with a GPU, batches are in pinned memory, so that copies can overlap with computation.
         loading = DataLoaderConfiguration(non_blocking=True)
         self.accelerator = Accelerator(mixed_precision=self.config.train.precision, dataloader_config=loading)
         self.state = RunState(self.checkpoints, self.run_id, self.accelerator)
@@ -140,7 +140,7 @@ class Trainer:
         if config.train.batch_size % processes:
             raise ValueError(f"batch_size {config.train.batch_size} does not divide over {processes} processes")
         for split in ("train", "test"):
-            # What is wrong with fold or exclusions is said before hours of decoding.
+            # Report a wrong fold or exclusion before hours of decoding.
             self.manifest.subset(split, config.data.fold, config.data.exclusions)
         with self.accelerator.main_process_first():
             self.cache = self._open_cache()
@@ -157,7 +157,7 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def _make_model(self) -> AdaTosk:
-        """Random weights, or the encoder of the run or of the checkpoint to start from."""
+        """A model with random weights, or with the encoder of the run or checkpoint to start from."""
         config = self.config
         model = create_model(config.model)
         if config.train.rec_weight == 0:
@@ -178,11 +178,11 @@ class Trainer:
         return model
 
     def _on_device(self, model: AdaTosk) -> AdaTosk:
-        """On a CPU the products run through oneDNN."""
+        """Move the model to the device; on a CPU, its matrix products run through oneDNN."""
         return through_onednn(model) if self.accelerator.device.type == "cpu" else model.to(self.accelerator.device)
 
     def _open_cache(self) -> ClipCache | None:
-        """The decoded clips or ``None``; a broken clip that is not excluded stops the run before it starts."""
+        """The decoded-clip cache or ``None``; a broken clip that is not excluded stops the run before it starts."""
         data, places = self.config.data, self.places
         if data.cache_size is None:
             seen = places.cache / f"{self.manifest.name}-{self.manifest.digest[:12]}.check.csv"
@@ -199,11 +199,11 @@ class Trainer:
         return make_loader(dataset, size, self.places.workers, train, config.seed)
 
     def _resume(self) -> None:
-        """Go on at the last whole epoch, if there is one."""
+        """Resume after the last complete epoch, if there is one."""
         saved = self.state.load(self._bare_model(), self.optimizer)
         if saved is not None:
             self.progress, self._best = saved
-            self.report(f"run {self.run_id}: goes on after epoch {self.progress.epoch}")
+            self.report(f"run {self.run_id}: resuming after epoch {self.progress.epoch}")
         elif self.accelerator.is_main_process:
             write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
             self.checkpoints.mkdir(exist_ok=True)
@@ -211,7 +211,7 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> None:
         sums, steps = torch.zeros(3, device=self.accelerator.device), 0
-        # accelerate's loader counts epochs itself, from 0 also in a resumed run, and tells the data set: set it there.
+        # accelerate's loader counts epochs itself, from 0 even in a resumed run, and passes its count to the data set.
         self.train_loader.set_epoch(epoch)
         for step, batch in enumerate(self.train_loader):
             done = epoch * self.steps_per_epoch + step
@@ -237,11 +237,11 @@ class Trainer:
         }
 
     def _end_epoch(self, epoch: int) -> None:
-        """Evaluate when it is time, log, and save so that a cut-off run can go on here."""
+        """Evaluate if due, log, and save the state from which an interrupted run resumes."""
         train, accelerator, progress = self.config.train, self.accelerator, self.progress
         progress.epoch = epoch + 1
         if progress.epoch % train.eval_every == 0 or progress.epoch == train.epochs:
-            # Choosing among epochs takes the cheapest protocol; the full ones follow at the end.
+            # The best epoch is chosen with the cheapest protocol; the full protocols follow at the end.
             quick = EvalConfig(views=(1,), complementary=False, seed=self.config.evaluation.seed)
             war = self._predict(quick).scores(self.manifest.classes)["views_1"].war
             self._entry["test_war_views_1"] = war
@@ -252,12 +252,12 @@ class Trainer:
                     self._best = {name: value.to("cpu", copy=True) for name, value in weights.items()}
         progress.log.append(self._entry)
         if accelerator.is_main_process:
-            # The log of finished scores stays until those of their second training are there.
+            # On retraining, the log of the published scores is kept until the new scores replace them.
             if not (self.folder / "metrics.json").is_file():
                 self._write_log(self.folder)
             self.report(f"run {self.run_id}: " + ", ".join(f"{k} {v:.4g}" for k, v in self._entry.items()))
         progress.seconds += time.perf_counter() - self._start
-        # After the last epoch as well: evaluation, too, may be cut off.
+        # After the last epoch as well, because the evaluation may be interrupted, too.
         self.state.save(self._bare_model(), self.optimizer, progress, self._best)
 
     def _write_log(self, folder: Path) -> None:
@@ -270,7 +270,7 @@ class Trainer:
         return predict_split(self._bare_model(), self.test_loader, evaluation, self.accelerator)
 
     def _finish(self) -> None:
-        """Score the last and the best-on-test weights under every protocol and put the results in their place."""
+        """Score the last and the best-on-test weights under every protocol, and publish the results."""
         stage = self._stage_weights() if self.accelerator.is_main_process else self.results.staged
         self.accelerator.wait_for_everyone()
         last = self._predict(self.config.evaluation)
@@ -320,20 +320,21 @@ def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def train(config: RunConfig, places: Places, weights: bool = False, report: Callable[[str], None] = print) -> Path:
+def train(
+    config: RunConfig, places: Places, need_checkpoint: bool = False, report: Callable[[str], None] = print
+) -> Path:
     """Train and evaluate one run unless it is finished; returns its folder, ``runs/<run id>`` under the results.
 
     Args:
         config: the run.
-        places: where its data and results lie.
-        weights: whether a run without checkpoints counts as unfinished.
-        report: gets a line now and then.
+        places: where its data and results are.
+        need_checkpoint: whether to retrain a finished run whose checkpoints are missing.
+        report: called with progress messages.
 
     Raises:
-        ValueError, FileNotFoundError: for a configuration, manifest or clip that does not fit, before anything is
-            written.
-        ValueError: also for a saved state that is damaged; the message names the file.
-        LimitError: when memory, shared memory or processes of the machine do not suffice.
+        ValueError, FileNotFoundError: for an unsuitable configuration, manifest or clip, before anything is written.
+        ValueError: also for a damaged saved state; the message names the file.
+        LimitError: when the machine runs out of memory, shared memory or processes.
         FloatingPointError: when the loss is no longer finite.
     """
-    return Trainer(config, places, report).run(weights)
+    return Trainer(config, places, report).run(need_checkpoint)

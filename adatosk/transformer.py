@@ -1,6 +1,6 @@
-"""The transformers of Figure 2: encoder, decoder and two-layer head, in VideoMAE's layout and parameter names.
+"""The transformers of Figure 2: encoder, decoder and two-layer head.
 
-Its checkpoints fit, therefore.
+Layout and parameter names are VideoMAE's, so that its checkpoints fit.
 """
 
 import torch
@@ -23,7 +23,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv3d(3, width, kernel_size=(tubelet, patch, patch), stride=(tubelet, patch, patch))
 
     def forward(self, patches: Tensor) -> Tensor:
-        # A product instead of a convolution, because only the visible tubelets are embedded.
+        # A matrix product instead of a convolution, because only the visible tubelets are embedded.
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
@@ -39,11 +39,11 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def qkv_bias(self) -> Tensor:
-        """Of queries, keys and values, ``(3·D,)``; the keys have none, which no softmax would notice."""
+        """Bias of queries, keys and values, ``(3·D,)``; that of the keys is 0, because the softmax cancels it."""
         return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
 
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of tokens ``(B, n, D)``, each ``(B, h, n, D / h)``."""
+        """Project tokens ``(B, n, D)`` to queries, keys and values, each ``(B, h, n, D / h)``."""
         return split_heads(F.linear(x, self.qkv.weight, self.qkv_bias()), self.heads)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Φ_e: embeds the visible tubelets and encodes them; tokens scored redundant leave after ``score_block`` blocks."""
+    """Φ_e: embeds and encodes the visible tubelets; redundant tokens are excluded after ``score_block`` blocks."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -110,9 +110,9 @@ class Encoder(nn.Module):
     def forward(
         self, patches: Tensor, positions: Tensor, mask: TemporalSoftMask | None
     ) -> tuple[Tensor, tuple[Tensor | None, Tensor] | None]:
-        """Encode; returns normed tokens ``(B, n_t, n, D)`` and, when scored on the way, M and the kept tokens.
+        """Encode; returns normed tokens ``(B, n_t, n, D)`` and, if scored inside the encoder, M and the kept tokens.
 
-        Excluded tokens stand in the result as they were when they left.
+        Excluded tokens appear in the result as they were when they were excluded.
         """
         raw, scored = self.encode(patches, positions, mask)
         return self.norm(raw), scored
@@ -120,7 +120,7 @@ class Encoder(nn.Module):
     def encode(
         self, patches: Tensor, positions: Tensor, mask: TemporalSoftMask | None
     ) -> tuple[Tensor, tuple[Tensor | None, Tensor] | None]:
-        """As :meth:`forward`, without the last norm."""
+        """Like :meth:`forward`, without the last norm."""
         tokens = self.embed(patches, positions)
         steps, score_block = tokens.shape[1], None if mask is None else mask.config.score_block
         x = tokens.flatten(1, 2)  # (B, n_t·n, D)
@@ -133,7 +133,7 @@ class Encoder(nn.Module):
         return x.unflatten(1, (steps, -1)), scored
 
     def _finish(self, x: Tensor, kept: Tensor, excluded_per_step: int, blocks: nn.ModuleList) -> Tensor:
-        """Run the last blocks on the kept tokens alone and put them back among those that left."""
+        """Run the remaining blocks on the kept tokens only, then put these back among the excluded ones."""
         if not excluded_per_step:
             for block in blocks:
                 x = block(x)
@@ -148,7 +148,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Φ_d: rebuilds the pixels of the hidden patches from the encoded visible tokens (Eq. 3)."""
+    """Φ_d: reconstructs the pixels of the hidden patches from the encoded visible tokens (Eq. 3)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -185,7 +185,7 @@ class Head(nn.Module):
         return self.mlp(self.norm(x.flatten(0, -2)).view(x.shape))
 
     def frozen(self, x: Tensor) -> Tensor:
-        """The same in evaluation mode: what is scored this way leaves no trace in running statistics."""
+        """The same in evaluation mode, so that running statistics are not updated."""
         was_training = self.training
         self.eval()
         logits = self(x)

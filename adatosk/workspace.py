@@ -1,7 +1,7 @@
-"""Where a profile's data, runs, tables and figures lie, and how a notebook gets at them.
+"""Where a profile's data, runs, tables and figures are stored, and how a notebook accesses them.
 
-Notebooks read the workflow's runs through here: who needs a run names its configuration. Reading trains nothing, but
-where a workspace was opened with ``train_missing``, as it is for profile ``smoke``, whose runs take seconds.
+Notebooks read the workflow's runs through this module, by configuration. Reading trains nothing unless the workspace
+was opened with ``train_missing``, which is the default for profile ``smoke``, whose runs take seconds.
 """
 
 import shlex
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether its scores are there."""
+        """Whether its scores exist."""
         return (self.folder / "metrics.json").is_file()
 
     @cached_property
@@ -50,12 +50,12 @@ class Run:
 
     @cached_property
     def log(self) -> pd.DataFrame:
-        """One row an epoch: losses, learning rate, seconds, and WAR on the test split where it was taken."""
+        """One row per epoch: losses, learning rate, seconds, and WAR on the test split where it was evaluated."""
         return pd.read_json(self.folder / "log.jsonl", lines=True)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """One row a test clip: id, label and the last weights' prediction under each protocol."""
+        """One row per test clip: id, label and the last weights' prediction under each protocol."""
         return read_csv(self.folder / "predictions.csv", dtype={"id": str})
 
     def model(self, weights: str = "last") -> AdaTosk:
@@ -65,13 +65,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Workspace:
-    """One profile on this machine; make one with :func:`open_workspace`.
+    """One profile on this machine; create one with :func:`open_workspace`.
 
     Attributes:
         profile: ``smoke``, ``demo`` or ``paper``.
         config: the profile's configuration, from which runs deviate.
-        places: where its data, caches and results lie.
-        train_missing: whether a run that is asked for and not there is trained, which is an error otherwise.
+        places: where its data, caches and results are.
+        train_missing: whether a missing run is trained when requested; otherwise it is an error.
     """
 
     profile: str
@@ -85,7 +85,7 @@ class Workspace:
         return manifest_of(self.config)
 
     def example(self, label: str | None = None) -> str:
-        """The class that a picture shows: ``label``, or by default a surprise, for it moves most, where there is one.
+        """The class to illustrate: ``label`` or, by default, surprise if there is one, because it moves most.
 
         Raises:
             ValueError: the data has no such class.
@@ -97,68 +97,65 @@ class Workspace:
             raise ValueError(f"label='{label}': {self.manifest.name} has {', '.join(classes)}")
         return label
 
-    def run(self, weights: bool = False, **changes: Any) -> Run:
+    def run(self, need_checkpoint: bool = False, **changes: Any) -> Run:
         """The run that deviates from the profile by ``changes``; see :meth:`runs`.
 
         Args:
-            weights: whether its checkpoints are needed. They are not part of the repository, so a run that came with
-                it has scores only.
-            **changes: as in :meth:`adatosk.config.RunConfig.change`; a checkpoint to start from, which is called
-                ``weights`` there too, is given to :func:`open_workspace` or :meth:`runs`.
+            need_checkpoint: whether its checkpoints are needed. They are not part of the repository, whose runs have
+                scores only.
+            **changes: as in :meth:`adatosk.config.RunConfig.change`.
         """
-        if not isinstance(weights, bool):
-            raise TypeError("weights says whether checkpoints are needed; give one to start from to open_workspace")
-        (run,) = self.runs([self.config.change(**changes)], weights)
+        (run,) = self.runs([self.config.change(**changes)], need_checkpoint)
         return run
 
-    def runs(self, configs: Iterable[RunConfig], weights: bool = False) -> list[Run]:
-        """Runs by their whole configurations, such as the rows of :mod:`adatosk.experiments.grid`.
+    def runs(self, configs: Iterable[RunConfig], need_checkpoint: bool = False) -> list[Run]:
+        """Runs by their full configurations, such as the rows of :mod:`adatosk.experiments.grid`.
 
-        With ``train_missing`` those that are not finished are trained first.
+        With ``train_missing``, unfinished ones are trained first.
 
         Args:
-            weights: whether their checkpoints are needed, besides their scores.
+            need_checkpoint: whether their checkpoints are needed, besides their scores.
 
         Raises:
-            FileNotFoundError: runs are missing; one error names them, and what makes them.
+            FileNotFoundError: runs are missing; one error names them all, and the commands that train them.
         """
         configs = list(configs)
-        missing = [config for config in configs if not self._finished(config, weights)]
+        missing = [config for config in configs if not self._finished(config, need_checkpoint)]
         if missing and not self.train_missing:
-            raise FileNotFoundError(self._how_to_make(missing, weights))
+            raise FileNotFoundError(self._how_to_make(missing, need_checkpoint))
         for config in missing:
-            self._train(config, weights)
+            self._train(config, need_checkpoint)
         return [self._run_of(config) for config in configs]
 
     def _run_of(self, config: RunConfig) -> Run:
         return Run(self.places.results / "runs" / config.run_id(manifest_of(config).digest))
 
-    def _finished(self, config: RunConfig, weights: bool) -> bool:
-        if not weights:
+    def _finished(self, config: RunConfig, need_checkpoint: bool) -> bool:
+        if not need_checkpoint:
             return self._run_of(config).finished
-        from adatosk.train import Trainer  # it takes seconds, and most notebooks need scores alone
+        from adatosk.train import Trainer  # importing it takes seconds, and most notebooks need only scores
 
-        return Trainer(config, self.places).finished(weights)
+        return Trainer(config, self.places).finished(need_checkpoint)
 
-    def _train(self, config: RunConfig, weights: bool) -> None:
+    def _train(self, config: RunConfig, need_checkpoint: bool) -> None:
         from adatosk.train import train
 
-        if config.initial is not None and not self._finished(config.initial, weights=True):
-            self._train(config.initial, weights=True)
-        train(config, self.places, weights)
+        if config.initial is not None and not self._finished(config.initial, need_checkpoint=True):
+            self._train(config.initial, need_checkpoint=True)
+        train(config, self.places, need_checkpoint)
 
-    def _how_to_make(self, missing: Iterable[RunConfig], weights: bool) -> str:
-        """The error's text: which runs are missing, and every way to have them."""
+    def _how_to_make(self, missing: Iterable[RunConfig], need_checkpoint: bool) -> str:
+        """The error message: which runs are missing, and every way to obtain them."""
         places, index = self.places, _run_index(self.places.results)
         runs = {self._run_of(config).folder: config for config in missing}
         planned = {folder: index.get(folder.name, {}) for folder in runs}
         names = [planned[folder].get("name") or self._deviation(config) for folder, config in runs.items()]
         listed = [f"{name} ({folder.name})" for name, folder in zip(names, runs, strict=True)]
         shown = ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
-        what = f"{'the weights of ' * weights}{'run' if len(runs) == 1 else f'{len(runs)} runs:'} {shown}"
-        # Without an index nobody has planned anything here yet, and the largest target plans the whole grid.
+        what = f"{'the weights of ' * need_checkpoint}{'run' if len(runs) == 1 else f'{len(runs)} runs:'} {shown}"
+        # Without an index nothing has been planned here yet; the largest target plans the whole grid.
         unplanned = "" if index else "reproduce-all"
-        targets = [row.get("weights_by" if weights else "scores_by", unplanned) for row in planned.values()]
+        targets = [row.get("weights_by" if need_checkpoint else "scores_by", unplanned) for row in planned.values()]
         ways = []
         if any(targets):
             root = "" if places.root == data_root(self.config) else f" ROOT={shlex.quote(str(places.root))}"
@@ -166,19 +163,19 @@ class Workspace:
             ways.append(f"`make {target} PROFILE={self.profile}{root}`")
         others = [folder for folder, target in zip(runs, targets, strict=True) if not target]
         if others and (others[0] / "config.json").is_file():
-            given = ["--root", places.root, "--results", places.results, *(["--weights"] * weights)]
+            given = ["--root", places.root, "--results", places.results, *(["--weights"] * need_checkpoint)]
             command = ["python", "-m", "adatosk.train", others[0] / "config.json", *given]
             ways.append(f"`{shlex.join(map(str, command))}`" + " (and so on)" * (len(others) > 1))
         ways.append("here by the notebook's parameter train_missing=True (papermill ... -p train_missing True)")
         return f"{places.results}: missing {what}; trained by {', or '.join(ways)}"
 
     def _deviation(self, config: RunConfig) -> str:
-        """What a run that is not of the grid may be called: how it differs from the profile."""
+        """A name for a run outside the grid: how it differs from the profile."""
         changed = _differences(PROFILES[self.profile].model_dump(), config.model_dump())
         return ", ".join([self.profile, *(f"{name}={value}" for name, value in changed.items())])
 
     def split(self, name: Literal["train", "test"], config: RunConfig | None = None) -> ClipDataset:
-        """The clips of ``train`` or ``test`` as a run of ``config``, by default the profile's, sees them."""
+        """The clips of ``train`` or ``test`` as a run of ``config`` sees them, by default of the profile."""
         config = self.config if config is None else config
         data, places, manifest = config.data, self.places, manifest_of(config)
         cache = open_cache(manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers)
@@ -191,18 +188,18 @@ class Workspace:
         return path
 
     def save_figure(self, figure: Figure, name: str) -> Path:
-        """Write ``figures/<name>.png`` and ``.pdf``, for the screen and for print; gives back the former's path."""
+        """Write ``figures/<name>.png`` and ``.pdf``, for screen and print; returns the path of the former."""
         path = self.places.results / "figures" / f"{name}.png"
         with replacing(path) as part:
             figure.savefig(part, format="png", dpi=150, bbox_inches="tight")
         with replacing(path.with_suffix(".pdf")) as part:
-            # Without the date, the same figure is the same file.
+            # Without the date, the same figure gives the same file.
             figure.savefig(part, format="pdf", bbox_inches="tight", metadata={"CreationDate": None})
         return path
 
 
 def _run_index(results: Path) -> dict[str, dict[str, str]]:
-    """The rows of ``runs.csv``, which the workflow writes, by run id; empty where it has not been written."""
+    """The rows of ``runs.csv``, which the workflow writes, by run id; empty if it has not been written."""
     path = results / "runs.csv"
     if not path.is_file():
         return {}
@@ -210,7 +207,7 @@ def _run_index(results: Path) -> dict[str, dict[str, str]]:
 
 
 def _differences(old: Any, new: Any, name: str = "") -> dict[str, Any]:
-    """Fields of ``new`` that are not as in ``old``, by dotted name."""
+    """Fields of ``new`` that differ from ``old``, by dotted name."""
     if isinstance(old, dict) and isinstance(new, dict):
         parts = (_differences(old.get(key), value, f"{name}.{key}".strip(".")) for key, value in new.items())
         return {key: value for part in parts for key, value in part.items()}
@@ -218,16 +215,16 @@ def _differences(old: Any, new: Any, name: str = "") -> dict[str, Any]:
 
 
 def data_root(config: RunConfig, root: str | Path | None = None) -> Path:
-    """The folder a run's clips lie in: ``root``, or ``data/<manifest's file name>`` in the project."""
+    """The folder of a run's clips: ``root``, or ``data/<manifest's file name>`` in the project."""
     return Path(root) if root else PROJECT / "data" / Path(config.data.manifest).stem
 
 
 def prepare_data(config: RunConfig, root: Path) -> None:
-    """Render the embedded benchmark where a run needs it; other data has to be there already.
+    """Render the embedded benchmark if a run needs it; other data must exist already.
 
     Raises:
-        FileNotFoundError: naming the folder that is missing.
-        ValueError: naming a folder that holds something else than the benchmark.
+        FileNotFoundError: naming the missing folder.
+        ValueError: naming a folder that contains something other than the benchmark.
     """
     name = Path(config.data.manifest).stem
     if name in BENCHMARKS:
@@ -236,24 +233,24 @@ def prepare_data(config: RunConfig, root: Path) -> None:
         with locked(root / ".lock"):
             write_benchmark(BENCHMARKS[name], root)
     elif not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder; name where your copy of '{name}' lies with root")
+        raise FileNotFoundError(f"{root}: no such folder; pass the folder of your copy of '{name}' as root")
 
 
 def open_workspace(
     profile: str = "smoke", root: str | Path | None = None, train_missing: bool = False, **changes: Any
 ) -> Workspace:
-    """Open a profile, with its data in place.
+    """Open a profile and prepare its data.
 
     Args:
         profile: ``smoke``, ``demo`` or ``paper``.
-        root: where the clips lie; by default in the project's ``data/``.
-        train_missing: train runs that are asked for and not there, which profile ``smoke`` does anyway: it takes it
+        root: folder of the clips; by default in the project's ``data/``.
+        train_missing: whether to train missing runs when requested; always true for profile ``smoke``, whose runs take
             seconds.
         **changes: deviations of all runs from the profile, such as ``seed=1`` or ``data={"manifest": "mafw.csv"}``.
 
     Raises:
-        ValueError: unknown profile, or a change that is no valid configuration.
-        FileNotFoundError: when there is no data.
+        ValueError: the profile is unknown, or a change gives an invalid configuration.
+        FileNotFoundError: the data is missing.
     """
     if profile not in PROFILES:
         raise ValueError(f"unknown profile '{profile}': choose {', '.join(PROFILES)}")
@@ -264,12 +261,12 @@ def open_workspace(
     return Workspace(profile, config, places, train_missing or profile == "smoke")
 
 
-# What a fresh kernel and papermill put beside the parameters.
+# Names that a fresh kernel and papermill define beside the parameters.
 _KERNEL_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 
 
 def read_parameters(namespace: MutableMapping[str, Any], **expected: Any) -> types.SimpleNamespace:
-    """Check a notebook's parameters, for papermill only warns of unknown ones.
+    """Check a notebook's parameters, because papermill only warns about unknown ones.
 
     Call it in the cell after the parameters, as ``read_parameters(globals(), profile=Profile, seed=int)``.
 
@@ -278,15 +275,15 @@ def read_parameters(namespace: MutableMapping[str, Any], **expected: Any) -> typ
         **expected: each parameter's type.
 
     Raises:
-        NameError: a variable that is no parameter of this notebook, naming those that are.
-        TypeError: a value of another type.
+        NameError: a variable is not a parameter of this notebook; the message lists those that are.
+        TypeError: a value has the wrong type.
     """
     given = {
         name: value
         for name, value in namespace.items()
         if not (name.startswith("_") or name in _KERNEL_NAMES or callable(value) or isinstance(value, types.ModuleType))
     }
-    # When the cell is run a second time, the notebook's own variables are there, too.
+    # When the cell is run again, the notebook's own variables exist, too.
     unknown = sorted(namespace.get("_parameters_seen", set(given)) - set(expected))
     if unknown:
         raise NameError(f"unknown parameter {', '.join(unknown)}: this notebook has {', '.join(sorted(expected))}")

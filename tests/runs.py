@@ -42,7 +42,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def train_cut_off(config: RunConfig, places: Places, weights: bool = False) -> None:
+def train_cut_off(config: RunConfig, places: Places, need_checkpoint: bool = False) -> None:
     """Train one epoch of a run, which is then cut off in the second."""
     inner = Trainer._train_epoch
 
@@ -54,4 +54,4 @@ def train_cut_off(config: RunConfig, places: Places, weights: bool = False) -> N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_train_epoch", stop_in_epoch_two)
         with pytest.raises(KeyboardInterrupt):
-            train(config, places, weights, report=lambda line: None)
+            train(config, places, need_checkpoint, report=lambda line: None)

@@ -69,8 +69,8 @@ def test_table_4_has_the_papers_distances(profile):
 
 def test_open_readings_each_deviate_from_the_demo():
     base = PROFILES["demo"]
-    rows = grid.open_readings(base)
-    assert [row.name for row in rows] == ["default", *grid.READINGS]
+    rows = grid.ambiguities(base)
+    assert [row.name for row in rows] == ["default", *grid.AMBIGUITIES]
     configs = [row.config.model_dump_json() for row in rows]
     assert rows[0].config == base and len(set(configs)) == len(configs)
 

@@ -1,8 +1,7 @@
 import pandas as pd
 import pytest
 
-from adatosk.experiments import ambiguities as open_readings
-from adatosk.experiments import grid
+from adatosk.experiments import ambiguities, grid
 from adatosk.presets import MODELS, PROFILES
 
 DEMO = PROFILES["demo"]
@@ -18,26 +17,26 @@ def scored(wars: dict[str, list[float]]) -> pd.DataFrame:
 
 
 def test_the_list_is_whole_and_every_trained_reading_is_in_the_grid():
-    table = open_readings.readings()
+    table = ambiguities.overview()
     assert list(table.index) == list(range(1, 23))
-    trained = {int(name.rpartition("(")[2].rstrip(")")) for name in grid.READINGS}
+    trained = {int(name.rpartition("(")[2].rstrip(")")) for name in grid.AMBIGUITIES}
     # 14 is trained too; what it saves is also counted.
     assert trained == set(table.index[table["held"] == "trained"])
 
 
 @pytest.mark.parametrize("profile", ["smoke", "demo"])
 def test_rows_hold_what_each_reading_is_held_against(profile):
-    rows = {row.name: row.config for row in open_readings.rows(PROFILES[profile])}
-    readings = [name for name in rows if name in grid.READINGS]
-    assert readings and {open_readings.reference(name) for name in readings} <= set(rows)
+    rows = {row.name: row.config for row in ambiguities.rows(PROFILES[profile])}
+    readings = [name for name in rows if name in grid.AMBIGUITIES]
+    assert readings and {ambiguities.reference(name) for name in readings} <= set(rows)
     for name in readings:
-        assert rows[name] != rows[open_readings.reference(name)]
+        assert rows[name] != rows[ambiguities.reference(name)]
     assert rows["default"] == PROFILES[profile]
 
 
 def test_the_demo_tries_every_reading_and_smoke_not_what_it_takes_itself():
-    names = {profile: {row.name for row in open_readings.rows(PROFILES[profile])} for profile in ("demo", "smoke")}
-    assert set(grid.READINGS) <= names["demo"]
+    names = {profile: {row.name for row in ambiguities.rows(PROFILES[profile])} for profile in ("demo", "smoke")}
+    assert set(grid.AMBIGUITIES) <= names["demo"]
     assert not any(name.startswith("LayerNorm") for name in names["smoke"])
 
 
@@ -48,7 +47,7 @@ def test_readings_are_held_against_the_same_seeds_of_their_reference():
             "LayerNorm before the head, no soft mask (16)": [61, 62.1, 62.9], "temperature 1 (11)": [71, 69],
         }
     )  # fmt: skip
-    found = open_readings.measured(table)
+    found = ambiguities.measured(table)
     assert found["better"].to_dict() == {
         "gate as written (8)": "default",
         "LayerNorm before the head, no soft mask (16)": "other",
@@ -57,12 +56,12 @@ def test_readings_are_held_against_the_same_seeds_of_their_reference():
     assert found["against"].tolist() == ["default", "none", "default"]
     assert found["repeats"].tolist() == [3, 3, 2]
     assert found.at["temperature 1 (11)", "difference"] == pytest.approx(-1)
-    assert set(open_readings.differences(table)["protocol"]) == {"views_1", "views_8"}
+    assert set(ambiguities.differences(table)["protocol"]) == {"views_1", "views_8"}
 
 
 def test_claims_are_tried_on_rows_of_one_reading():
     table = scored({"default": [70, 72], "none": [60, 61], "CA": [71, 72], "temperature 1 (11)": [73, 74]})
-    found = open_readings.claims(table)
+    found = ambiguities.claims(table)
     assert found[["id", "what", "ours"]].values.tolist() == [
         ["gain of the mask", "default", 10.5],
         ["gain of the mask", "temperature 1 (11)", 13.0],
@@ -74,15 +73,15 @@ def test_claims_are_tried_on_rows_of_one_reading():
 
 def test_every_claim_is_tried_where_all_rows_are_there():
     """A row that the grid does not have, or not by this name, would be left out without a word."""
-    names = [row.name for row in open_readings.rows(DEMO)]
+    names = [row.name for row in ambiguities.rows(DEMO)]
     table = scored({name: [70 + place, 71 + place / 2, 72 - place] for place, name in enumerate(names)})
-    assert open_readings.claims(table).groupby("id", sort=False).size().to_dict() == {
+    assert ambiguities.claims(table).groupby("id", sort=False).size().to_dict() == {
         "gain of the mask": 10, "both masks against CA": 3, "both masks against CS": 3, "one score in CS": 5,
     }  # fmt: skip
 
 
 def test_costs_name_one_reading_for_each_number_and_it_fits_the_operations():
-    table = open_readings.cost_readings()
+    table = ambiguities.counted()
     assert (table.groupby("quantity")["default"].sum() == 1).all()
     taken = table[table["default"]].set_index("quantity")
     for quantity in ("GMACs without soft mask", "GMACs with soft mask, scored"):
@@ -98,6 +97,6 @@ def test_costs_count_the_exclusion_as_the_model_does():
     base = MODELS["adatosk_base"].change(mask_ratio=0.5)
     left = [base.visible_patches - base.soft_mask.excluded_per_step * step for step in range(base.steps)]
     share = 100 * (1 - sum(left) / (base.steps * base.visible_patches))
-    table = open_readings.cost_readings()
+    table = ambiguities.counted()
     taken = table[table["default"]].set_index("quantity")["ours"]
     assert taken["tokens excluded at 50 % hidden, r = 2 (%)"] == pytest.approx(share)

@@ -5,8 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from adatosk.experiments import ambiguities as open_readings
-from adatosk.experiments import tables
+from adatosk.experiments import ambiguities, tables
 from adatosk.plots import tables as plots_tables
 from adatosk.presets import PROFILES
 
@@ -87,7 +86,7 @@ def test_table_2_hatches_what_is_empty():
 def test_readings_have_a_panel_a_protocol():
     rows = [(f"{name} (1)", protocol, difference) for protocol in ("views_1", "views_8")
             for name, values in {"up": [2, 2.2, 2.1], "open": [-3, 3, 1]}.items() for difference in values]  # fmt: skip
-    figure = draw(plots_tables.readings(pd.DataFrame(rows, columns=["reading", "protocol", "difference"])))
+    figure = draw(plots_tables.ambiguities(pd.DataFrame(rows, columns=["ambiguity", "protocol", "difference"])))
     assert [ax.get_title() for ax in figure.axes] == ["views 1", "views 8"]
     colours = [colour for _, colour in means(figure.axes[0]).values()]
     assert colours == [to_rgb(plots_tables.ABOVE), to_rgb(plots_tables.OPEN)]
@@ -110,7 +109,7 @@ def test_claims_by_protocol_has_a_number_a_cell():
 
 
 def test_costs_mark_the_papers_number():
-    cost = open_readings.cost_readings()
+    cost = ambiguities.counted()
     figure = draw(plots_tables.costs(cost))
     assert len(figure.axes) == cost["quantity"].nunique()
     assert sum(len(ax.patches) for ax in figure.axes) == len(cost)

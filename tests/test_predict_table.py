@@ -79,7 +79,7 @@ def test_rows_are_kept_when_it_is_interrupted_and_the_same_command_resumes(folde
     read.stop, before = None, list(read)
     done = command(*arguments(folder, model, out))
     assert done.exit_code == 0 and done.stdout == f"{out}: 5 of 5 videos\n"
-    assert done.stderr == f"{part_of(out)}: resuming, 2 videos are there, 3 are left\n"
+    assert done.stderr == f"{part_of(out)}: resuming, 2 videos are done, 3 are left\n"
     assert sorted(read[len(before) :]) == ["2, a.mp4", "3, a.mp4", "4, a.mp4"]
     assert_whole(out, whole)
 
@@ -130,7 +130,7 @@ def test_rows_by_another_model_or_other_options_are_not_mixed(folder, model, par
     for line in (arguments(folder, other, out), [*arguments(folder, model, out), "--views", 2]):
         done = command(*line)
         assert done.exit_code == 1 and done.stderr.startswith(
-            f"error: {part}: rows by another model or other options: "
+            f"error: {part}: its rows are from another model or other options: "
         )
         assert part.read_bytes() == before and not out.exists()
     assert command(*arguments(folder, model, out), "--batch-size", 3).exit_code == 0

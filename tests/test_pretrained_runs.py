@@ -56,10 +56,14 @@ def test_rivals_that_start_from_a_run_let_that_run_start_from_the_checkpoint(che
     assert all(run.weights == weights for run in runs.values() if run.initial is None)
 
 
-def test_a_workspace_does_not_take_a_checkpoint_for_a_wish_to_have_weights(checkpoint, tmp_path):
+def test_a_run_of_a_workspace_may_start_from_a_checkpoint(checkpoint, tmp_path):
     workspace = Workspace("smoke", PROFILES["smoke"], Places(tmp_path, tmp_path, tmp_path))
-    with pytest.raises(TypeError, match="give one to start from to open_workspace"):
-        workspace.run(weights=describe(checkpoint).model_dump())
+    weights = describe(checkpoint).model_dump()
+    run_id = PROFILES["smoke"].change(weights=weights).run_id(workspace.manifest.digest)
+    with pytest.raises(FileNotFoundError, match=run_id):
+        workspace.run(weights=weights)
+    with pytest.raises(ValueError, match="weights"):
+        workspace.run(weights=True)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +114,7 @@ def test_only_a_run_that_starts_afresh_reads_the_checkpoint(run, places, checkpo
     checkpoint.unlink()
     lines = []
     assert (train(run, places, report=lines.append) / "metrics.json").is_file()
-    assert any("goes on after epoch 1" in line for line in lines)
+    assert any("resuming after epoch 1" in line for line in lines)
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         train(run.change(seed=1), places, report=lines.append)
 

@@ -183,7 +183,7 @@ COMPUTED: dict[str, Callable[[], pd.DataFrame]] = {
     "selection": selection,
     "open_readings": lambda: ambiguities.measured(scores_of("open_readings")),
     "open_readings_claims": lambda: ambiguities.claims(scores_of("open_readings")),
-    "open_readings_cost": ambiguities.cost_readings,
+    "open_readings_cost": ambiguities.counted,
     "open_readings_epochs": lambda: tables.selection(TABLES["table1"](BASE), RESULTS).set_index("row"),
     "paper_vs_ours": lambda: paper_vs_ours.every_number(study()).set_index(["table", "row", "quantity"]),
     "verdicts": lambda: verdicts.verdicts(BASE, RESULTS).set_index("id"),

@@ -41,7 +41,7 @@ def test_scores_name_the_digest_of_their_weights(data, places):
         name: file_digest(folder / "checkpoints" / name / "model.safetensors") for name in ("last", "best_on_test")
     }
     trainer = Trainer(short_run(data), places)
-    assert trainer.finished() and trainer.finished(weights=True)
+    assert trainer.finished() and trainer.finished(need_checkpoint=True)
 
 
 def test_damaged_weights_are_refused_and_trained_again(data, places):
@@ -56,8 +56,8 @@ def test_damaged_weights_are_refused_and_trained_again(data, places):
     with pytest.raises(ValueError, match=rf"{path}: its SHA-256 is"):
         train(second, places, report=quiet)
     assert Trainer(short_run(data), places).finished()
-    assert not Trainer(short_run(data), places).finished(weights=True)
-    assert same(weights_of(train(short_run(data), places, weights=True, report=quiet)), before)
+    assert not Trainer(short_run(data), places).finished(need_checkpoint=True)
+    assert same(weights_of(train(short_run(data), places, need_checkpoint=True, report=quiet)), before)
 
 
 def test_scores_without_a_digest_are_taken_as_they_are(data, places):
@@ -67,8 +67,8 @@ def test_scores_without_a_digest_are_taken_as_they_are(data, places):
     scores = json.loads(path.read_text())
     path.write_text(json.dumps({key: value for key, value in scores.items() if key != "weights"}))
     before = path.read_bytes()
-    assert Trainer(short_run(data), places).finished(weights=True)
-    train(short_run(data), places, weights=True, report=quiet)
+    assert Trainer(short_run(data), places).finished(need_checkpoint=True)
+    train(short_run(data), places, need_checkpoint=True, report=quiet)
     assert path.read_bytes() == before
     weights_of(folder)
     shutil.copytree(folder / "checkpoints" / "last", places.results / "elsewhere")
@@ -79,13 +79,13 @@ def test_a_second_training_changes_nothing_until_it_is_done(data, places):
     folder = train(short_run(data), places, report=quiet)
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     shutil.rmtree(folder / "checkpoints")
-    train_cut_off(short_run(data), places, weights=True)
+    train_cut_off(short_run(data), places, need_checkpoint=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"resume"}
     # A call that needs the scores alone leaves the unfinished training as it is.
     train(short_run(data), places, report=quiet)
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"resume"}
-    train(short_run(data), places, weights=True, report=quiet)
+    train(short_run(data), places, need_checkpoint=True, report=quiet)
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best_on_test", "last"}
 
 
@@ -123,7 +123,7 @@ def test_variables_of_the_environment_change_no_run(data, places, tmp_path, monk
     lines = []
     again = train(short_run(data), replace(places, results=tmp_path / "again"), report=lines.append)
     assert same(weights_of(again), expected)
-    assert all(name in lines[0] for name in variables) and "not followed" in lines[0]
+    assert all(name in lines[0] for name in variables) and "ignored" in lines[0]
     assert all(os.environ[name] == value for name, value in variables.items())
 
 

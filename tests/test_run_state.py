@@ -54,7 +54,7 @@ def test_resumed_runs_end_with_the_bits_of_undisturbed_ones(changes, data, place
     torch.manual_seed(99)  # a resumed run finds other random streams than it left
     lines = []
     resumed = train(config, cut, report=lines.append)
-    assert any("goes on after epoch 1" in line for line in lines)
+    assert any("resuming after epoch 1" in line for line in lines)
     for name in ("last", "best_on_test"):
         assert same(weights_of(whole, name), weights_of(resumed, name))
     first, second = (json.loads((folder / "metrics.json").read_text()) for folder in (whole, resumed))
@@ -83,7 +83,7 @@ def test_two_processes_resume_with_the_bits_of_undisturbed_ones(data, tmp_path):
         [*command, str(script), str(data), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "goes on after epoch 1" in done.stdout
+    assert "resuming after epoch 1" in done.stdout
     (whole,), (cut,) = ((tmp_path / name / "runs").iterdir() for name in ("whole", "cut"))
     assert same(weights_of(whole), weights_of(cut)) and json.loads((cut / "metrics.json").read_text())["processes"] == 2
     left = Places(data, tmp_path / "left", data / "cache", workers=0)
@@ -158,7 +158,7 @@ def test_nothing_is_unpickled_from_training_to_prediction(data, places, monkeypa
     train_cut_off(config, places)
     folder = train(config, places, report=quiet)
     shutil.rmtree(folder / "checkpoints")
-    train(config, places, weights=True, report=quiet)
+    train(config, places, need_checkpoint=True, report=quiet)
     model = AdaTosk.from_pretrained(folder / "checkpoints" / "last")
     video = next((data / "videos").iterdir())
     assert predict(video, model, locate_face=False).label in config.model.classes

@@ -85,11 +85,11 @@ def test_a_finished_run_is_not_trained_again_unless_its_weights_are_needed_and_g
     config = configure(data)
     folder = train(config, places, report=lambda line: None)
     before = (folder / "log.jsonl").stat().st_mtime_ns
-    train(config, places, weights=True, report=lambda line: None)
+    train(config, places, need_checkpoint=True, report=lambda line: None)
     (folder / "checkpoints" / "last" / "model.safetensors").unlink()
     train(config, places, report=lambda line: None)
     assert (folder / "log.jsonl").stat().st_mtime_ns == before
-    train(config, places, weights=True, report=lambda line: None)
+    train(config, places, need_checkpoint=True, report=lambda line: None)
     assert (folder / "checkpoints" / "last" / "model.safetensors").is_file()
 
 
@@ -110,7 +110,7 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_result(data, places, tmp_p
     train_cut_off(configure(data), cut)
     lines = []
     folder = train(configure(data), cut, report=lines.append)
-    assert any("goes on after epoch 1" in line for line in lines)
+    assert any("resuming after epoch 1" in line for line in lines)
     assert all(torch.equal(weights(whole)[name], value) for name, value in weights(folder).items())
     assert len((folder / "log.jsonl").read_text().splitlines()) == 3
     seconds = [json.loads((run / "metrics.json").read_text())["train_seconds"] for run in (whole, folder)]
@@ -137,7 +137,7 @@ def test_a_run_cut_off_while_it_saves_goes_on_with_the_same_result(data, places,
     assert len(log.read_text().splitlines()) == 2
     lines = []
     folder = train(configure(data), cut, report=lines.append)
-    assert any("goes on after epoch 1" in line for line in lines)
+    assert any("resuming after epoch 1" in line for line in lines)
     assert all(torch.equal(weights(whole)[name], value) for name, value in weights(folder).items())
     assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best_on_test", "last"}
@@ -253,9 +253,9 @@ def test_a_second_training_that_is_cut_off_keeps_the_first_ones_log(data, places
     folder = train(configure(data), places, report=lambda line: None)
     before = (folder / "log.jsonl").read_text()
     shutil.rmtree(folder / "checkpoints")
-    train_cut_off(configure(data), places, weights=True)
+    train_cut_off(configure(data), places, need_checkpoint=True)
     assert (folder / "log.jsonl").read_text() == before
-    train(configure(data), places, weights=True, report=lambda line: None)
+    train(configure(data), places, need_checkpoint=True, report=lambda line: None)
     after = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [entry["loss"] for entry in after] == [json.loads(line)["loss"] for line in before.splitlines()]
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best_on_test", "last"}

@@ -163,12 +163,12 @@ def test_missing_weights_are_asked_of_the_target_that_makes_them(results):
     with pytest.raises(
         FileNotFoundError, match=r"missing the weights of run table1-with.*`make reproduce PROFILE=demo`"
     ):
-        reading(results).run(weights=True)
+        reading(results).run(need_checkpoint=True)
     with pytest.raises(FileNotFoundError, match="`make reproduce-all PROFILE=demo`"):
-        reading(results).run(weights=True, seed=3)
+        reading(results).run(need_checkpoint=True, seed=3)
     # No target asks for these weights: the run's own file trains them.
     with pytest.raises(FileNotFoundError) as told:
-        reading(results).run(weights=True, seed=9)
+        reading(results).run(need_checkpoint=True, seed=9)
     command = str(told.value).split("`")[1]
     run_id = base.change(seed=9).run_id(manifest_of(base).digest)
     assert shlex.split(command) == [
@@ -196,8 +196,8 @@ def test_the_make_command_of_the_error_quotes_the_root(results, tmp_path):
 def test_a_workspace_that_trains_what_is_missing_trains_what_it_starts_from(tmp_path, monkeypatch):
     trained = []
 
-    def trains(self, weights):
-        trained.append((self.config, weights))
+    def trains(self, need_checkpoint):
+        trained.append((self.config, need_checkpoint))
         return self.folder
 
     monkeypatch.setattr(Trainer, "run", trains)

@@ -1,6 +1,6 @@
-"""From a manifest's clip to a batch: the decoded-clip cache, the loader, augmentation, and the search for faces.
+"""From a manifest's clip to a batch: the decoded-clip cache, the loader, augmentation, and face detection.
 
-Nothing here knows of a model or of a run's results; a loader's process gets by with torch, NumPy and the decoders.
+Nothing here depends on a model or on a run's results; a loader's process needs only torch, NumPy and the decoders.
 """
 
 from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache

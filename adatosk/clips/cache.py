@@ -1,10 +1,11 @@
-"""The decoded-clip cache: every frame of every clip as bytes in one file, so that an epoch decodes nothing.
+"""The decoded-clip cache: every frame of every clip as bytes in one file, so that training needs no decoding.
 
 A cache is a folder (:mod:`adatosk.clips.cache_files`) named after the data set, the frame size and a digest of the
-manifest and the settings. It is built beside its place and moved there when whole: a cut-off build resumes, decoding
-again what is not as it was written, and two processes never build the same one. A cache whose source files have changed
-since is built anew, and says so; it stays until the new one is whole, and runs that read it keep its frames. A damaged
-one is a :class:`CacheError`, as are sources that are not there, which change nothing.
+manifest and the settings. It is built next to its final location and moved there when complete. An interrupted build
+resumes, decoding again whatever is not as it was written, and two processes never build the same cache. If source files
+have changed, the cache is rebuilt, with a message; the old one is kept until the new one is complete, and runs that
+read it keep its frames. A damaged cache is a :class:`CacheError`; so are missing sources, which leave the cache
+unchanged.
 """
 
 import errno
@@ -31,7 +32,7 @@ _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class _Job(NamedTuple):
-    """A clip to decode: its source, its number of frames, and the first one's place in the cache."""
+    """A clip to decode: its source, its number of frames, and the index of its first frame in the cache."""
 
     path: Path
     length: int
@@ -47,20 +48,20 @@ def open_cache(
     workers: int | None = None,
     report: Callable[[str], None] = print,
 ) -> ClipCache | None:
-    """The cache of a manifest at one frame size, built first where it is missing.
+    """Open the cache of a manifest at one frame size; build it first if it is missing.
 
     Args:
-        manifest: whose clips, train and test.
+        manifest: lists the clips, train and test.
         root: folder that the manifest's paths are relative to.
-        size: side in pixels; ``None`` returns ``None``: decode each time.
-        folder: holds all caches.
-        exclusions: clip ids that are left out.
-        workers: threads that decode; ``None`` takes one a core.
-        report: gets one line before a build.
+        size: side in pixels; ``None`` returns ``None``, for decoding each time.
+        folder: contains all caches.
+        exclusions: ids of clips to leave out.
+        workers: decoder threads; one per core by default.
+        report: called with a message before a build.
 
     Raises:
-        CacheError: clips are not there, the cache is damaged, the disk too small, the folder read-only, or clips cannot
-            be decoded (the first ten are named).
+        CacheError: clips are missing, the cache is damaged, the disk is too small, the folder is read-only, or clips
+            cannot be decoded (the first ten are named).
     """
     if size is None:
         return None
@@ -83,15 +84,15 @@ def open_cache(
 
 
 def estimate_cache(manifest: Manifest, size: int, root: str | Path | None = None, sample: int = 100) -> int:
-    """Bytes that a cache of ``manifest`` at ``size`` pixels takes.
+    """Size in bytes of a cache of ``manifest`` at ``size`` pixels.
 
-    Taken from the column ``frames``; where that is not filled in, from ``sample`` clips under ``root``, spread evenly.
+    Computed from the column ``frames``; if that is incomplete, from ``sample`` evenly spaced clips under ``root``.
     """
     frames = manifest.clips["frames"]
     if frames.notna().all():
         return int(frames.sum()) * size * size * 3
     if root is None:
-        raise ManifestError(f"{manifest} does not tell how many frames its clips have: name the root")
+        raise ManifestError(f"{manifest} does not state how many frames its clips have: name the root")
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(sample, len(frames))).astype(int))
     lengths = []
     for path in manifest.clips["path"].iloc[chosen]:
@@ -103,7 +104,7 @@ def estimate_cache(manifest: Manifest, size: int, root: str | Path | None = None
 
 
 def _existing(manifest: Manifest, root: str | Path, exclusions: Collection[str]) -> dict[str, Path]:
-    """Where each clip lies, by id; a mistyped or unmounted root must not pass for clips that have changed."""
+    """Path of each clip, by id; a mistyped or unmounted root must not be mistaken for changed clips."""
     clips = manifest.clips[~manifest.clips["id"].isin(list(exclusions))]
     if clips.empty:
         raise CacheError(f"{manifest}: every clip is excluded, so there is nothing to cache")
@@ -118,7 +119,7 @@ def _existing(manifest: Manifest, root: str | Path, exclusions: Collection[str])
 
 
 def _unchanged(place: Path, paths: dict[str, Path], report: Callable[[str], None]) -> ClipCache | None:
-    """The cache that is there, unless clips have changed since it was built, which is reported."""
+    """The existing cache, unless clips have changed since it was built, which is reported."""
     cache = ClipCache(place)
     changed = [path for clip, path in paths.items() if _changed(path, cache.sources[clip])]
     if not changed:
@@ -129,7 +130,7 @@ def _unchanged(place: Path, paths: dict[str, Path], report: Callable[[str], None
 
 @contextmanager
 def _locked(place: Path, report: Callable[[str], None]) -> Iterator[bool]:
-    """Keep other processes from building a cache; ``False`` where no lock can be made, as in a read-only folder."""
+    """Keep other processes from building a cache; ``False`` if no lock can be created, as in a read-only folder."""
     with ExitStack() as stack:
         writable = True
         try:
@@ -142,7 +143,7 @@ def _locked(place: Path, report: Callable[[str], None]) -> Iterator[bool]:
 
 
 def _tidy(place: Path) -> None:
-    """Remove what a killed process left in and beside a cache that is whole."""
+    """Remove what a killed process left in and beside a complete cache."""
     sweep(place)
     for ending in (".building", ".old"):
         remove_folder(place.with_name(place.name + ending))
@@ -154,7 +155,7 @@ def _key(manifest: Manifest, size: int, exclusions: Collection[str]) -> str:
 
 
 def _build(place: Path, paths: dict[str, Path], size: int, workers: int | None) -> None:
-    """Plan, decode what is not yet decoded, and move the finished folder to its place, instead of one that is there."""
+    """Plan, decode what is not yet decoded, and move the finished folder into place, replacing an existing one."""
     building = place.with_name(place.name + ".building")
     building.mkdir(exist_ok=True)
     sweep(building)
@@ -166,17 +167,17 @@ def _build(place: Path, paths: dict[str, Path], size: int, workers: int | None) 
     (building / "done.txt").unlink(missing_ok=True)
     (building / "plan.json").unlink(missing_ok=True)
     old = place.with_name(place.name + ".old")
-    # What a swap left that was cut off.
+    # A leftover of an interrupted swap.
     remove_folder(old)
     if place.is_dir():
         place.rename(old)
     building.rename(place)
-    # On a network drive its files stay while they are read.
+    # On a network drive, files in use cannot be deleted.
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _whole(building: Path, paths: dict[str, Path]) -> bool:
-    """Whether a build was cut off when all it lacked was to be moved to its place."""
+    """Whether an interrupted build is complete except for the move into place."""
     try:
         sources = ClipCache(building).sources
     except CacheError:
@@ -185,7 +186,7 @@ def _whole(building: Path, paths: dict[str, Path]) -> bool:
 
 
 def _plan(building: Path, paths: dict[str, Path], size: int, each: Callable) -> dict:
-    """Length and source of every clip: of this build, or of one that was cut off and whose sources are unchanged."""
+    """Length and source of every clip: from an interrupted build if its sources are unchanged, otherwise new."""
     path = building / "plan.json"
     if plan := _earlier_plan(path, paths):
         return plan
@@ -209,7 +210,7 @@ def _plan(building: Path, paths: dict[str, Path], size: int, each: Callable) -> 
 
 
 def _earlier_plan(path: Path, paths: dict[str, Path]) -> dict | None:
-    """The plan of a build that was cut off; ``None`` if there is none, it is damaged, or a source has changed."""
+    """The plan of an interrupted build; ``None`` if there is none, it is damaged, or a source has changed."""
     plan = unsealed(path) if path.is_file() else None
     if plan is None or plan.get("format") != FORMAT or plan["ids"] != list(paths):
         return None
@@ -218,14 +219,14 @@ def _earlier_plan(path: Path, paths: dict[str, Path]) -> dict | None:
 
 
 def _decode(building: Path, plan: dict, paths: dict[str, Path], size: int, each: Callable) -> np.ndarray:
-    """Write the frames that are not there yet, or not as they were written; CRC-32 of all frames, uint32 ``(N,)``."""
+    """Write the frames that are missing or damaged; returns the CRC-32 of all frames, uint32 ``(N,)``."""
     frames, log = building / FRAMES, building / "done.txt"
     _make_room(frames, log, sum(plan["lengths"]) * size * size * 3)
     firsts = offsets(plan["lengths"])
     jobs = [_Job(paths[clip], n, at) for clip, n, at in zip(plan["ids"], plan["lengths"], firsts, strict=True)]
     chunks = in_chunks(jobs)
     done = _done(log, frames, size, chunks)
-    # Anew, for the last line may be torn.
+    # Rewritten, because the last line may be incomplete.
     write_text(log, "".join(_line(number, found) for number, found in done.items()))
     missing = [chunk if number not in done else [] for number, chunk in enumerate(chunks)]
     with naming(log), log.open("a", encoding="utf-8") as file:
@@ -237,7 +238,7 @@ def _decode(building: Path, plan: dict, paths: dict[str, Path], size: int, each:
 
 
 def _make_room(frames: Path, log: Path, total: int) -> None:
-    """Have a file of that many bytes, empty unless it is one that is being filled."""
+    """Ensure a frame file of ``total`` bytes: a partly filled one is kept, otherwise an empty one is created."""
     if frames.is_file() and frames.stat().st_size == total and log.is_file():
         return
     free = shutil.disk_usage(frames.parent).free
@@ -250,13 +251,13 @@ def _make_room(frames: Path, log: Path, total: int) -> None:
 
 
 def _line(number: int, sums: np.ndarray) -> str:
-    """A chunk's line in ``done.txt``: its number, its frames' sums, and a sum of the line."""
+    """A chunk's line in ``done.txt``: its number, its frames' checksums, and a checksum of the line."""
     text = f"{number} {sums.astype('<u4').tobytes().hex()}"
     return f"{text} {zlib.crc32(text.encode()):08x}\n"
 
 
 def _done(log: Path, frames: Path, size: int, chunks: Sequence[Sequence[_Job]]) -> dict[int, np.ndarray]:
-    """Sums of each chunk that ``log`` names and that lies in ``frames`` as it was written; others count as missing."""
+    """Checksums of each chunk in ``log`` that is intact in ``frames``; others count as missing."""
     done = {}
     for line in log.read_bytes().decode(errors="replace").splitlines():
         text, _, check = line.rpartition(" ")
@@ -270,7 +271,7 @@ def _done(log: Path, frames: Path, size: int, chunks: Sequence[Sequence[_Job]]) 
 
 
 def _sums(frames: Path, size: int, chunk: Sequence[_Job]) -> np.ndarray:
-    """CRC-32 of each frame of a chunk as it lies in the file."""
+    """CRC-32 of each frame of a chunk, read from the file."""
     length = size * size * 3
     with frames.open("rb") as file:
         file.seek(chunk[0].first * length)
@@ -290,7 +291,7 @@ def _measure(clips: Sequence[tuple[str, Path]]) -> list[tuple[int, list, str]]:
 
 
 def _write_clips(frames: Path, size: int, jobs: Sequence[_Job]) -> np.ndarray:
-    """Decode and write clips; CRC-32 of their frames."""
+    """Decode and write clips; returns the CRC-32 of their frames."""
     sums = []
     with naming(frames), frames.open("r+b") as file:
         for path, length, first in jobs:
@@ -304,7 +305,7 @@ def _write_clips(frames: Path, size: int, jobs: Sequence[_Job]) -> np.ndarray:
 
 
 def _source(path: Path) -> list:
-    """What a clip is decoded from: size in bytes, time of change in ns, digest of the content."""
+    """What a clip is decoded from: size in bytes, modification time in ns, digest of the content."""
     return [*stamp(path), _source_digest(path)]
 
 
@@ -320,6 +321,6 @@ def _source_digest(path: Path) -> str:
 
 
 def _changed(path: Path, source: list) -> bool:
-    """Whether a clip is no longer what it was decoded from; one that was only touched or copied is the same."""
+    """Whether a clip's content has changed since it was decoded; touching or copying a file does not count."""
     size, time, digest = source
     return stamp(path) != (size, time) and _source_digest(path) != digest

@@ -1,9 +1,9 @@
-"""The files of a decoded-clip cache and how they are read: every frame is compared with its CRC-32 once a process.
+"""The files of a decoded-clip cache and how to read them: each process checks every frame's CRC-32 once.
 
 A cache is a folder of ``frames.bin`` (uint8, clip after clip, each ``(N, size, size, 3)``), ``frames.crc32`` (one
-little-endian uint32 a frame) and ``index.json`` (which clip lies where, what it was decoded from, the digest of
-``frames.crc32``, and one of itself). A frame's sum is taken when the frame is first read, so that opening a cache reads
-none of them, and reading one costs no more than looking at its bytes once more.
+little-endian uint32 per frame) and ``index.json`` (the position of each clip, what it was decoded from, the digest of
+``frames.crc32``, and one of itself). A frame is checked when it is first read: opening a cache reads no frames, and the
+check costs only one more pass over the frame's bytes.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ class CacheError(ValueError):
 
 
 class ClipCache:
-    """An open cache; reads through a memory map and may be sent to other processes.
+    """An open cache, read through a memory map; it can be sent to other processes.
 
     Attributes:
-        folder: where it lies.
+        folder: the cache's folder.
         size: side of a frame in pixels.
-        lengths: frames of each clip, by id.
+        lengths: number of frames of each clip, by id.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -46,7 +46,7 @@ class ClipCache:
         self._offsets = dict(zip(index["ids"], offsets(index["lengths"]), strict=True))
         self._sums_digest: str = index["frames_crc32"]
         self._stamp = stamp(self.folder / FRAMES)
-        # At once: a map, and one that is forked, keeps its file when another cache takes this one's place.
+        # Right away: a memory map, even a forked one, keeps its file when another cache replaces this one.
         self._map()
 
     def __getstate__(self) -> dict:
@@ -56,7 +56,7 @@ class ClipCache:
     def _map(self) -> np.ndarray:
         path, count = self.folder / FRAMES, sum(self.lengths.values())
         if not path.is_file() or stamp(path) != self._stamp:
-            raise CacheError(f"{path}: the cache was built anew since this process was told of it: start the run again")
+            raise CacheError(f"{path}: the cache was rebuilt while this process was using it: start the run again")
         self._frames: np.ndarray | None = np.memmap(path, np.uint8, "r", shape=(count, self.size, self.size, 3))
         self._sums = _read_sums(self.folder / SUMS, self._sums_digest)
         self._seen = np.zeros(count, bool)
@@ -75,8 +75,8 @@ class ClipCache:
         """Some frames of a clip, uint8 ``(n, size, size, 3)``; only these are read, and checked.
 
         Args:
-            clip_id: of the clip.
-            choose: gets the clip's length and gives the places of the frames.
+            clip_id: the clip's id.
+            choose: maps the clip's length to the indices of the frames.
 
         Raises:
             CacheError: the clip is not in this cache, or one of the frames is damaged.
@@ -85,7 +85,7 @@ class ClipCache:
         return frames[places]
 
     def _checked(self, clip_id: str, choose: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """All frames of the file, and where the chosen ones lie in it, once they are known to be whole."""
+        """All frames of the file, and the indices of the chosen ones in it, after checking that they are intact."""
         if clip_id not in self._offsets:
             raise CacheError(
                 f"{self.folder}: clip '{clip_id}' is not in this cache: it was built with other exclusions"
@@ -116,12 +116,12 @@ def write_index(folder: Path, plan: dict[str, Any], sums: np.ndarray) -> None:
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """``content`` with a digest of itself, as :func:`unsealed` wants it."""
+    """``content`` with a digest of itself, as :func:`unsealed` expects it."""
     return content | {"sha256": _self_digest(content)}
 
 
 def unsealed(path: Path) -> dict[str, Any] | None:
-    """A JSON file's content without the digest that it carries; ``None`` for a file that is damaged."""
+    """A JSON file's content without its digest; ``None`` if the file is damaged."""
     try:
         content = json.loads(path.read_bytes())
         return content if content.pop("sha256") == _self_digest(content) else None
@@ -130,7 +130,7 @@ def unsealed(path: Path) -> dict[str, Any] | None:
 
 
 def offsets(lengths: Sequence[int]) -> list[int]:
-    """First frame of each clip."""
+    """Index of the first frame of each clip."""
     return [0, *np.cumsum(lengths[:-1]).tolist()] if lengths else []
 
 

@@ -1,7 +1,7 @@
 """A manifest's clips as training examples.
 
-What is drawn for a clip depends on the seed, the epoch and the clip's place only, so the number of loader processes
-changes nothing.
+A clip's random draws depend only on the seed, the epoch and the clip's index, and so not on the number of loader
+processes.
 """
 
 from collections.abc import Iterator
@@ -25,17 +25,17 @@ from adatosk.video import frame_indices, last_start, read_frames
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Up to this size a cached clip is ready sooner than another process could send it.
+# Up to this size, a cached clip is ready sooner than another process could send it.
 SMALL_IMAGE = 64
 
-_ORDER, _CLIP = 1, 2  # Tell the draws of one seed and epoch apart.
+_ORDER, _CLIP = 1, 2  # Distinguish the draws of one seed and epoch.
 
 
 class ClipDataset(Dataset):
     """Clips as ``{"video": uint8 (C, T, H, W), "label": int64 (), "index": int64 ()}``.
 
-    In training the first frame, the crop and the flip are drawn once a clip; otherwise the span is centred, the frame
-    resized, and nothing is drawn.
+    In training, the first frame, the crop and the flip are drawn once per clip; otherwise nothing is random: the span
+    is centred and the frame resized.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class ClipDataset(Dataset):
             classes: names in the order of the model's logits.
             frames, image_size: T and H = W of a clip.
             data: stride, smallest crop and flip.
-            train: whether anything is drawn.
-            seed: of the draws.
+            train: whether to draw augmentations.
+            seed: seed of the draws.
             cache: decoded clips; ``None`` decodes the files each time.
 
         Raises:
-            ManifestError: a label that is none of ``classes``.
+            ManifestError: a label is not in ``classes``.
         """
         unknown = sorted(set(clips["label"]) - set(classes))
         if unknown:
@@ -83,7 +83,7 @@ class ClipDataset(Dataset):
         split: Literal["train", "test"],
         cache: ClipCache | None = None,
     ) -> "ClipDataset":
-        """The clips of ``train`` or ``test`` as a run of ``config`` sees them; arguments and errors as above."""
+        """The clips of ``train`` or ``test`` as a run of ``config`` sees them; errors as for the class."""
         data, model = config.data, config.model
         clips = manifest.subset(split, data.fold, data.exclusions)
         sizes, train = (model.frames, model.image_size), split == "train"
@@ -93,11 +93,11 @@ class ClipDataset(Dataset):
         return len(self.ids)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew; it holds from the next pass over the loader, in its workers as well."""
+        """Select the draws of an epoch, from the next pass over the loader on, in its workers as well."""
         self.epoch = epoch
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
-        """The clip at ``key``, a place or (epoch, place)."""
+        """The clip at ``key``, an index or (epoch, index)."""
         epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
         generator = seeds.generator(self.seed, epoch, index, _CLIP) if self.train else None
 
@@ -118,10 +118,10 @@ class ClipDataset(Dataset):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, place) of every clip, in an order drawn from seed and epoch, or as they stand.
+    """(epoch, index) of every clip, in an order drawn from seed and epoch, or in the manifest's.
 
-    The epoch travels with each place: workers that stay alive hold copies of the data set, which ``set_epoch`` does not
-    reach.
+    The epoch is sent with each index, because persistent workers hold copies of the data set, which ``set_epoch`` does
+    not reach.
     """
 
     def __init__(self, dataset: ClipDataset, shuffle: bool, seed: int) -> None:
@@ -146,12 +146,13 @@ def make_loader(
     seed: int = 0,
     epoch: int = 0,
 ) -> DataLoader:
-    """Batches of ``dataset``; ``loader.dataset.set_epoch`` before each epoch draws order and clips anew.
+    """Batches of ``dataset``; call ``loader.dataset.set_epoch`` before each epoch for a new order and new draws.
 
     Args:
-        workers: processes that load; ``None`` takes none for small cached clips, else one a core. Batches are the same.
-        shuffle: order drawn from ``seed`` and the epoch. A training set's last, smaller batch is dropped.
-        epoch: the first one.
+        workers: loader processes, which do not affect the batches; by default none for small cached clips, otherwise
+            one per core.
+        shuffle: draw the order from ``seed`` and the epoch. A training set's last, smaller batch is dropped.
+        epoch: the first epoch.
     """
     dataset.set_epoch(epoch)
     if workers is None:
@@ -169,8 +170,8 @@ def make_loader(
 
 
 def normalise(video: Tensor) -> Tensor:
-    """uint8 ``(..., C, T, H, W)`` to float32 with ImageNet's mean and deviation per channel, on the video's device."""
+    """uint8 ``(..., C, T, H, W)`` to float32, standardised by ImageNet's channel statistics, on the video's device."""
     statistics = torch.tensor([IMAGENET_MEAN, IMAGENET_STD]).view(2, 3, 1, 1, 1)
-    # Made on a GPU at once, they would have the CPU wait until it is done with all before.
+    # Creating them directly on a GPU would force a synchronisation.
     mean, std = statistics.to(video.device, non_blocking=True)
     return (video.float() / 255 - mean) / std

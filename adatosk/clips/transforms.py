@@ -1,4 +1,4 @@
-"""Augmentation of a clip: one draw for all of its frames, so that what moves is the face and not the crop."""
+"""Augmentation of a clip: one draw for all of its frames, so that the face moves and not the crop."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,14 +29,14 @@ def eval_transform(image_size: int) -> Transform:
 def augment(
     video: Tensor, generator: torch.Generator, image_size: int, scales: tuple[float, ...] = SCALES, flip: bool = True
 ) -> Tensor:
-    """Crop at a random scale and place, resize, and mirror half of the clips.
+    """Crop at a random scale and position, resize, and mirror half of the clips.
 
-    The crop's height and width are drawn among neighbouring ``scales`` of the frame's shorter side, as TSN and VideoMAE
-    do, so its aspect ratio stays near 1; its place is drawn uniformly, where they draw one of 13 fixed places.
+    The crop's height and width are drawn among neighbouring ``scales`` of the frame's shorter side, as in TSN and
+    VideoMAE, so its aspect ratio stays near 1; its position is drawn uniformly, whereas they draw one of 13 fixed ones.
 
     Args:
         video: uint8 ``(T, C, H, W)``.
-        generator: the only source of chance.
+        generator: the only source of randomness.
         image_size: side of the result in pixels.
 
     Returns:
@@ -54,7 +54,7 @@ def augment(
 
 
 def resize_and_centre(video: Tensor, generator: torch.Generator | None = None, *, image_size: int) -> Tensor:
-    """uint8 ``(T, C, H, W)`` to ``(T, C, image_size, image_size)``; nothing is drawn."""
+    """uint8 ``(T, C, H, W)`` to ``(T, C, image_size, image_size)``; deterministic."""
     rows, columns = video.shape[-2:]
     shorter = min(rows, columns)
     height, width = (int(image_size * side / shorter) for side in (rows, columns))
@@ -63,7 +63,7 @@ def resize_and_centre(video: Tensor, generator: torch.Generator | None = None, *
 
 
 def _resize(video: Tensor, height: int, width: int) -> Tensor:
-    # Pillow's antialiased filter on bytes, which is what torchvision calls too, but takes seconds to import.
+    # Pillow's antialiased filter on bytes. torchvision calls the same function, but takes seconds to import.
     if video.shape[-2:] == (height, width):
         return video
     return F.interpolate(video, (height, width), mode="bilinear", antialias=True)

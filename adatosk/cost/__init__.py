@@ -1,4 +1,4 @@
-"""Operations counted, and seconds and memory measured: of models, of the loader that feeds them, and of decoding.
+"""Cost: counts of operations, and measured time and memory, of models, of the data loader, and of decoding.
 
-Nothing here knows of scores, tables of runs or the paper's claims about accuracy.
+Nothing here depends on scores, tables of runs or the paper's claims about accuracy.
 """

@@ -1,4 +1,4 @@
-"""What is timed against what: AdaTosk and VideoMAE, ready to do one forward pass or one training step."""
+"""The models that are timed, AdaTosk and VideoMAE, each ready for a forward pass or a training step."""
 
 import gc
 import multiprocessing
@@ -24,7 +24,7 @@ from adatosk.utils.parallel import in_one_process
 
 MIB = 2**20
 WORKS = ("forward", "training step")
-# The first one is what the others' speed is given against.
+# Speed-ups are relative to the first one.
 RIVAL = "videomae"
 SAME_PRODUCTS = "videomae through oneDNN"
 CONTENDERS = (RIVAL, SAME_PRODUCTS, "adatosk without soft mask", "adatosk")
@@ -32,15 +32,15 @@ CONTENDERS = (RIVAL, SAME_PRODUCTS, "adatosk without soft mask", "adatosk")
 
 @dataclass(frozen=True)
 class Setup:
-    """What is timed.
+    """The conditions of a measurement.
 
     Attributes:
         work: ``forward`` is classification, without gradient and, for AdaTosk, without decoder; ``training step`` is
             forward, loss, backward and AdamW's update (AdaTosk: both branches, Eq. 2; VideoMAE: fine-tuning).
-        batch: clips at once.
-        precision: ``fp32`` or ``bf16``. A forward pass in bf16 has its weights converted once, beforehand; a training
-            step converts them each time, by autocast, since the optimiser needs them in float32.
-        compiled: through ``torch.compile``.
+        batch: clips per batch.
+        precision: ``fp32`` or ``bf16``. For a forward pass in bf16, the weights are converted once, in advance; a
+            training step converts them each time, by autocast, since the optimiser needs them in float32.
+        compiled: whether to use ``torch.compile``.
     """
 
     work: str = "forward"
@@ -57,7 +57,7 @@ class Setup:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
 
     def separates(self, name: str, device: torch.device | str) -> bool:
-        """Whether a contender is another one here: only float32 products on a CPU, or packed ones, differ."""
+        """Whether a contender differs in this setup: oneDNN only affects float32 or packed products on a CPU."""
         if name != SAME_PRODUCTS:
             return True
         oneself = self.precision == "fp32" or self.work == "forward"
@@ -65,12 +65,12 @@ class Setup:
 
 
 def build(name: str, config: ModelConfig) -> nn.Module:
-    """A contender with random weights.
+    """Create a contender with random weights.
 
     Args:
-        name: ``adatosk``; ``adatosk without soft mask``; ``videomae``, transformers' video classifier of the same
-            sizes, which sees every patch, as a user gets it; or ``videomae through oneDNN``, the same with this
-            package's products, which tells what the masks bring apart from them.
+        name: ``adatosk``; ``adatosk without soft mask``; ``videomae``, the stock video classifier of transformers with
+            the same sizes, which sees every patch; or ``videomae through oneDNN``, the same with this package's matrix
+            products, which isolates the effect of the masks.
         config: sizes, and AdaTosk's masks.
 
     Raises:
@@ -123,7 +123,7 @@ def prepare(name: str, config: ModelConfig, setup: Setup, device: torch.device |
 
 def _forward(name: str, model: nn.Module, video: Tensor, setup: Setup) -> Callable[[], None]:
     dtype = PRECISIONS[setup.precision]
-    # As a user gets them: the rival as its library makes it, AdaTosk as adatosk.predict runs many videos.
+    # As users run them: the rival as its library provides it, AdaTosk as adatosk.predict_many does.
     own = name != RIVAL and not setup.compiled
     model, video = for_inference(model, dtype) if own else model.eval().to(dtype), video.to(dtype)
     classify = _classifier(model, setup.compiled)
@@ -172,10 +172,10 @@ def _training_step(model: nn.Module, video: Tensor, labels: Tensor, setup: Setup
 
 
 def count_work(name: str, config: ModelConfig, work: str, device: torch.device | str = "cpu") -> int:
-    """Multiply-accumulates of one clip's work, the backward pass included, by torch's counter as it runs."""
+    """Multiply-accumulates for one clip, including any backward pass, counted by torch during execution."""
     from torch.utils.flop_counter import FlopCounterMode  # it loads triton
 
-    # A loss needs values; for a forward pass shapes do, and they cost nothing.
+    # A loss needs values; for a forward pass, shapes suffice, which need no computation.
     run = prepare(name, config, Setup(work), "meta" if work == "forward" else device)
     with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
         run()
@@ -183,13 +183,13 @@ def count_work(name: str, config: ModelConfig, work: str, device: torch.device |
 
 
 def peak_memory(name: str, config: ModelConfig, setup: Setup, device: torch.device | str = "cpu") -> float:
-    """Most memory in MiB that building a contender and doing its work twice takes; for weights, input and all.
+    """Peak memory in MiB for building a contender and doing its work twice, including weights and input.
 
-    On a GPU it is what torch's allocator handed out. On a CPU it is how far the resident size of a fresh process grows
-    over what it was once everything is imported; NaN where the system does not tell (anything but Linux).
+    On a GPU, it is what torch's allocator handed out. On a CPU, it is the growth of a fresh process's resident size
+    after all imports; NaN on systems other than Linux.
     """
     if torch.device(device).type != "cuda":
-        # Spawned, since a fork would begin with this process's memory.
+        # Spawned, because a fork would start with this process's memory.
         with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
             return in_one_process(pool, _resident_growth, name, config, setup, torch.get_num_threads())
     gc.collect()

@@ -1,6 +1,6 @@
-"""How fast clips are decoded, beside the plain way: ``adatosk benchmark --decoding [VIDEO_OR_FOLDER …]``.
+"""Decoding speed compared with a plain implementation: ``adatosk benchmark --decoding [VIDEO_OR_FOLDER …]``.
 
-Without clips it renders its own and writes ``results/benchmark/<device>-decode.csv``.
+Without arguments, it renders its own clips and writes ``results/benchmark/<device>-decode.csv``.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from adatosk.video.folders import image_paths
 # Stored side and the side that is read. DFEW's faces, in the folder clip_224x224, have 256 pixels a side: so says the
 # public code of MAE-DFER, which reads them at 160 (github.com/sunlicai/MAE-DFER, issue 17). The paper reads at 224.
 SIZES = ((224, 112), (224, 160), (224, 224), (256, 160), (256, 224), (320, 224))
-# What Pillow and what OpenCV store JPEG images with unless they are told otherwise, in percent.
+# The default JPEG qualities of Pillow and of OpenCV, in percent.
 QUALITIES = (75, 95)
 
 
@@ -56,7 +56,7 @@ def compare(paths: Sequence[str | Path], size: int = 112, repeats: int = 5) -> p
     """Clips per second and core of :func:`adatosk.video.read_clip` and of the plain way, 16 frames at stride 4.
 
     Returns:
-        one row a clip: ``clip``, ``kind``, ``clips_per_second``, ``plain_clips_per_second`` and ``ratio``, of the
+        one row per clip: ``clip``, ``kind``, ``clips_per_second``, ``plain_clips_per_second`` and ``ratio``, of the
         fastest of ``repeats`` rounds by processor time, so that other work on the machine does not count.
     """
     threads = cv2.getNumThreads()
@@ -76,8 +76,8 @@ def compare(paths: Sequence[str | Path], size: int = 112, repeats: int = 5) -> p
 def _fastest(ways: Sequence[Callable[[Path], np.ndarray]], paths: Sequence[Path], repeats: int) -> np.ndarray:
     """Seconds of processor time ``(ways, clips)``, after one round that fills the caches.
 
-    In a round each way in turn reads all clips, one after the other, as a loader would: right after the other way it
-    would have to fetch its own program first.
+    In each round, each way in turn reads all clips, as a loader would; alternating after every clip would evict its
+    code from the processor's cache.
     """
     times = np.empty((repeats + 1, len(ways), len(paths)))
     for taken in times:
@@ -98,7 +98,7 @@ def decode_table(
     """:func:`compare` on rendered faces, as H.264 files and as folders of JPEG images, with the provenance.
 
     Args:
-        sizes: pairs of the stored side and the side that is read, in pixels; ``SIZES`` by default.
+        sizes: pairs of the stored side and the side to read, in pixels; ``SIZES`` by default.
         clips: number of each kind.
         repeats: see :func:`compare`.
         qualities: of the JPEG images, in percent; each clip is stored in all of them.
@@ -133,7 +133,7 @@ def _write(place: int, side: int, qualities: Sequence[int], root: Path) -> dict[
 
 
 def write_images(frames: np.ndarray, folder: Path, quality: int = 95) -> None:
-    """RGB frames uint8 ``(T, H, W, 3)`` as JPEG images of so many percent, in a new folder."""
+    """Write RGB frames uint8 ``(T, H, W, 3)`` as JPEG images of a quality in percent, to a new folder."""
     folder.mkdir(parents=True)
     for number, frame in enumerate(frames, start=1):
         image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
@@ -155,10 +155,10 @@ def _central_square(image: np.ndarray) -> np.ndarray:
 
 
 def compare_named(paths: Sequence[Path], size: int = 112, repeats: int = 15) -> pd.DataFrame:
-    """:func:`compare` for clips that a user names.
+    """:func:`compare` for clips named by the user.
 
     Raises:
-        VideoError: for one that cannot be read, which the plain way would not name.
+        VideoError: a clip cannot be read, which the plain way would report without naming it.
     """
     for path in paths:
         read_clip(path, size=size)

@@ -1,7 +1,7 @@
-"""Whether the loader keeps up: clips per second from disk to model input, beside what a training step eats.
+"""Whether the loader keeps up: clips per second from disk to model input, beside those that training consumes.
 
-``adatosk benchmark --loader`` writes ``results/benchmark/<device>-loader.csv`` and, for the figure of what
-happens when, ``<device>-loader-trace.csv``. The clips are rendered on the spot, so it needs no data.
+``adatosk benchmark --loader`` writes ``results/benchmark/<device>-loader.csv`` and, for the figure of the timeline,
+``<device>-loader-trace.csv``. The clips are rendered on the spot, so no data is needed.
 """
 
 import math
@@ -32,19 +32,19 @@ from adatosk.video import decode_all
 
 VIDEO_FILES, FRAME_FOLDERS, CACHE = "video files", "frame folders", "cache"
 WORKERS = (0, 1, 2)
-# What one GPU is taken to sustain in training, in TFLOP/s: 45 % of the 989 of an H100's dense bfloat16 products.
+# TFLOP/s that one GPU is assumed to sustain in training: 45 % of an H100's 989 in dense bfloat16 products.
 GPU_TFLOPS = 445.0
-_AHEAD = 2  # batches that torch's loader has in each process, by default
+_AHEAD = 2  # batches that each of torch's loader processes prefetches by default
 
 
 @dataclass(frozen=True)
 class Source:
-    """The same clips in one form.
+    """The clips in one storage form.
 
     Attributes:
         name: ``video files``, ``frame folders`` or ``cache``.
-        manifest: of clips whose paths are relative to ``root``.
-        cache: decoded clips, which are read instead of the paths; ``None`` decodes.
+        manifest: lists the clips, with paths relative to ``root``.
+        cache: decoded clips, which are read instead of the files; ``None`` decodes.
     """
 
     name: str
@@ -58,7 +58,7 @@ def rendered(config: RunConfig, side: int, benchmark: str = "embedded-smoke") ->
     """A rendered benchmark's clips as H.264 files and as folders of JPEG images, ``side`` pixels a side, and cached.
 
     Args:
-        config: whose ``data.cache_size`` the cache has; without one there is no cache.
+        config: its ``data.cache_size`` is the cache's size; if that is ``None``, there is no cache.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -79,7 +79,7 @@ def rendered(config: RunConfig, side: int, benchmark: str = "embedded-smoke") ->
 
 
 class _TimedClips(ClipDataset):
-    """Says for each clip by which process and when it was loaded, on the clock that all processes share."""
+    """Adds to each clip which process loaded it and when, on the clock that all processes share."""
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
         began = time.perf_counter()
@@ -90,7 +90,7 @@ class _TimedClips(ClipDataset):
 
 
 def open_loader(source: Source, config: RunConfig, batch: int, workers: int, rounds: int = 1) -> DataLoader:
-    """The training loader over a source's clips, each ``rounds`` times an epoch."""
+    """The training loader over a source's clips, each ``rounds`` times per epoch."""
     clips = pd.concat([source.manifest.clips] * rounds, ignore_index=True)
     sizes = config.model.frames, config.model.image_size
     classes = source.manifest.classes
@@ -110,7 +110,7 @@ def loading_rate(source: Source, config: RunConfig, batch: int, workers: int, ro
 
 
 def appetite(config: RunConfig, batch: int, device: torch.device | str = "cpu", repeats: int = 5) -> float:
-    """Clips per second that training steps eat, their data being there already."""
+    """Clips per second that training steps consume when their data is already loaded."""
     step = prepare("adatosk", config.model, Setup("training step", batch), device)
     times = []
     for _ in range(repeats + 1):
@@ -125,16 +125,16 @@ def appetite(config: RunConfig, batch: int, device: torch.device | str = "cpu", 
 def loader_table(
     profile: str = "demo", side: int = 96, workers: Sequence[int] = WORKERS, report: Callable[[str], None] = print
 ) -> pd.DataFrame:
-    """Loading rates of a profile's clips beside its training step's appetite on this CPU.
+    """Loading rates of a profile's clips beside the rate at which its training step consumes them on this CPU.
 
     Args:
-        profile: whose model and batch size are taken; the batch is smaller where there are fewer clips.
-        side: of the source's frames, in pixels.
-        workers: loader processes to try.
-        report: gets a line a row.
+        profile: determines the model and batch size; the batch is smaller if there are fewer clips.
+        side: side of the source's frames, in pixels.
+        workers: numbers of loader processes to try.
+        report: called with one line per row.
 
     Returns:
-        one row a source and number of workers: ``profile``, ``source``, ``workers``, ``clips_per_second``,
+        one row per source and number of workers: ``profile``, ``source``, ``workers``, ``clips_per_second``,
         ``step_clips_per_second`` and ``feeds``, their ratio; and the provenance.
     """
     config, rows = PROFILES[profile], []
@@ -151,15 +151,16 @@ def loader_table(
 
 
 def node_needs(side: int = 224, gpu_tflops: float = GPU_TFLOPS, report: Callable[[str], None] = print) -> pd.DataFrame:
-    """What a node needs to feed one GPU that trains profile ``paper``, from what one core here loads.
+    """Cores that a node needs to feed one GPU training profile ``paper``, from the loading rate of one core here.
 
     Args:
-        side: of the source's frames, in pixels; the field's clips have 224.
-        gpu_tflops: what the GPU sustains; with the counted operations of a step this gives the clips it eats.
+        side: side of the source's frames, in pixels; the field's clips have 224.
+        gpu_tflops: TFLOP/s that the GPU sustains; with the counted operations of a step, this gives the clips per
+            second that it consumes.
 
     Returns:
-        one row a source: as :func:`loader_table` with one process and no workers, ``step_clips_per_second`` being the
-        GPU's, and ``cores_per_gpu``.
+        one row per source: like :func:`loader_table` with one process and no workers, ``step_clips_per_second`` being
+        the GPU's, and ``cores_per_gpu``.
     """
     config, rows = PROFILES["paper"], []
     eaten = gpu_tflops * 1e12 / (2 * count_work("adatosk", config.model, "training step"))
@@ -180,16 +181,16 @@ def node_needs(side: int = 224, gpu_tflops: float = GPU_TFLOPS, report: Callable
 def trace(
     source: Source, config: RunConfig, batch: int, workers: Sequence[int] = (0, 2), steps: int = 4
 ) -> pd.DataFrame:
-    """When clips are loaded, when the training waits for them, and when it computes: a few steps after two others.
+    """Timeline of loading clips, waiting for them, and computing, for a few steps after two that are not recorded.
 
     Returns:
-        one row a span: ``workers``, ``lane`` (``training``, ``loading`` in the same process, ``loader 1`` …), ``what``
-        (``wait``, ``step``, ``load``), ``start`` and ``end`` in seconds after the first one's wait began.
+        one row per span: ``workers``, ``lane`` (``training``, ``loading`` in the same process, ``loader 1`` …),
+        ``what`` (``wait``, ``step``, ``load``), ``start`` and ``end`` in seconds since the first step's wait began.
     """
     rows = []
     for count in workers:
         step = prepare("adatosk", config.model, Setup("training step", batch))
-        # Processes are so many batches ahead: what they load meanwhile is known when these are taken.
+        # The processes prefetch this many batches: when these are consumed, it is known when they were loaded.
         taken = steps + 2 + _AHEAD * count
         loader = open_loader(source, config, batch, count, rounds=math.ceil((taken + 1) * batch / _length(source)))
         batches, spans, origin, last = iter(loader), [], 0.0, math.inf

@@ -1,7 +1,7 @@
-"""Seconds, memory and share of the matrix peak: AdaTosk beside VideoMAE ViT-B, alternating in one run.
+"""Time, memory and share of the matrix peak: AdaTosk compared with VideoMAE ViT-B, alternating in one run.
 
-``adatosk benchmark --model --sweeps`` writes ``results/benchmark/<device>.csv``. Only ratios within one run hold: a
-machine's clock, its other work and its memory change from run to run, so what is compared takes turns.
+``adatosk benchmark --model --sweeps`` writes ``results/benchmark/<device>.csv``. Only ratios within one run are
+meaningful: a machine's clock, load and memory change from run to run, so the models that are compared alternate.
 """
 
 import itertools
@@ -37,7 +37,7 @@ from adatosk.utils.provenance import provenance
 from adatosk.utils.tables import read_csv
 
 RESULTS = PROJECT / "results" / "benchmark"
-# What grows, one size at a time; at 160 pixels stand the rivals that work there (MAE-DFER, SVFAP).
+# The sweeps, one size at a time; 160 pixels is the resolution of the rivals MAE-DFER and SVFAP.
 SWEEPS: dict[str, tuple[int, ...]] = {
     "frames": (8, 16, 32),
     "image_size": (112, 160, 224, 288),
@@ -52,7 +52,7 @@ def _device(named: torch.device | str | None) -> torch.device:
 
 
 def default_setups(device: torch.device | str) -> list[Setup]:
-    """All combinations on a GPU; on a CPU those that together take minutes."""
+    """All combinations on a GPU; on a CPU, a selection that takes minutes."""
     if torch.device(device).type == "cuda":
         return [Setup(*parts) for parts in itertools.product(WORKS, (1, 64), PRECISIONS, (False, True))]
     forward = [Setup("forward", batch, precision) for precision in PRECISIONS for batch in (1, 4)]
@@ -63,7 +63,7 @@ def default_setups(device: torch.device | str) -> list[Setup]:
 def _ready(
     names: Sequence[str], config: ModelConfig, setup: Setup, device: torch.device | str
 ) -> tuple[dict[str, Callable[[], None]], dict[str, str]]:
-    """What runs, after running once; and why the others do not compile, on a machine without a C++ compiler, say."""
+    """The contenders that run, each run once; and why the others do not compile, for example without a C++ compiler."""
     works, reasons = {}, {}
     for name in names:
         try:
@@ -85,16 +85,16 @@ def measure(
     repeats: int = 5,
     warmup: int = 1,
 ) -> pd.DataFrame:
-    """Time the contenders in one setup, where they take turns.
+    """Time the contenders in one setup, alternating.
 
     Args:
         models: contenders of :func:`adatosk.cost.contenders.build`, the first being the reference of ``speed_up``; one
-            that is the same as another here is left out.
+            that does not differ from another in this setup is left out.
         repeats, warmup: see :func:`time_pair`.
 
     Returns:
-        one row a model: :func:`time_pair`'s columns, ``clips_per_second``, ``gmacs`` a clip, the setup, the sizes, and
-        ``reason``: why there is no time, where a model could not be compiled.
+        one row per model: :func:`time_pair`'s columns, ``clips_per_second``, ``gmacs`` per clip, the setup, the sizes,
+        and ``reason``, why there is no time if a model could not be compiled.
     """
     names = [name for name in models if setup.separates(name, device)]
     works, reasons = _ready(names, config, setup, device)
@@ -113,7 +113,7 @@ def measure(
 
 
 def soft_mask_share(config: ModelConfig, device: torch.device | str = "cpu", batch: int = 1, repeats: int = 9) -> float:
-    """Share of the forward pass's seconds that scoring and masking take, on tokens of the same shape; fp32, eager."""
+    """Share of the forward pass's time spent on scoring and masking, for tokens of the same shape; fp32, eager."""
     device = torch.device(device)
     forward = prepare("adatosk", config, Setup(batch=batch), device)
     mask = for_inference(AdaTosk(config).to(device)).soft_mask
@@ -138,17 +138,17 @@ def benchmark(
     """Time every contender in every setup.
 
     Args:
-        device: the GPU if there is one, else the CPU, by default.
+        device: by default the GPU if there is one, otherwise the CPU.
         config: sizes, and AdaTosk's masks.
         models, repeats, warmup: see :func:`measure`.
         setups: see :class:`adatosk.cost.contenders.Setup`; those of :func:`default_setups` by default.
-        memory: measure peak memory as well, of what runs in fp32 without compiling; it builds each contender anew.
-        report: gets one line a setup.
+        memory: also measure peak memory of uncompiled fp32 setups, which builds each contender again.
+        report: called with one line per setup.
 
     Returns:
         :func:`measure`'s rows of every setup with ``sweep`` empty, the rates of :func:`matrix_peaks`, ``peak_share`` of
         the best one, ``memory_mib`` and ``soft_mask_share`` (NaN if not measured), and the provenance. The peak is the
-        higher one of before and after a setup, for a machine's speed drifts in the minutes that all setups take.
+        higher of those before and after a setup, because a machine's speed drifts over the minutes that this takes.
     """
     device = _device(device)
     tables = []
@@ -170,7 +170,7 @@ def benchmark(
 def _between_peaks(
     work: Callable[[], pd.DataFrame], device: torch.device | str, dtype: torch.dtype
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """What ``work`` gives, and the higher of :func:`matrix_peaks` before and after it."""
+    """The result of ``work``, and the higher of :func:`matrix_peaks` before and after it."""
     before = matrix_peaks(device, dtype)
     table = work()
     after = matrix_peaks(device, dtype)
@@ -182,7 +182,7 @@ def _tell(table: pd.DataFrame, what: object, report: Callable[[str], None]) -> N
 
 
 def grown(config: ModelConfig, **sizes: int) -> ModelConfig:
-    """``config`` at other sizes, with as many tokens excluded per step as their number allows, at most the same."""
+    """``config`` at other sizes, with the same number of tokens excluded per step or, if necessary, fewer."""
     if config.soft_mask is None:
         return config.change(**sizes)
     bare = config.change(soft_mask=None, **sizes)
@@ -200,15 +200,15 @@ def growth(
     repeats: int = 2,
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """How the forward pass's cost grows with frames, resolution and batch: fp32, eager, one of them at a time.
+    """Growth of the forward pass's cost with frames, resolution and batch: fp32, eager, one of them at a time.
 
     Args:
         device, config, models, repeats, report: see :func:`benchmark`.
         sweeps: values of ``frames``, ``image_size`` and ``batch``.
 
     Returns:
-        :func:`measure`'s rows with ``sweep`` naming what grows, and the provenance. Where fewer tokens are visible,
-        fewer can be excluded: ``excluded_per_step`` says how many (:func:`grown`).
+        :func:`measure`'s rows with ``sweep`` naming the size that grows, and the provenance. If fewer tokens are
+        visible, fewer can be excluded: ``excluded_per_step`` gives their number (:func:`grown`).
     """
     device = _device(device)
     tables = []
@@ -228,13 +228,13 @@ def table2_times(
     repeats: int = 3,
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Seconds of every feasible cell of Table 2, of no soft mask and of no mask at all, which all take turns.
+    """Time of every feasible cell of Table 2, of the model without soft mask and without any mask, alternating.
 
-    One clip's forward pass in fp32, eager: what the counts of :func:`adatosk.cost.operations.table2_cost` are in
-    seconds.
+    It is that of one clip's forward pass in fp32, eager, for comparison with the counts of
+    :func:`adatosk.cost.operations.table2_cost`.
 
     Returns:
-        one row a model: :func:`time_pair`'s columns, ``gmacs``, ``mask_ratio``, ``excluded_per_step``, the peak (the
+        one row per model: :func:`time_pair`'s columns, ``gmacs``, ``mask_ratio``, ``excluded_per_step``, the peak (the
         higher one of before and after them) and each one's share of it, ``sweep`` saying ``table 2``, and the
         provenance.
     """
@@ -278,11 +278,11 @@ def record(
     sweeps: bool = False,
     folder: Path = RESULTS,
 ) -> Path:
-    """Time the models, print what was found and write it; returns the table's path.
+    """Time the models, print the results and write the table; returns its path.
 
     Args:
         config: sizes of all contenders.
-        device: the GPU if there is one, else the CPU, by default.
+        device: by default the GPU if there is one, otherwise the CPU.
         quick: one clip, fp32, not compiled, no memory.
         sweeps: also how the cost grows, and Table 2's cells.
     """

@@ -1,9 +1,9 @@
 """Parameters and multiply-accumulates (MACs), the "#Params" and "FLOPs" of Tables 1 and 2.
 
 MACs are counted three ways: by fvcore from the traced graph, by torch from the operators that run, and by hand from
-the layers' sizes. All three count products (linear layers, attention, affinities) and leave out what is elementwise:
-softmax, norms, GELU, sums. They agree to the last MAC. fvcore as it comes would not: it skips fused attention, adds
-5 operations for each element of a norm (0.1 %) and rounds einsum; :mod:`adatosk.cost.tracing` mends that.
+the layers' sizes. All three count matrix products (linear layers, attention, affinities) and omit elementwise
+operations: softmax, norms, GELU, sums. They agree exactly. Stock fvcore would not: it skips fused attention, adds 5
+operations for each element of a norm (0.1 %) and rounds einsum; :mod:`adatosk.cost.tracing` corrects that.
 """
 
 import math
@@ -45,7 +45,7 @@ class Parameters:
 
     @property
     def classification(self) -> int:
-        """What classifying needs: all but the decoder."""
+        """The parameters needed for classification: all except the decoder's."""
         return self.encoder + self.soft_mask + self.head
 
 
@@ -56,9 +56,10 @@ class Macs:
     Attributes:
         by_part: ``embedding``, ``blocks`` (the encoder's), ``soft_mask``, ``head`` (also its calls by the distance
             ``classification``) and ``decoder``; they add up to the total.
-        by_module: fvcore's count of each module's forward by its name, the whole one being ``model``; what runs in a
-            method beside it, as the affinities and the Markov chain (Eq. 9) may, belongs to the whole one alone.
-        left_out: operators that are not counted, with the number of calls.
+        by_module: fvcore's count of each module's forward by its name, that of the whole model being ``model``;
+            operations outside a module's forward, such as the affinities and the Markov chain (Eq. 9), belong to the
+            whole model only.
+        left_out: operators that are not counted, with their number of calls.
     """
 
     by_part: dict[str, int]
@@ -81,7 +82,7 @@ class Macs:
 
 
 def count_parameters(model: AdaTosk | ModelConfig) -> Parameters:
-    """Count the parameters of a model, or of one made from a configuration."""
+    """Count the parameters of a model, or of one created from a configuration."""
     model = weightless(model) if isinstance(model, ModelConfig) else model
 
     def size(*modules: nn.Module | None) -> int:
@@ -102,12 +103,12 @@ def count_macs(
 
     Args:
         model: a model, or its configuration; only its shapes are used.
-        visible: n_s, visible patches of a frame; by default what the mask ratio leaves.
-        complementary: count all the views of one partition, in which every patch is seen once.
+        visible: n_s, visible patches of a frame; by default according to the mask ratio.
+        complementary: count all views of one partition, in which every patch is seen once.
         training: count both branches instead, with the decoder; forward only.
 
     Raises:
-        ValueError: for an impossible ``visible``, or one of the other views while ``training``.
+        ValueError: ``visible`` is impossible, or given or ``complementary`` together with ``training``.
     """
     if training and (visible is not None or complementary):
         raise ValueError("training counts the mask ratio's own view: leave visible and complementary out")
@@ -146,7 +147,7 @@ def hand_count(config: ModelConfig, visible: int | None = None, training: bool =
     """Multiply-accumulates of the same forward pass in plain arithmetic, by ``part`` or ``part.layer``.
 
     A product of an n × a by an a × b matrix takes n·a·b. Sizes are n_t·n_s tokens of D channels, of which
-    e·n_t·(n_t - 1)/2 leave before the last blocks (Table 2).
+    e·n_t·(n_t - 1)/2 are excluded before the last blocks (Table 2).
     """
     (n_s,) = _view_sizes(config, visible, complementary=False)
     n_t, width, mask = config.steps, config.width, config.soft_mask
@@ -209,10 +210,10 @@ def group_by_part(counts: dict[str, int]) -> dict[str, int]:
 
 
 def table1_cost(config: ModelConfig = MODELS["adatosk_base"]) -> pd.DataFrame:
-    """Our cost beside Table 1's for the two rows of the model, and for all patches visible beside VideoMAE's.
+    """Our cost beside Table 1's for the two rows of the model, and with all patches visible beside VideoMAE's.
 
     Returns:
-        one row a model with ``parameters_m`` (all), ``classification_m`` (without decoder), ``encoder_m`` in millions;
+        one row per model: ``parameters_m`` (all), ``classification_m`` (without decoder), ``encoder_m`` in millions;
         ``gmacs`` of one forward pass for classification, ``soft_mask_share`` of it; and the paper's two numbers.
     """
     plain = config.change(soft_mask=None)
@@ -255,8 +256,8 @@ def table2_cost(
             traces every cell with the same result.
 
     Returns:
-        one row a cell: ``mask_ratio``, ``r``, ``excluded_per_step``, ``feasible``, ``gmacs`` (NaN where exclusion
-        needs more tokens than there are), ``saving`` against r = 0 in [0, 1], and the paper's numbers.
+        one row per cell: ``mask_ratio``, ``r``, ``excluded_per_step``, ``feasible``, ``gmacs`` (NaN if exclusion needs
+        more tokens than there are), ``saving`` relative to r = 0 in [0, 1], and the paper's numbers.
     """
     count = count or (lambda cell: sum(hand_count(cell).values()))
     table = paper.table2().drop(columns="place").rename(columns={"war": "paper_war", "gflops": "paper_gflops"})
@@ -270,7 +271,7 @@ def table2_cost(
 
 
 def _cell(config: ModelConfig, ratio: float, excluded: int) -> ModelConfig | None:
-    """The configuration of one cell of Table 2, or ``None`` where r·T tokens are not there to leave."""
+    """The configuration of one cell of Table 2, or ``None`` if there are not enough tokens to exclude r·T."""
     cell = config.change(mask_ratio=ratio, soft_mask={"excluded_per_step": 0})
     if excluded * cell.steps >= cell.visible_patches:
         return None
@@ -278,7 +279,7 @@ def _cell(config: ModelConfig, ratio: float, excluded: int) -> ModelConfig | Non
 
 
 def _view_sizes(config: ModelConfig, visible: int | None, complementary: bool) -> list[int]:
-    """Visible patches of each view; as :func:`adatosk.tokens.complementary_masks` cuts them."""
+    """Number of visible patches of each view; as in :func:`adatosk.tokens.complementary_masks`."""
     if complementary:
         parts = config.patches // (visible or config.visible_patches)
         return [len(range(part, config.patches, parts)) for part in range(parts)]

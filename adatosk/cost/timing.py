@@ -1,4 +1,4 @@
-"""Seconds of works that take turns, and the rate of a matrix product that a device reaches at best."""
+"""Timing of alternating workloads, and a device's best rate of matrix products."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ from adatosk.onednn import linear
 
 
 def synchronise(device: torch.device | str) -> None:
-    """Wait until a GPU has done what it was given."""
+    """Wait until a GPU has finished its work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -37,9 +37,9 @@ def matrix_peak(
     """Best rate of a square matrix product measured on this machine, in FLOP/s (2 per multiply-accumulate).
 
     Args:
-        sizes: sides to try, by default large enough for the device to be busy.
-        repeats: timed products of each size, after one that is not timed.
-        product: takes two square matrices.
+        sizes: sides to try, by default large enough to saturate the device.
+        repeats: number of timed products of each size, after an untimed one.
+        product: multiplies two square matrices.
     """
     if sizes is None:
         sizes = (4096, 8192) if torch.device(device).type == "cuda" else (1024, 2048)
@@ -64,15 +64,15 @@ def time_pair(
     warmup: int = 1,
     device: torch.device | str = "cpu",
 ) -> pd.DataFrame:
-    """Time candidates that take turns, each round starting with another one.
+    """Time alternating candidates, with each round starting with a different one.
 
     Args:
-        candidates: what to call, by name; the first is the reference.
-        repeats: rounds that are timed.
-        warmup: rounds before that are not; compilation happens there.
+        candidates: functions to call, by name; the first is the reference.
+        repeats: number of timed rounds.
+        warmup: number of untimed rounds before them, which include compilation.
 
     Returns:
-        one row a candidate, indexed by name: ``seconds`` (median), ``fastest``, ``slowest``, and ``speed_up``, the
+        one row per candidate, indexed by name: ``seconds`` (median), ``fastest``, ``slowest``, and ``speed_up``, the
         median over the rounds of the reference's seconds divided by the candidate's in the same round.
     """
     if not candidates or repeats < 1 or warmup < 0:

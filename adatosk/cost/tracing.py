@@ -1,4 +1,4 @@
-"""Run a model's shapes without its weights, and let fvcore count the multiply-accumulates of what runs."""
+"""Run a model on shapes only, without weights, and count its multiply-accumulates with fvcore."""
 
 import math
 import warnings
@@ -33,7 +33,7 @@ def clip(model: AdaTosk) -> Tensor:
 
 
 def both_branches(model: AdaTosk, video: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and reconstruction under a fixed hard mask; torch's global random stream stays as it is."""
+    """Logits and reconstruction under a fixed hard mask; torch's global random stream is not advanced."""
     output = model(video, generator=torch.Generator().manual_seed(0))
     return output.logits, output.reconstruction
 
@@ -44,8 +44,8 @@ def fvcore_count(
     """Count the products in ``call(model, *inputs)``.
 
     Returns:
-        multiply-accumulates of each module by name, the whole one being ``"model"``; and the operators that are not
-        counted with the number of their calls.
+        multiply-accumulates of each module by name, the whole model being ``"model"``; and the operators that are not
+        counted, with their number of calls.
     """
     with warnings.catch_warnings():  # fvcore calls torch.jit.script when it is imported
         warnings.simplefilter("ignore", FutureWarning)
@@ -60,11 +60,11 @@ def fvcore_count(
         "aten::scaled_dot_product_attention": _attention_macs,
     }
     analysis = FlopCountAnalysis(_Traced(model, call), inputs).clear_op_handles().set_op_handle(**handlers)
-    # The caller gets the uncounted operators as data, so fvcore need not print them.
+    # The uncounted operators are returned, so fvcore need not print them.
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with torch.no_grad():
         by_module = {name.removeprefix("model."): int(count) for name, count in analysis.by_module().items()}
-    # The root also has what runs in a method of the model that is no module's forward.
+    # The root also includes operations in methods of the model outside any module's forward.
     return by_module | {"model": by_module.pop("")}, dict(analysis.unsupported_ops())
 
 
@@ -75,7 +75,7 @@ def _attention_macs(inputs: list, outputs: list) -> int:
 
 
 def _einsum_macs(inputs: list, outputs: list) -> int:
-    """Product of the sizes of all indices of two operands; fvcore's own is read from a text rounded to 4 digits."""
+    """Product of the sizes of all indices of two operands; fvcore parses it from a text rounded to 4 digits."""
     terms = inputs[0].toIValue().replace(" ", "").split("->")[0].split(",")
     shapes = [value.type().sizes() for value in inputs[1].node().inputs()]
     pairs = zip("".join(terms), (size for shape in shapes for size in shape), strict=True)
@@ -83,7 +83,7 @@ def _einsum_macs(inputs: list, outputs: list) -> int:
 
 
 class _Traced(nn.Module):
-    """The tracer wants a module to call."""
+    """Wraps the call, because the tracer requires a module."""
 
     def __init__(self, model: nn.Module, call: Callable[..., Tensor | tuple[Tensor, ...]]):
         super().__init__()

@@ -3,8 +3,8 @@
 >>> manifest = build("dfew", "/data/DFEW")                     # doctest: +SKIP
 >>> verify(manifest, load_card("dfew"), "/data/DFEW")          # doctest: +SKIP
 
-The sets are given by their authors on request or downloaded from them; the project carries counts and digests only. A
-user's own videos become a manifest with :func:`from_csv`.
+The authors provide the sets on request or for download; the project contains only counts and digests. A manifest of
+the user's own videos is built by :func:`from_csv`.
 """
 
 from collections.abc import Callable
@@ -36,17 +36,17 @@ __all__ = [
 
 
 def build(name: str, root: str | Path, media: str | None = None, report: Callable[[str], None] = print) -> Manifest:
-    """The manifest of a data set as it lies under ``root``.
+    """Build the manifest of a data set from its folder.
 
     Args:
         name: ``dfew``, ``ferv39k``, ``mafw``, ``crema_d`` or ``ravdess``.
-        root: the set's folder; the lists and clips may also lie one or two folders deeper.
-        media: which of the set's forms to take, such as ``faces`` or ``clips`` of MAFW; by default the first found.
-        report: is told which layout was found and how many clips are missing.
+        root: the set's folder; the lists and clips may also be one or two folders deeper.
+        media: which of the set's forms to use, such as ``faces`` or ``clips`` of MAFW; by default the first found.
+        report: called with the layout that was found and the number of missing clips.
 
     Raises:
-        LayoutError: nothing of the set is there; the message shows the expected tree.
-        ManifestError: a list that is damaged, with file and line.
+        LayoutError: the folder does not contain the set; the message shows the expected tree.
+        ManifestError: a list is damaged; the message names file and line.
     """
     if name not in DATASETS:
         raise ManifestError(

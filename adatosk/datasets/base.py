@@ -1,4 +1,4 @@
-"""What the builders share: finding a set's folders, reading its lists, and joining the two."""
+"""Shared by all builders: finding a set's folders, reading its lists, and joining the two."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ VIDEO_SUFFIXES = frozenset(
 
 
 class LayoutError(ManifestError):
-    """A folder does not hold the data set; the message shows the tree that is expected."""
+    """A folder does not contain the data set; the message shows the expected tree."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Media:
     """One form in which a set ships its clips.
 
     Attributes:
-        name: what the user calls it.
+        name: its name for the user.
         pattern: glob of the clips relative to the set's folder, such as ``data/faces/*``.
-        folders: clips are folders of frames, and not video files.
-        missing: where a listed clip that is not there would lie, with ``{id}``.
+        folders: whether clips are folders of frames instead of video files.
+        missing: the expected path of a missing clip, with ``{id}``.
     """
 
     name: str
@@ -40,17 +40,17 @@ class Media:
 
 @dataclass(frozen=True)
 class DataSet:
-    """How a data set lies on disk.
+    """The layout of a data set on disk.
 
     Attributes:
         name, version, classes: of the manifest.
         tree: the expected layout, printed when it is not found.
         media: its forms, the preferred one first.
-        clip_id: id of the clip at a relative path, or ``None`` where it is not part of the set.
-        lists: globs of the folder that holds the split lists; empty where file names hold the labels.
-        members: table with ``id``, ``label``, ``fold`` or ``split``, and perhaps ``subject``, made from the folder of
-            lists, or, without lists, from the ids found.
-        names: all ids of the set, where its file names follow a rule; a clip that a copy lacks then has a name.
+        clip_id: maps a relative path to the clip's id, or to ``None`` if it is not part of the set.
+        lists: globs of the folder with the split lists; empty if file names contain the labels.
+        members: returns a table with ``id``, ``label``, ``fold`` or ``split``, and possibly ``subject``, from the
+            folder of lists or, without lists, from the ids found.
+        names: all ids of the set if its file names follow a rule, so that missing clips can be named.
     """
 
     name: str
@@ -81,13 +81,13 @@ def build_set(dataset: DataSet, root: str | Path, media: str | None, report: Cal
     )
     _check_reachable(root, [found[name] for name in table["id"] if name in found])
     paths = [found.get(name, prefix + form.missing.format(id=name)) for name in table["id"]]
-    # Faces and whole frames are other pictures of the same clips, so a run on them is another run.
+    # Faces and whole frames are different images of the same clips, so runs on them must have different ids.
     version = f"{dataset.version}; {form.name}"
     return Manifest(dataset.name, version, dataset.classes, table.assign(path=paths))
 
 
 def _check_reachable(root: Path, paths: Sequence[str]) -> None:
-    """Refuse what a check would: a folder of clips that is linked to another disk."""
+    """Refuse, like a check, a folder of clips that is a link to another disk."""
     if away := absent(root, paths):
         listed = "".join(f"\n  {why}" for why in list(away.values())[:5])
         raise LayoutError(f"{root}: {len(away)} of {len(paths)} clips cannot be reached without leaving it:{listed}")
@@ -104,7 +104,7 @@ def find_folder(dataset: DataSet, root: Path) -> Path:
 
 
 def find_clips(dataset: DataSet, root: Path, form: Media) -> tuple[str, dict[str, str]]:
-    """Folders before the form's pattern, and relative path of each clip by its id."""
+    """Parent folders of the form's pattern, and the relative path of each clip by id."""
     for nesting in NESTING:
         found: dict[str, str] = {}
         for path in sorted(root.glob(nesting + form.pattern)):
@@ -145,7 +145,7 @@ def _not_found(dataset: DataSet, root: Path, what: str) -> str:
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:
-    """``(file and line, text)`` of every line that is not blank; byte-order mark and Windows line ends are accepted."""
+    """``(file and line, text)`` of every non-blank line; byte-order mark and Windows line endings are accepted."""
     if not path.is_file():
         raise ManifestError(f"{path}: this list is missing: unpack the set's annotations again")
     lines = read_text(path, "unpack the set's annotations again").split("\n")
@@ -156,10 +156,10 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
 
 
 def read_pairs(lines: list[tuple[str, str]], labels: Mapping[str, str], separator: str | None = None) -> dict[str, str]:
-    """Class name by the first field of each line, whose second field is a key of ``labels``.
+    """Class names by the first field of each line; the second field is a key of ``labels``.
 
     Raises:
-        ManifestError: a line of another form, an unknown label, an id twice; with file and line.
+        ManifestError: a malformed line, an unknown label or a repeated id; the message names file and line.
     """
     found: dict[str, str] = {}
     for where, line in lines:
@@ -186,7 +186,7 @@ def from_split(train: Mapping[str, str], test: Mapping[str, str], where: Path) -
 def from_folds(read: Callable[[int, str], Mapping[str, str]], folds: int, where: Path) -> pd.DataFrame:
     """Members of a set with ``folds`` lists of train and test, from ``read(fold, split)``: class names by id.
 
-    The test lists have to part the clips, and each train list has to hold all others.
+    The test lists must partition the clips, and each train list must contain all others.
     """
     tests = {fold: read(fold, "test") for fold in range(1, folds + 1)}
     rows, seen = [], {}
@@ -221,15 +221,15 @@ def _no_leak(train: Mapping[str, str], test: Mapping[str, str], where: str) -> N
 
 
 def fold_by_actor(actors: Sequence[str], folds: int) -> dict[str, int]:
-    """Fold of each of a set's actors: ``folds`` blocks of equal size, the last one taking what is left over."""
+    """Fold of each of a set's actors: ``folds`` blocks of equal size, the last including the remainder."""
     size = len(actors) // folds
     return {actor: min(place // size + 1, folds) for place, actor in enumerate(actors)}
 
 
 def from_names(names: Iterable[str], read: Callable[[str], tuple[str, str]], folds: Mapping[str, int]) -> pd.DataFrame:
-    """Members of a set whose file names tell: ``read(id)`` is label and actor, ``folds`` the fold of each actor.
+    """Members of a set by file name: ``read(id)`` returns label and actor, ``folds`` is the fold of each actor.
 
-    An actor's fold is the one it has in the whole set, so that a copy that lacks actors has the others in their place.
+    Folds are those of the complete set, so that missing actors in a copy do not change the folds of the others.
     """
     rows = []
     for name in names:

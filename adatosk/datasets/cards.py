@@ -1,4 +1,4 @@
-"""Cards: what a data set holds when it is whole, and how a user's copy differs from that."""
+"""Cards: the contents of a complete data set, and how a user's copy differs from it."""
 
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -37,9 +37,9 @@ class Card(_Strict):
         classes: in the order of a model's outputs.
         request: where to ask for the set or to download it.
         licence, citation: in one line each.
-        layout: what its folders and labels look like.
-        folds: how train and test are parted.
-        excluded: ids that are left out on purpose, with the reason.
+        layout: description of its folders and labels.
+        folds: how it is split into train and test.
+        excluded: ids that are deliberately left out, with the reason.
         expected: every list of clips.
     """
 
@@ -77,11 +77,11 @@ def load_card(name: str | Path) -> Card:
 
 
 def expectations(manifest: Manifest) -> tuple[Expectation, ...]:
-    """What a manifest holds, in the terms of a card."""
+    """A manifest's contents in the form of a card."""
     found = []
     for fold in manifest.folds or (None,):
         for split in ("train", "test"):
-            # Not `subset`, which refuses a split without clips: a copy may hold a single fold.
+            # Not `subset`, which refuses a split without clips: a copy may contain a single fold.
             clips = manifest.clips[manifest.members(split, fold)]
             counts = clips["label"].value_counts()
             classes = {name: int(counts.get(name, 0)) for name in manifest.classes}
@@ -94,10 +94,10 @@ def verify(manifest: Manifest, card: Card, root: str | Path | None = None) -> pd
     """How a manifest differs from its card, and the files under ``root`` from the manifest.
 
     Returns:
-        One row a difference with the columns ``what``, ``where``, ``expected`` and ``found``; empty when all is equal.
-        With a root it lists every clip that is missing and every one that lies there without being listed. Where the
-        set's file names follow a rule (CREMA-D, RAVDESS) it names, also without a root, each clip that is missing, one
-        too many, or in another class or fold; of the others the card has counts and digests only.
+        one row per difference with the columns ``what``, ``where``, ``expected`` and ``found``; empty without any.
+        With a root, it includes every missing clip and every clip on disk that is not listed. If the set's file names
+        follow a rule (CREMA-D, RAVDESS), it names, even without a root, each clip that is missing, superfluous, or in
+        the wrong class or fold; for the other sets, the card has only counts and digests.
     """
     rows = []
     if manifest.classes != card.classes:
@@ -132,7 +132,7 @@ def _differences(where: str, expected: Expectation, found: Expectation) -> list[
 
 
 def _by_name(manifest: Manifest, card: Card) -> list[tuple]:
-    """What differs, clip by clip, from the set as its rule of names has it; nothing where the card has another set."""
+    """Differences, clip by clip, from the set's naming rule; none if the card is of another set."""
     from adatosk.datasets import DATASETS
 
     entry = DATASETS.get(card.name)
@@ -157,7 +157,7 @@ def _by_name(manifest: Manifest, card: Card) -> list[tuple]:
 
 
 def _on_disk(manifest: Manifest, card: Card, root: Path) -> list[tuple]:
-    """Listed clips that are missing, and clips beside the listed ones that are not listed."""
+    """Listed clips that are missing, and clips next to listed ones that are not listed."""
     from adatosk.datasets import DATASETS
 
     clips = manifest.clips

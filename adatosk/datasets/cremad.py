@@ -12,8 +12,8 @@ LABELS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU"
 BROKEN = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
 ACTORS = tuple(map(str, range(1001, 1092)))
 SENTENCES = ("DFA", "IEO", "IOM", "ITH", "ITS", "IWL", "IWW", "MTI", "TAI", "TIE", "TSI", "WSI")
-# Never published: two single clips, and three sentences of which an actor has none. With these the names are those that
-# the set's repository lists (SentenceFilenames.csv, 7,442).
+# Never published: two single clips, and three sentences, each missing for one actor. With these, the names are those
+# that the set's repository lists (SentenceFilenames.csv, 7,442).
 ABSENT = ("1002_TIE_NEU", "1008_WSI", "1009_MTI", "1019_ITH", "1076_ITS_NEU")
 FOLDS = fold_by_actor(ACTORS, 5)
 NAME = re.compile(rf"(\d{{4}})_([A-Z]{{3}})_({'|'.join(LABELS)})_(LO|MD|HI|XX?)")
@@ -23,7 +23,7 @@ TREE = """\
 
 
 def clip_id(path: PurePosixPath) -> str | None:
-    """The file's name without suffix; a level that some copies spell ``X`` is ``XX`` here."""
+    """The file name without suffix; the level ``X`` of some copies becomes ``XX``."""
     found = NAME.fullmatch(path.stem)
     if found is None:
         return None

@@ -15,7 +15,7 @@ TREE = """\
 
 
 def clip_id(path: PurePosixPath) -> str | None:
-    """``Scene/Label/id``, since ids start anew in every folder."""
+    """``Scene/Label/id``, because ids restart in every folder."""
     return "/".join(path.parts[-3:])
 
 

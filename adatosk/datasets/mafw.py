@@ -6,7 +6,7 @@ import pandas as pd
 
 from adatosk.datasets.base import DataSet, Media, from_folds, read_lines, read_pairs
 
-# Public code disagrees on the order; this is the one of the set's own lists of labels.
+# Public code disagrees on the order; this is that of the set's own lists of labels.
 CLASSES = (
     "anger",
     "disgust",

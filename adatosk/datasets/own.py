@@ -27,20 +27,20 @@ def from_csv(
     folds: int = 5,
     seed: int = 0,
 ) -> Manifest:
-    """The manifest of videos, or frame folders, under ``root`` that a CSV lists.
+    """Build the manifest of videos, or frame folders, under ``root`` from a CSV.
 
     Args:
         table: CSV with the columns ``path`` (relative to ``root``) and ``label`` (a name), and optionally ``id``,
-            ``subject``, and ``split`` or ``fold``. Names of columns in any case, semicolons or tabs in place of commas,
-            a byte-order mark and Windows line ends are accepted.
+            ``subject``, and ``split`` or ``fold``. Column names in any case, semicolons or tabs instead of commas, a
+            byte-order mark and Windows line endings are accepted.
         root: folder of the clips.
         classes: names in the order of the model's outputs; by default those that occur, sorted.
-        folds: how many folds are made where the table has neither ``split`` nor ``fold``: with subjects, no subject is
-            in two of them.
-        seed: another seed deals out otherwise.
+        folds: number of folds to create if the table has neither ``split`` nor ``fold``; if it has subjects, no subject
+            is in two folds.
+        seed: seed of the assignment to folds.
 
     Raises:
-        ManifestError: naming the file and line, and clips that are not there.
+        ManifestError: naming the file and line, and missing clips.
     """
     table, root = Path(table), Path(root)
     if not table.is_file():
@@ -86,11 +86,11 @@ def assign_folds(
 ) -> np.ndarray:
     """Folds 1 … ``folds`` with nearly the same number of clips of each class, int64 ``(clips,)``.
 
-    Whole subjects are dealt out, the largest first, each to the fold whose counts it brings nearest to an equal share;
-    without subjects every clip stands for itself.
+    Whole subjects are assigned, the largest first, each to the fold whose counts it brings closest to an equal share;
+    without subjects, every clip is its own group.
 
     Raises:
-        ManifestError: fewer subjects than folds, or a clip without a subject.
+        ManifestError: there are fewer subjects than folds, or a clip has no subject.
     """
     alone = ids if ids is not None else np.arange(len(labels)).astype(str)
     groups = np.asarray(subjects if subjects is not None else alone)
@@ -105,7 +105,7 @@ def assign_folds(
     for member, kind in zip(members.tolist(), kinds.tolist(), strict=True):
         counts[member][kind] = counts[member].get(kind, 0) + 1
     sizes = np.bincount(members).tolist()
-    # A digest settles ties: it depends on names and seed, and not on the order of rows.
+    # A digest breaks ties: it depends on names and seed, and not on the order of rows.
     order = sorted(range(len(names)), key=lambda group: (-sizes[group], _digest(seed, names[group])))
     dealt = _deal([counts[group] for group in order], (np.bincount(kinds) / folds).tolist(), folds)
     home = np.empty(len(names), dtype=np.int64)
@@ -114,11 +114,11 @@ def assign_folds(
 
 
 def _deal(groups: Sequence[Mapping[int, int]], share: Sequence[float], folds: int) -> list[int]:
-    """The fold from 1 of each group, one after the other.
+    """Assign a fold, from 1, to each group in turn.
 
     Args:
-        groups: how many clips of each class a group has; classes that it lacks are left out, for they change nothing.
-        share: how many clips of each class a fold should have.
+        groups: number of clips of each class in a group; classes without clips are omitted, as they have no effect.
+        share: number of clips of each class that a fold should have.
     """
     totals, sizes, found = [[0] * folds for _ in share], [0] * folds, []
 

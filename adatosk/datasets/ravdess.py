@@ -34,9 +34,9 @@ def members(ids: list[str]) -> pd.DataFrame:
 
 
 def names() -> list[str]:
-    """Ids of the 1,440 clips: two statements, twice each, at two intensities but for neutral, which has one.
+    """Ids of the 1,440 clips: two statements, twice each, at two intensities except for neutral, which has one.
 
-    The set's record (Zenodo 1188976) counts 60 trials an actor, too, with sound and without.
+    This agrees with the set's record (Zenodo 1188976): 60 trials per actor, with sound and without.
     """
     return [
         f"02-01-{emotion:02}-{intensity:02}-{statement:02}-{repetition:02}-{actor}"

@@ -1,7 +1,7 @@
-"""What the paper leaves open, how it is read here, and each reading held against another.
+"""The paper's ambiguities, our interpretation of each, and comparisons with the alternatives.
 
-Readings of the model and of the training are trained the other way (``grid.READINGS``), readings of the test protocol
-are scored on the same weights, readings of the cost are counted.
+Alternatives that concern the model or the training are trained (``grid.AMBIGUITIES``), those that concern the test
+protocol are scored with the same weights, and those that concern the cost are counted.
 """
 
 from collections.abc import Iterator
@@ -18,24 +18,24 @@ from adatosk.experiments.grid import Row
 from adatosk.experiments.statistics import PROTOCOL, interval, judge_better, p_value, paired, side
 from adatosk.presets import MODELS
 
-# Number, quantity, option, whether it is the reading taken, ours, the paper's.
+# Number, quantity, option, whether it is our interpretation, our value, the paper's.
 Option = tuple[int, str, str, bool, float, float]
 DEFAULT = "default"
-# What a reading's row is held against when its name says that it is no change of the default: a row of Table 3.
+# The row of Table 3 that an alternative is compared with if its name says that it does not deviate from the default.
 _REFERENCES = {"no soft mask": "none", "CS (A+M) alone": "CS (A+M)", "CS (A) alone": "CS (A)"}
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One place that the paper leaves open.
+class Ambiguity:
+    """One ambiguity of the paper.
 
     Attributes:
-        number: its place in this list.
-        what: which part of the method.
+        number: its position in the list.
+        what: the part of the method.
         paper: what the paper says.
-        taken: how it is read here.
-        held: how that is tested: by training it the other way, by other test protocols, by counting, or not at all,
-            because the paper's own equations or practice leave no alternative worth a run.
+        taken: our interpretation.
+        held: how the alternatives are tested: by training, by other test protocols, by counting, or not at all, because
+            the paper's own equations or common practice leave no alternative worth a run.
     """
 
     number: int
@@ -45,82 +45,83 @@ class Reading:
     held: Literal["trained", "scored", "counted", "not tested"]
 
 
-READINGS: tuple[Reading, ...] = (
-    Reading(1, "encoder", "ViT-B/16 (512-dim)", "encoder 768 wide, 12 blocks; decoder 512 wide", "counted"),
-    Reading(2, "FLOPs (G)", "no definition", "multiply-accumulates of one pass, batch 1, one view", "counted"),
-    Reading(3, "visible patches", "n_s = N_s (1 - ρ)", "rounded down", "counted"),
-    Reading(4, "hard mask", "random, spatial, broadcast over time", "one set of positions per clip", "not tested"),
-    Reading(5, "reconstruction target", "MSE in pixel space", "each patch normalised", "trained"),
-    Reading(6, "tokens of the soft mask", "visible tokens", "the encoder's output", "not tested"),
-    Reading(7, "active frame", "top K differences", "the second frame of each pair", "not tested"),
-    Reading(8, "gate (Eq. 6)", "softmax over D", "its weights scaled to a mean of 1", "trained"),
-    Reading(9, "softmax of Eq. 7", "softmax, no axis", "over all visible tokens of the clip", "trained"),
-    Reading(10, "inactive frames in Eq. 7", "not said", "their plain mean", "not tested"),
-    Reading(11, "transition (Eq. 9)", "softmax of a product", "L2-normalised features, temperature 0.1", "trained"),
-    Reading(12, "start of M", "not said", "uniform in the first frame", "not tested"),
-    Reading(13, "exclusion of r tokens", "top r tokens per frame", "for the rest of the clip, in tubes", "trained"),
-    Reading(14, "where exclusion saves", "fewer GFLOPs with r", "tokens leave inside the encoder", "trained"),
-    Reading(15, "A in Eq. 11", "from visible tokens", "after the last norm; min-max over the kept tokens", "trained"),
-    Reading(16, "head (Eq. 13)", "two-layer MLP", "with the norm that the profile sets before it", "trained"),
-    Reading(17, "loss weights (Eq. 2)", "λ_rec = 1, λ_cls = 0.1", "as the profile sets them", "trained"),
-    Reading(18, "optimiser", "AdamW; VideoMAE's settings", "cosine to 0, no decay on biases and norms", "not tested"),
-    Reading(19, "augmentation", "not said", "multi-scale crop and flip, one draw per clip", "not tested"),
-    Reading(20, "hard mask at test time", "not said", "one draw", "scored"),
-    Reading(21, "initial weights", "not said", "random; a VideoMAE checkpoint is an option", "not tested"),
-    Reading(22, "reported epoch", "not said", "the last one", "scored"),
+AMBIGUITIES: tuple[Ambiguity, ...] = (
+    Ambiguity(1, "encoder", "ViT-B/16 (512-dim)", "encoder 768 wide, 12 blocks; decoder 512 wide", "counted"),
+    Ambiguity(2, "FLOPs (G)", "no definition", "multiply-accumulates of one pass, batch 1, one view", "counted"),
+    Ambiguity(3, "visible patches", "n_s = N_s (1 - ρ)", "rounded down", "counted"),
+    Ambiguity(4, "hard mask", "random, spatial, broadcast over time", "one set of positions per clip", "not tested"),
+    Ambiguity(5, "reconstruction target", "MSE in pixel space", "each patch normalised", "trained"),
+    Ambiguity(6, "tokens of the soft mask", "visible tokens", "the encoder's output", "not tested"),
+    Ambiguity(7, "active frame", "top K differences", "the second frame of each pair", "not tested"),
+    Ambiguity(8, "gate (Eq. 6)", "softmax over D", "its weights scaled to a mean of 1", "trained"),
+    Ambiguity(9, "softmax of Eq. 7", "softmax, no axis", "over all visible tokens of the clip", "trained"),
+    Ambiguity(10, "inactive frames in Eq. 7", "not said", "their plain mean", "not tested"),
+    Ambiguity(11, "transition (Eq. 9)", "softmax of a product", "L2-normalised features, temperature 0.1", "trained"),
+    Ambiguity(12, "start of M", "not said", "uniform in the first frame", "not tested"),
+    Ambiguity(13, "exclusion of r tokens", "top r tokens per frame", "for the rest of the clip, in tubes", "trained"),
+    Ambiguity(14, "where exclusion saves", "fewer GFLOPs with r", "tokens leave inside the encoder", "trained"),
+    Ambiguity(15, "A in Eq. 11", "from visible tokens", "after the last norm; min-max over the kept tokens", "trained"),
+    Ambiguity(16, "head (Eq. 13)", "two-layer MLP", "with the norm that the profile sets before it", "trained"),
+    Ambiguity(17, "loss weights (Eq. 2)", "λ_rec = 1, λ_cls = 0.1", "as the profile sets them", "trained"),
+    Ambiguity(18, "optimiser", "AdamW; VideoMAE's settings", "cosine to 0, no decay on biases and norms", "not tested"),
+    Ambiguity(19, "augmentation", "not said", "multi-scale crop and flip, one draw per clip", "not tested"),
+    Ambiguity(20, "hard mask at test time", "not said", "one draw", "scored"),
+    Ambiguity(21, "initial weights", "not said", "random; a VideoMAE checkpoint is an option", "not tested"),
+    Ambiguity(22, "reported epoch", "not said", "the last one", "scored"),
 )
 
 
-def readings() -> pd.DataFrame:
-    """All open readings: ``number`` as index, ``what``, ``paper``, ``taken``, ``held``."""
-    return pd.DataFrame(READINGS).set_index("number")
+def overview() -> pd.DataFrame:
+    """All ambiguities: ``number`` as index, ``what``, ``paper``, ``taken``, ``held``, see :class:`Ambiguity`."""
+    return pd.DataFrame(AMBIGUITIES).set_index("number")
 
 
 def rows(base: RunConfig) -> list[Row]:
-    """The default, the rows of Table 3, and the grid's open readings; without those that the profile itself takes."""
+    """The default, the rows of Table 3, and the grid's alternatives, except those that are the profile's own choice."""
     known = {DEFAULT: base} | {row.name: row.config for row in grid.table3(base) if row.config != base}
-    rows = [Row(name, config, grid.READING_SEEDS) for name, config in known.items()]
-    return rows + [row for row in grid.open_readings(base)[1:] if row.config != known[reference(row.name)]]
+    rows = [Row(name, config, grid.AMBIGUITY_SEEDS) for name, config in known.items()]
+    return rows + [row for row in grid.ambiguities(base)[1:] if row.config != known[reference(row.name)]]
 
 
 def reference(row: str) -> str:
-    """The row that an open reading is held against: the default, or the row of Table 3 that its name ends in."""
+    """The row that an alternative is compared with: the default, or the row of Table 3 given in its name."""
     return next((name for ending, name in _REFERENCES.items() if f", {ending} (" in row), DEFAULT)
 
 
 def differences(table: pd.DataFrame) -> pd.DataFrame:
-    """How many points of WAR each reading is above what it is held against, by protocol and repeat.
+    """Points of WAR by which each alternative exceeds its reference, by protocol and repeat.
 
     Args:
         table: scores of :func:`rows`.
 
     Returns:
-        ``reading``, ``protocol``, ``repeat``, ``difference``.
+        ``ambiguity``, ``protocol``, ``repeat``, ``difference``.
     """
     parts = [
         paired(table, name, reference(name), protocol=protocol)
         .rename("difference")
         .reset_index()
-        .assign(reading=name, protocol=protocol)
+        .assign(ambiguity=name, protocol=protocol)
         for name in table["row"].unique()
-        if name in grid.READINGS
+        if name in grid.AMBIGUITIES
         for protocol in table["protocol"].unique()
     ]
-    return pd.concat(parts, ignore_index=True)[["reading", "protocol", "repeat", "difference"]]
+    return pd.concat(parts, ignore_index=True)[["ambiguity", "protocol", "repeat", "difference"]]
 
 
 def measured(table: pd.DataFrame) -> pd.DataFrame:
-    """Each trained reading with one view, against what it is held against.
+    """Each trained alternative with one view, compared with its reference.
 
     Args:
         table: scores of :func:`rows`.
 
     Returns:
-        one row a reading: ``against``, ``difference`` in points of WAR with ``low``, ``high`` and ``p``, ``repeats``,
-        and ``better``: ``other``, ``default``, ``undecided`` while the interval contains 0, or ``too few runs``.
+        one row per alternative: ``against`` (its reference), ``difference`` in points of WAR with ``low``, ``high`` and
+        ``p``, ``repeats``, and ``better``: ``other``, ``default``, ``undecided`` if the interval contains 0, or ``too
+        few runs``.
     """
     parts, found = differences(table), {}
-    for name, part in parts[parts["protocol"] == PROTOCOL].groupby("reading", sort=False):
+    for name, part in parts[parts["protocol"] == PROTOCOL].groupby("ambiguity", sort=False):
         one = interval(part["difference"])
         better = {"above": "other", "below": "default"}.get(side(one), side(one))
         p = p_value(part["difference"])
@@ -130,14 +131,15 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(table: pd.DataFrame) -> pd.DataFrame:
-    """The paper's claims on the soft mask under other readings, as far as the rows are there.
+    """The paper's claims on the soft mask under alternative interpretations, as far as their rows are available.
 
     Args:
         table: scores of :func:`rows`.
 
     Returns:
-        one row a claim and reading, the default first: ``id``, ``what`` reading, ``kind``, ``ours`` in points of WAR
-        with one view, ``low``, ``high``, ``repeats``, ``p``, ``verdict`` of the rule if the reading were the default.
+        one row per claim and interpretation, the default first: ``id``, ``what`` (the interpretation), ``kind``,
+        ``ours`` in points of WAR with one view, ``low``, ``high``, ``repeats``, ``p``, ``verdict`` by the rule, as if
+        the interpretation were the default.
     """
     there, found = set(table["row"]), []
     for claim, tried in _CLAIMS.items():
@@ -154,11 +156,11 @@ def claims(table: pd.DataFrame) -> pd.DataFrame:
 _RAW, _RAW_BOTH, _RAW_A = (f"A before the last norm{part} (15)" for part in ("", ", CS (A+M) alone", ", CS (A) alone"))
 _WARM, _WARM_BOTH = (f"temperature 1{part} (11)" for part in ("", ", CS (A+M) alone"))
 _LAYER, _LAYER_NONE = (f"LayerNorm before the head{part} (16)" for part in ("", ", no soft mask"))
-# By claim: the reading, and the two rows under it; Table 3's own row where the reading changes nothing in it.
+# By claim: the interpretation, and its two rows; the row of Table 3 itself if the interpretation does not affect it.
 _CLAIMS: dict[str, list[tuple[str, str, str]]] = {
     "gain of the mask": [
         (DEFAULT, DEFAULT, "none"),
-        *((name, name, "none") for name in grid.READINGS if name.endswith(("(8)", "(9)", "(13)", "(14)"))),
+        *((name, name, "none") for name in grid.AMBIGUITIES if name.endswith(("(8)", "(9)", "(13)", "(14)"))),
         (_WARM, _WARM, "none"),
         (_RAW, _RAW, "none"),
         (_LAYER, _LAYER, _LAYER_NONE),
@@ -179,12 +181,12 @@ _CLAIMS: dict[str, list[tuple[str, str, str]]] = {
 }
 
 
-def cost_readings(base: ModelConfig = MODELS["adatosk_base"]) -> pd.DataFrame:
-    """Readings 1, 2, 3, 13 and 14 by counting: what each option gives for a number that the paper reports.
+def counted(base: ModelConfig = MODELS["adatosk_base"]) -> pd.DataFrame:
+    """Ambiguities 1, 2, 3, 13 and 14 by counting: what each option gives for a number that the paper reports.
 
     Returns:
-        one row an option: ``number`` of the reading, ``quantity``, ``option``, ``default`` (whether it is the reading
-        taken), ``ours``, ``paper``.
+        one row per option: ``number`` of the ambiguity, ``quantity``, ``option``, ``default`` (whether it is our
+        interpretation), ``ours``, ``paper``.
     """
     found = [*_encoders(base), *_videomae(base), *_score_blocks(base), *_excluded(base)]
     return pd.DataFrame(found, columns=["number", "quantity", "option", "default", "ours", "paper"])
@@ -232,7 +234,7 @@ def _score_blocks(base: ModelConfig) -> Iterator[Option]:
 
 
 def _excluded(base: ModelConfig) -> Iterator[Option]:
-    """The share of tokens that are excluded, beside the share of GFLOPs that Table 2 says it saves."""
+    """The percentage of tokens excluded, beside the percentage of GFLOPs that this saves according to Table 2."""
     for cell in table2_cost(base).query("mask_ratio == 0.5 and r > 0").itertuples():
         config, e = base.change(mask_ratio=0.5, soft_mask={"excluded_per_step": 0}), cell.excluded_per_step
         steps, tokens = config.steps, config.steps * config.visible_patches

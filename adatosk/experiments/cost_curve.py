@@ -1,7 +1,7 @@
 """Accuracy against cost: scores over the number of views, the hard mask ratio and r, with the rivals, by GMACs a clip.
 
-What a run has scored itself stands in its ``metrics.json``; other protocols, and merged or dropped tokens, are scored
-here, which needs the trained weights. Costs are counts of one clip's classification, all its views together.
+A run's own scores are in its ``metrics.json``; other protocols, and merged or dropped tokens, are scored here, which
+needs the trained weights. Costs are counted for the classification of one clip, over all its views.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -40,14 +40,14 @@ Point = tuple[str, str, float, Scores]
 
 
 def reported_points(base: RunConfig, results: Path, at_most: int | None = None) -> pd.DataFrame:
-    """What runs have scored themselves with one view: Table 2's cells and the rivals; needs no weights.
+    """The runs' own scores with one view, of Table 2's cells and the rivals; needs no weights.
 
     Returns:
-        one row a cell or rival and repeat, with ``COLUMNS``: ``curve`` is the hard mask ratio with r as its
-        ``setting``, or the rival; ``gmacs`` a clip; ``uar`` and ``war`` in percent.
+        one row per cell or rival and repeat, with ``COLUMNS``: ``curve`` is the hard mask ratio with r as its
+        ``setting``, or the rival; ``gmacs`` per clip; ``uar`` and ``war`` in percent.
 
     Raises:
-        FileNotFoundError: when a run is not there.
+        FileNotFoundError: when a run is missing.
     """
     cells = {grid.cell_name(cell.mask_ratio, cell.r): cell for cell in paper.table2().itertuples()}
     rows = grid.table2(base) + grid.rivals(base)
@@ -62,11 +62,11 @@ def reported_points(base: RunConfig, results: Path, at_most: int | None = None) 
 
 
 def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.DataFrame:
-    """What takes weights: views, all patches, tokens merged or dropped.
+    """The points that need weights: views, all patches, tokens merged or dropped.
 
     Returns:
-        as :func:`reported_points`: the curves are the pair of Table 1 and the supervised ViT on all tokens, merged and
-        dropped; of each the first ``grid.WEIGHED_SEEDS`` seeds at most.
+        like :func:`reported_points`: the curves are the pair of Table 1 and the supervised ViT on all tokens, merged
+        and dropped; at most the first ``grid.WEIGHED_SEEDS`` seeds of each.
 
     Raises:
         FileNotFoundError: weights are missing, and the workspace does not train what is missing.
@@ -74,8 +74,10 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
     at_most = min(at_most or grid.WEIGHED_SEEDS, grid.WEIGHED_SEEDS)
     pair = {row.name: row for row in grid.table1(workspace.config)}
     whole = next(row for row in grid.rivals(workspace.config) if row.name == grid.ALL_TOKENS)
-    # All at once, so that what is missing is said before minutes of scoring.
-    workspace.runs((run for row in (*pair.values(), whole) for run in grid.repeated(row, at_most)), weights=True)
+    # All at once, so that missing runs are reported before minutes of scoring.
+    workspace.runs(
+        (run for row in (*pair.values(), whole) for run in grid.repeated(row, at_most)), need_checkpoint=True
+    )
     rows = [
         (curve, setting, tables.repeat_of(config), gmacs, scores.uar, scores.war)
         for points, row in [*((_view_points, row) for row in pair.values()), (_fewer_tokens, whole)]
@@ -86,15 +88,15 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
 
 
 def _loaded(workspace: Workspace, config: RunConfig) -> tuple[AdaTosk, DataLoader]:
-    (run,) = workspace.runs([config], weights=True)
+    (run,) = workspace.runs([config], need_checkpoint=True)
     model = run.model()
     batches = make_loader(workspace.split("test", config), config.evaluation.batch_size, workspace.places.workers)
-    # As the run scored itself.
+    # As in the run's own evaluation.
     return model.to("cuda") if torch.cuda.is_available() else through_onednn(model), batches
 
 
 def _view_points(name: str, model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig) -> Iterator[Point]:
-    """One model under every number of views, the partition, and one view of all patches."""
+    """Score one model with every number of views, with the partition, and with one view of all patches."""
     config, classes = model.config, model.config.classes
     views = evaluation.model_copy(update={"views": VIEWS, "complementary": True})
     found = predict_split(model, batches, views).scores(classes)
@@ -106,7 +108,7 @@ def _view_points(name: str, model: AdaTosk, batches: Iterable[dict], evaluation:
 
 
 def _fewer_tokens(name: str, model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig) -> Iterator[Point]:
-    """A ViT trained on all tokens, with fewer of them: similar ones merged, or random patches dropped."""
+    """Score a ViT trained on all tokens with fewer of them: similar ones merged, or random patches dropped."""
     most = most_merged(model.config)
     for r in (round(part * most / 4) for part in (1, 2, 3, 4)):
         gmacs = sum(merged_count(model.config, r).values()) / 1e9
@@ -117,7 +119,7 @@ def _fewer_tokens(name: str, model: AdaTosk, batches: Iterable[dict], evaluation
 
 
 def _at_ratio(model: AdaTosk, ratio: float) -> AdaTosk:
-    """The model, tested from now on with another hard mask ratio than it was trained with."""
+    """The model, from now on tested with a hard mask ratio other than that of its training."""
     model.config = model.config.change(mask_ratio=ratio)
     return model
 
@@ -128,7 +130,7 @@ def _one_view(model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig) -
 
 
 def view_gmacs(config: ModelConfig, views: int = 1, complementary: bool = False) -> float:
-    """GMACs of classifying one clip with so many views, or with one partition into complementary ones."""
+    """GMACs of classifying one clip with a number of views, or with one partition into complementary ones."""
     sizes = [config.visible_patches] * views
     if complementary:
         sizes = [int(mask.sum()) for mask in complementary_masks(1, config.patches, config.mask_ratio)]
@@ -136,7 +138,7 @@ def view_gmacs(config: ModelConfig, views: int = 1, complementary: bool = False)
 
 
 def training_tmacs(config: RunConfig) -> float:
-    """10¹² multiply-accumulates of training a run and those it starts from; a backward pass takes two forward ones."""
+    """10¹² multiply-accumulates to train a run and those it starts from; a backward pass costs two forward passes."""
     total = 0
     for stage in grid.stages(config):
         clips = len(manifest_of(stage).subset("train", stage.data.fold, stage.data.exclusions))
@@ -150,7 +152,7 @@ def averaged(points: pd.DataFrame, score: str = "war") -> pd.DataFrame:
     """Means over repeats, in the order of ``points``.
 
     Returns:
-        one row a curve and setting: ``gmacs``, ``repeats``, ``mean`` of the score, and ``low`` and ``high``, its 95 %
+        one row per curve and setting: ``gmacs``, ``repeats``, ``mean`` of the score, and ``low`` and ``high``, its 95 %
         interval (NaN where there is none).
     """
     rows = []
@@ -161,7 +163,7 @@ def averaged(points: pd.DataFrame, score: str = "war") -> pd.DataFrame:
 
 
 def frontier(table: pd.DataFrame) -> pd.DataFrame:
-    """Of :func:`averaged`, what nothing cheaper or as cheap is better than, from the cheapest to the best."""
+    """The Pareto frontier of :func:`averaged`, from the cheapest to the best point."""
     ordered = table.sort_values(["gmacs", "mean"], ascending=[True, False], ignore_index=True)
     return ordered[ordered["mean"] > ordered["mean"].cummax().shift(fill_value=-1)].reset_index(drop=True)
 
@@ -172,7 +174,7 @@ class Method:
 
     Attributes:
         config: its run with the first seed or fold.
-        curve, setting: where its points stand.
+        curve, setting: identify its points.
         complementary: scored with a partition of the patches instead of one hard mask.
         merged: r tokens merged in each block.
     """
@@ -184,14 +186,14 @@ class Method:
     merged: int = 0
 
     def classifier(self) -> Callable[[Tensor], Tensor]:
-        """A model of random weights as the row classifies: clips ``(B, C, T, H, W)`` to logits; for timing."""
+        """The row's classifier with random weights, from clips ``(B, C, T, H, W)`` to logits; for timing."""
         model = create_model(self.config.model).eval()
         model = with_merging(model, self.merged) if self.merged else model
         return partial(model.classify, complementary=self.complementary)
 
 
 def methods(base: RunConfig) -> dict[str, Method]:
-    """The rows of Table 1 of the embedded benchmark by name; the first one is what the others are held against."""
+    """The rows of Table 1 of the embedded benchmark by name; the others are compared with the first."""
     pair = {row.name: row.config for row in grid.table1(base)}
     found = {name: Method(config, name) for name, config in pair.items()}
     found |= {f"{name}, {PARTITION}": Method(config, name, PARTITION, True) for name, config in pair.items()}
@@ -201,7 +203,7 @@ def methods(base: RunConfig) -> dict[str, Method]:
     return found | {f"{MERGED}, r={half}": Method(others[grid.ALL_TOKENS], MERGED, f"r={half}", merged=half)}
 
 
-# Runs score themselves with one view and with a partition; these are the names of both.
+# Names of the protocols in each run's own evaluation: one view, and a partition.
 _PROTOCOLS = {"1 view": PROTOCOL, PARTITION: PARTITION}
 
 
@@ -209,12 +211,12 @@ def rival_table(base: RunConfig, scores: pd.DataFrame, points: pd.DataFrame) -> 
     """Table 1 of the embedded benchmark.
 
     Args:
-        scores: of the runs of Table 1 and the rivals, as of :func:`adatosk.experiments.tables.scores`: all their
-        repeats count.
-        points: of :func:`reported_points` and :func:`measured_points`, for costs, and for what no run has scored.
+        scores: all repeats of Table 1 and the rivals, from :func:`adatosk.experiments.tables.scores`.
+        points: from :func:`reported_points` and :func:`measured_points`, for costs, and for protocols that the runs
+            have not scored.
 
     Returns:
-        one row a method of :func:`methods`: ``parameters_m`` for classification in millions, ``gmacs`` a clip,
+        one row per method of :func:`methods`: ``parameters_m`` for classification in millions, ``gmacs`` per clip,
         ``repeats``, ``uar`` and ``war``, mean ± half of the 95 % interval, and ``lead``, by how many points of WAR the
         first method is above this one, paired by repeat; ``epochs`` and ``training_tmacs`` of all stages.
     """

@@ -1,7 +1,7 @@
-"""Every run that the paper's tables, the open readings and the rivals need, by table and row.
+"""Every run that the paper's tables, its ambiguities and the rivals need, by table and row.
 
-A run's id is made of its configuration, so a row that stands in two tables is trained once. Each row is repeated: over
-seeds, or, on data with folds, over the folds. :func:`write_runs` writes the runs as files that ``adatosk train`` reads.
+A run's id is derived from its configuration, so a row that is in two tables is trained once. Each row is repeated over
+seeds or, on data with folds, over the folds. :func:`write_runs` writes the runs as files that ``adatosk train`` reads.
 """
 
 import re
@@ -23,19 +23,19 @@ WITH, WITHOUT = "with soft mask", "without soft mask"
 # The pair that Table 1 compares.
 HEADLINE: dict[str, dict[str, Any]] = {WITH: {}, WITHOUT: {"model": {"soft_mask": None}}}
 ALL_TOKENS = "all tokens, same epochs"
-# The pair was run with FIRST_SEEDS first, which left its gain undecided; how many more there would be was fixed before
-# they ran, and they are also judged alone (experiments.statistics.looks), for they have not been chosen by what one
-# saw.
+# The pair was first run with FIRST_SEEDS seeds, which left its gain undecided. The number of additional seeds was fixed
+# before they ran, and they are also judged alone (experiments.statistics.looks), because the interim analysis did not
+# influence them.
 FIRST_SEEDS, HEADLINE_SEEDS = 5, 15
-# Likewise, three seeds left most claims on Tables 2 to 4 undecided, and two every open reading; these numbers were
-# fixed before the further ones ran. Rows that see more tokens than the profile's own take several times as long and lie
-# 10 points and more apart: they keep three.
-TABLE_SEEDS, DEAR_SEEDS, READING_SEEDS = 6, 3, 4
-# Views and merged tokens are measured anew on each seed's weights, which takes longer than it tells.
+# Likewise, three seeds left most claims on Tables 2 to 4 undecided, and two seeds every ambiguity; these numbers were
+# fixed before the additional ones ran. Rows that see more tokens than the profile's own take several times as long and
+# differ by 10 points and more: they keep three.
+TABLE_SEEDS, COSTLY_SEEDS, AMBIGUITY_SEEDS = 6, 3, 4
+# Views and merged tokens are scored on each seed's weights; more seeds would take long and add little.
 WEIGHED_SEEDS = FIRST_SEEDS
 
 
-# The make targets: the pair with its repeats, and all.
+# The make targets: the pair with its repeats, and everything.
 REPRODUCE, REPRODUCE_ALL = "reproduce", "reproduce-all"
 
 
@@ -44,7 +44,7 @@ class Row:
     """One row of a table.
 
     Attributes:
-        name: what it is called there.
+        name: its name in the table.
         config: its run with the first seed or fold.
         repeats: number of seeds.
     """
@@ -60,12 +60,12 @@ def table1(base: RunConfig) -> list[Row]:
 
 
 def mirrored_exclusion(base: ModelConfig, r: int) -> int:
-    """e that stands for the paper's r: the profile's own e stands for r = 2 of 16 frames."""
+    """The e that corresponds to the paper's r: the profile's own e corresponds to r = 2."""
     return r * base.required_soft_mask.excluded_per_step // paper.SETTINGS["top_r"].value
 
 
 def table2(base: RunConfig) -> list[Row]:
-    """Hard mask ratio × exclusion; cells that are impossible with the profile's sizes are left out."""
+    """Hard mask ratio × exclusion, except cells that are impossible with the profile's sizes."""
     rows = []
     for cell in paper.table2().itertuples():
         excluded = mirrored_exclusion(base.model, cell.r)
@@ -73,13 +73,13 @@ def table2(base: RunConfig) -> list[Row]:
             changed = base.change(model={"mask_ratio": cell.mask_ratio, "soft_mask": {"excluded_per_step": excluded}})
         except ValueError:
             continue
-        seeds = TABLE_SEEDS if cell.mask_ratio >= base.model.mask_ratio else DEAR_SEEDS
+        seeds = TABLE_SEEDS if cell.mask_ratio >= base.model.mask_ratio else COSTLY_SEEDS
         rows.append(Row(cell_name(cell.mask_ratio, cell.r), changed, seeds))
     return rows
 
 
 def cell_name(mask_ratio: float, r: int) -> str:
-    """The row of a cell of Table 2."""
+    """Name of the row for a cell of Table 2."""
     return f"{mask_ratio:.0%}, r={r}"
 
 
@@ -100,8 +100,8 @@ def table4(base: RunConfig) -> list[Row]:
     return [Row(name, base.change(model={"soft_mask": {"distance": name}})) for name in distances]
 
 
-# Open readings of the paper, each against the profile's own.
-READINGS: dict[str, dict[str, Any]] = {
+# The alternatives for the paper's ambiguities, as changes of the profile.
+AMBIGUITIES: dict[str, dict[str, Any]] = {
     "patches not normalised (5)": {"model": {"normalise_target": False}},
     "gate as written (8)": {"model": {"soft_mask": {"gate": "literal"}}},
     "softmax within a frame (9)": {"model": {"soft_mask": {"axis": "token"}}},
@@ -126,29 +126,29 @@ READINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def open_readings(base: RunConfig) -> list[Row]:
-    """The profile, then each open reading the other way; the number in a name is READING's."""
-    changed = [Row(name, base.change(**changes), READING_SEEDS) for name, changes in READINGS.items()]
-    return [Row("default", base, READING_SEEDS), *changed]
+def ambiguities(base: RunConfig) -> list[Row]:
+    """The profile, then each alternative; the number in a name is that of the ``experiments.ambiguities.Ambiguity``."""
+    changed = [Row(name, base.change(**changes), AMBIGUITY_SEEDS) for name, changes in AMBIGUITIES.items()]
+    return [Row("default", base, AMBIGUITY_SEEDS), *changed]
 
 
 def rivals(base: RunConfig) -> list[Row]:
-    """What else one would train, on the same data: for as many epochs, or for as many multiply-accumulates.
+    """The obvious alternatives on the same data, with as many epochs or as many multiply-accumulates.
 
     * ``all tokens``: a supervised ViT that sees every patch.
-    * ``pre-trained``: VideoMAE's way, reconstruction first, then the classifier on all tokens.
-    * ``joint``: SupMAE's way, both losses on the visible patches, which is this model without soft mask.
+    * ``pre-trained``: like VideoMAE, reconstruction first, then the classifier on all tokens.
+    * ``joint``: like SupMAE, both losses on the visible patches, which is this model without the soft mask.
 
-    A step on all tokens takes about as many operations as ``_step_ratio`` steps of the joint model.
+    A step on all tokens takes as many operations as ``_step_ratio`` steps of the joint model.
     """
     epochs, one_view = base.train.epochs, {"views": (1,), "complementary": False}
     whole = base.change(model={"soft_mask": None, "mask_ratio": 0.0}, train={"rec_weight": 0.0}, evaluation=one_view)
     masked = base.change(model={"soft_mask": None}, train={"cls_weight": 0.0}, evaluation=one_view)
     fewer = max(round(epochs / _step_ratio(base.model)), 2)
     half = _shorter(masked, epochs // 2)
-    after = whole.change(weights=None)  # where the base starts from a checkpoint, the run before this one does
+    after = whole.change(weights=None)  # if the base starts from a checkpoint, the pre-training run does so
     return [
-        Row(name, config, DEAR_SEEDS)
+        Row(name, config, COSTLY_SEEDS)
         for name, config in {
             "joint": base.change(model={"soft_mask": None}),
             ALL_TOKENS: whole,
@@ -165,7 +165,7 @@ def _shorter(config: RunConfig, epochs: int) -> RunConfig:
 
 
 def _step_ratio(model: ModelConfig) -> float:
-    """How many times a training step of the joint model a supervised step on all tokens costs, in MACs."""
+    """Cost of a supervised training step on all tokens relative to one of the joint model, in MACs."""
     whole = model.change(soft_mask=None, mask_ratio=0.0)
     joint = model.change(soft_mask=None)
     return sum(hand_count(whole).values()) / sum(hand_count(joint, training=True).values())
@@ -176,38 +176,38 @@ TABLES = {
     "table2": table2,
     "table3": table3,
     "table4": table4,
-    "open_readings": open_readings,
+    "open_readings": ambiguities,
     "rivals": rivals,
 }
 
 
 def repeated(row: Row, at_most: int | None = None) -> list[RunConfig]:
-    """A row's runs: one a seed, or, where its manifest has folds, one a fold; the first ``at_most`` of them."""
+    """A row's runs: one per seed or, if its manifest has folds, one per fold; at most the first ``at_most``."""
     folds = manifest_of(row.config).folds
     changes = [{"data": {"fold": fold}} for fold in folds] or [{"seed": seed} for seed in range(row.repeats)]
     return [_everywhere(row.config, **change) for change in changes[:at_most]]
 
 
 def first_look(base: RunConfig) -> int | None:
-    """How many seeds Table 1's pair had when its gain was first looked at; ``None`` on data with folds."""
+    """Number of seeds of Table 1's pair at the interim analysis of its gain; ``None`` on data with folds."""
     return None if manifest_of(base).folds else FIRST_SEEDS
 
 
 def _everywhere(config: RunConfig, **changes: Any) -> RunConfig:
-    """``config`` changed, and with it the run that it starts from."""
+    """``config`` with changes, which also apply to the run that it starts from."""
     initial = config.initial and _everywhere(config.initial, **changes).model_dump()
     return config.change(**changes).change(initial=initial)
 
 
 def stages(config: RunConfig) -> Iterator[RunConfig]:
-    """The runs that a run needs, in order; the last one is the run itself."""
+    """The runs to train for a run, in order; the last one is the run itself."""
     if config.initial is not None:
         yield from stages(config.initial)
     yield config
 
 
 def configs(profile: str, tables: tuple[str, ...] = tuple(TABLES)) -> dict[str, RunConfig]:
-    """Every run of the named tables by run id, each after those it starts from; first seeds first.
+    """Every run of the named tables by run id, each after those it starts from, ordered by seed.
 
     Raises:
         ValueError: for an unknown table.
@@ -238,13 +238,14 @@ def weighed(profile: str) -> dict[str, RunConfig]:
 
 
 def run_table(profile: str) -> pd.DataFrame:
-    """The index of a profile's grid: what each run is called, where it stands, and which make target trains it.
+    """The index of a profile's grid: each run's name, its place in the tables, and the make target that trains it.
 
     Returns:
-        one row a run, in the order of the tables: ``name``, such as ``table3-ca-seed2``, ``run_id``, and the first
-        ``table`` with the ``row`` and ``repeat`` (seed or fold) where it stands; a run that only starts another one is
-        called after that, with ``-start`` behind it. ``scores_by`` and ``weights_by`` are the make targets that train
-        a run whose scores or weights are missing; no target asks for the weights of those where it is empty.
+        one row per run, in the order of the tables: ``name``, such as ``table3-ca-seed2``, ``run_id``, and the first
+        ``table`` that contains it, with ``row`` and ``repeat`` (seed or fold); a run that only serves as the start of
+        another is named after that one, with the suffix ``-start``. ``scores_by`` and ``weights_by`` are the make
+        targets that train a run whose scores or weights are missing; ``weights_by`` is empty if no target needs its
+        weights.
 
     Raises:
         ValueError: two runs would have the same name.
@@ -273,17 +274,17 @@ def run_table(profile: str) -> pd.DataFrame:
 
 
 def _slug(text: str) -> str:
-    """Lower case, with single hyphens for all that is neither letter nor digit."""
+    """Lower case, with a single hyphen for each sequence of other characters than letters and digits."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def write_runs(profile: str, results: Path, runs: dict[str, RunConfig]) -> None:
     """Write ``runs.csv``, the index of the whole grid, and ``runs/<run id>/config.json`` of ``runs`` by their ids.
 
-    Each of the latter is what ``adatosk train`` reads. Files that are there and right stay as they are.
+    ``adatosk train`` reads the latter. Files that exist and are correct are left unchanged.
 
     Raises:
-        ValueError: a ``config.json`` that is there is not that of the run whose id its folder has.
+        ValueError: an existing ``config.json`` does not match the run id of its folder.
     """
     index, path = run_table(profile), results / "runs.csv"
     if not path.is_file() or path.read_text(encoding="utf-8") != index.to_csv(index=False):
@@ -295,10 +296,10 @@ def write_runs(profile: str, results: Path, runs: dict[str, RunConfig]) -> None:
             write_json(path, run.model_dump(mode="json"))
         elif RunConfig.read(path).run_id(digest) != run_id:
             raise ValueError(
-                f"{path}: is not the configuration of run {run_id}: delete the file, and it is written anew"
+                f"{path}: is not the configuration of run {run_id}: delete the file to have it written again"
             )
 
 
 def run_file(results: Path, run_id: str) -> Path:
-    """Where a run's configuration lies."""
+    """Path of a run's configuration."""
     return results / "runs" / run_id / "config.json"

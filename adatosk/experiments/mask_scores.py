@@ -1,9 +1,9 @@
-"""Do the masks find what moves? Scored against the ground truth that rendered clips have and filmed ones do not.
+"""Do the masks find what moves? Scored against ground truth, which rendered clips have and filmed ones lack.
 
 In time: do the active frames (Eq. 5) fall where the expression moves, compared with chance and with plain differences
 of pixels? In space: how much of a mask's weight lies on the face regions that the expression moves, compared with the
-same weight on every visible token? Every score comes with the value that chance gives, computed exactly, and with the
-best value that the clip allows.
+same weight on every visible token? Every score comes with its expected value under chance, computed exactly, and with
+the best value that the clip allows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,14 +26,14 @@ from adatosk.synthetic.action_units import moving_regions
 from adatosk.tokens import check_mask, gather_patches, patchify, positions_of
 from adatosk.video import frame_indices
 
-# What can move from one tubelet step to the next, and the change from which on it counts: intensities of action units,
-# closed eyes and the open mouth in [0, 1], places in shares of the frame.
+# What can move from one tubelet step to the next, and the smallest change that counts: intensities of action units,
+# closed eyes and the open mouth in [0, 1], positions as fractions of the frame.
 MOVES = {"expression": 0.1, "second expression": 0.05, "blink": 0.1, "talking": 0.05, "head": 0.005}
-# From this intensity on the expression shows.
+# The expression shows from this intensity.
 SHOWS = 0.1
-# A patch lies on a region when at least this share of its pixels does.
+# A patch is on a region when at least this share of its pixels is.
 ON_REGION = 0.5
-# Which weights are scored: on what, among the tokens of which steps.
+# What the weights are scored on: the target, and the steps whose tokens count.
 TARGETS = (
     ("moving regions", "all"),
     ("moving regions", "expression"),
@@ -44,11 +44,11 @@ TARGETS = (
 
 @dataclass(frozen=True, eq=False)
 class StepTruth:
-    """What is known about N clips, at the tubelet steps and patches of a model.
+    """The ground truth of N clips, at the tubelet steps and patches of a model.
 
     Attributes:
         ids, labels: of the clips.
-        moving: bool ``(N, n_t)`` by the names of ``MOVES``: it moves between the step before and this one.
+        moving: bool ``(N, n_t)`` by the names of ``MOVES``: whether it moves between the previous step and this one.
         shown: bool ``(N, n_t)``, the expression shows; never in a neutral clip.
         regions: share of each patch, ``(N, n_t, N_s)`` in [0, 1], that lies in the regions which the class moves
             (``moving regions``; none in a neutral clip) and in any region of the face (``face``).
@@ -62,11 +62,11 @@ class StepTruth:
 
 
 class Score(NamedTuple):
-    """A score of N clips, ``(N,)`` each in [0, 1]; NaN in clips that have nothing to find.
+    """A score of N clips, ``(N,)`` each in [0, 1]; NaN for clips without a target.
 
     Attributes:
         value: the score.
-        chance: its expectation when frames, or the weights of the visible tokens, are drawn without looking.
+        chance: its expectation when frames, or the weights of the visible tokens, are drawn at random.
         best: the highest value that the clip allows.
     """
 
@@ -76,14 +76,14 @@ class Score(NamedTuple):
 
 
 def step_truth(dataset: ClipDataset, config: ModelConfig) -> StepTruth:
-    """The ground truth of a rendered split, where the model sees it.
+    """The ground truth of a rendered split, at the model's steps and patches.
 
     Args:
         dataset: clips of the embedded benchmark as they are tested: the span centred, the frame whole.
         config: the model's frames, tubelets and patches.
 
     Raises:
-        FileNotFoundError: a clip without ground truth; only rendered ones have it.
+        FileNotFoundError: a clip has no ground truth; only rendered ones do.
     """
     moving = {name: [] for name in MOVES}
     shown, regions = [], {"moving regions": [], "face": []}
@@ -145,11 +145,11 @@ def patch_shares(boxes: np.ndarray, config: ModelConfig) -> np.ndarray:
 
 
 def precision(active: Tensor, moving: Tensor) -> Score:
-    """Share of the K active frames in which it moves; K frames drawn at random have the share of all pairs.
+    """Share of the K active frames in which the target moves; by chance, its share of all pairs of frames.
 
     Args:
-        active: bool ``(N, n_t)``, K True in each row, the first step never (Eq. 5).
-        moving: bool of that shape, the first step never.
+        active: bool ``(N, n_t)``, K True in each row, never the first step (Eq. 5).
+        moving: bool of the same shape, never the first step.
     """
     hits, chosen, there = (flags.sum(1).double() for flags in (active & moving, active, moving))
     best = torch.minimum(chosen, there) / chosen
@@ -157,7 +157,7 @@ def precision(active: Tensor, moving: Tensor) -> Score:
 
 
 def recall(active: Tensor, moving: Tensor) -> Score:
-    """Share of the steps in which it moves that are active frames; arguments as for :func:`precision`."""
+    """Share of the steps in which the target moves that are active frames; arguments as for :func:`precision`."""
     hits, chosen, there = (flags.sum(1).double() for flags in (active & moving, active, moving))
     best = torch.minimum(chosen, there) / there
     return _defined(there > 0, hits / there, chosen / (moving.shape[1] - 1), best)
@@ -167,8 +167,8 @@ def mass(weights: Tensor, share: Tensor, counted: Tensor) -> Score:
     """Share of the weight that lies on a region; chance is the same weight on every token.
 
     Args:
-        weights: of visible tokens, ``(N, n_t, n_s)``, not negative; 0 on excluded ones.
-        share: of each token that lies on the region, of that shape in [0, 1].
+        weights: of visible tokens, ``(N, n_t, n_s)``, non-negative; 0 on excluded ones.
+        share: share of each token that lies on the region, same shape, in [0, 1].
         counted: steps that count, bool ``(N, n_t)``.
     """
     inside = counted[..., None].expand_as(share)
@@ -182,8 +182,8 @@ def mass(weights: Tensor, share: Tensor, counted: Tensor) -> Score:
 def pointing(weights: Tensor, share: Tensor, counted: Tensor) -> Score:
     """The pointing game: whether the token of the highest weight lies on the region (Zhang et al., 1608.00507).
 
-    Where several tokens share the highest weight it is the share of them that do. Chance is the share of all tokens;
-    arguments as for :func:`mass`.
+    If several tokens tie for the highest weight, the score is the share of them that lie on the region. Chance is that
+    share among all tokens; arguments as for :func:`mass`.
     """
     inside = counted[..., None].expand_as(share)
     weights = weights.masked_fill(~inside, -torch.inf)
@@ -203,28 +203,28 @@ def score_masks(
 ) -> pd.DataFrame:
     """Score a model's masks, with the deterministic hard mask of each clip (one view).
 
-    Clips without what is looked for are left out: neutral ones have no expression that could move, and in some clips
-    no visible patch lies on a moving region.
+    Clips without the target are left out: neutral ones have no expression that could move, and in some clips no visible
+    patch lies on a moving region.
 
     Args:
-        model: with a soft mask; it is put into evaluation mode and back.
-        dataset: the test split, without draws.
+        model: with a soft mask; it is switched to evaluation mode and back.
+        dataset: the test split, without augmentation.
         truth: of this split, from :func:`step_truth`.
-        evaluation: seed of the hard masks and batch size; the defaults by default.
+        evaluation: seed of the hard masks and batch size; by default those of ``EvalConfig()``.
 
     Returns:
-        One row a clip and score: ``id``, ``label``; ``score`` (``precision``, ``recall``, ``mass``, ``pointing``);
+        one row per clip and score: ``id``, ``label``; ``score`` (``precision``, ``recall``, ``mass``, ``pointing``);
         ``source``, the frames or weights that are scored; ``target``, what they should find; ``steps`` whose tokens
-        count; ``value``, ``chance`` and ``best`` (see :class:`Score`). A model without class-agnostic mask has no
-        active frames, and so no ``precision`` and ``recall``.
+        count; ``value``, ``chance`` and ``best`` (see :class:`Score`). A model without the class-agnostic mask has no
+        active frames, and so neither ``precision`` nor ``recall``.
 
     Raises:
-        ValueError: a model without soft mask, or the truth of another split.
+        ValueError: the model has no soft mask, or the truth is that of another split.
     """
     if model.soft_mask is None:
         raise ValueError("a model without soft mask has no masks to score")
     if truth.ids != tuple(dataset.ids):
-        raise ValueError("the truth is that of other clips: make it with step_truth from the same data set")
+        raise ValueError("the truth is that of other clips: create it with step_truth from the same data set")
     was_training = model.training
     model.eval()
     parts = list(_look(model, dataset, evaluation or EvalConfig()))
@@ -254,7 +254,7 @@ def _look(
 
 
 def _active(mask: SoftMask, patches: Tensor, positions: Tensor, config: ModelConfig) -> dict[str, Tensor]:
-    """Active frames, bool ``(B, n_t)``: the model's, and those of plain differences on pixels by the same rule."""
+    """Active frames, bool ``(B, n_t)``: the model's, and those that pixel differences give by the same rule."""
     if mask.active is None:
         return {}
     differences = {
@@ -267,7 +267,7 @@ def _active(mask: SoftMask, patches: Tensor, positions: Tensor, config: ModelCon
 
 
 def _weights(mask: SoftMask, tokens: Tensor) -> dict[str, Tensor]:
-    """Weights ``(B, n_t, n_s)`` of the masks and of what the semantic one is made of (Table 3)."""
+    """Weights ``(B, n_t, n_s)`` of the masks and of the semantic one's components (Table 3)."""
     weights = {"A": class_semantic_mask(tokens, None, mask.kept, "A")}
     if mask.scores is not None:
         weights["M"] = class_semantic_mask(tokens, mask.scores, mask.kept, "M")
@@ -303,11 +303,11 @@ def _table(found: Score, truth: StepTruth, score: str, source: str, target: str,
 
 
 def summarise(scores: pd.DataFrame, by: Sequence[str] = ("score", "source", "target", "steps")) -> pd.DataFrame:
-    """Means over clips of what :func:`score_masks` gives, one row a group.
+    """Means over clips of :func:`score_masks`, one row per group.
 
     Returns:
-        ``value``, ``chance`` and ``best``; ``ratio``, the mean of value / chance, which is 1 for a mask that does not
-        look; its standard error ``error``; and the number of ``clips``.
+        ``value``, ``chance`` and ``best``; ``ratio``, the mean of value / chance, which is 1 for a random mask; its
+        standard error ``error``; and the number of ``clips``.
     """
     grouped = scores.assign(ratio=scores["value"] / scores["chance"]).groupby(list(by), sort=False)
     table = grouped[["value", "chance", "best", "ratio"]].mean()
@@ -316,7 +316,7 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("score", "source", "tar
 
 @torch.inference_mode()
 def whole_activation(model: AdaTosk, video: Tensor, masks: Sequence[Tensor]) -> Tensor:
-    """A (Eq. 10) of every patch, put together from complementary hard masks.
+    """A (Eq. 10) of every patch, assembled from complementary hard masks.
 
     Args:
         model: in evaluation mode.

@@ -1,4 +1,4 @@
-"""What each notebook reads and writes, as its own metadata declares: the only source of the workflow and the tests."""
+"""What each notebook reads and writes, as declared in its metadata: the source for the workflow and the tests."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ class NotebookCard(Frozen):
     Attributes:
         target: the make target that executes it.
         tables: tables of :data:`adatosk.experiments.grid.TABLES` whose runs' scores it reads.
-        weights: whose weights it reads: the pair's with the first seed (``headline``), those that are scored in other
-            ways (``weighed``), or nobody's.
+        weights: the weights it reads: the pair's with the first seed (``headline``), those that are also scored in
+            other ways (``weighed``), or none.
         outputs: files that it writes under ``results/<profile>/``; ``{dataset}`` stands for its parameter of that name.
-        rendered_outputs: files that it writes besides for the embedded benchmark, whose truth is known.
+        rendered_outputs: additional files that it writes for the embedded benchmark, whose ground truth is known.
     """
 
     target: Literal["reproduce", "reproduce-all"]
@@ -37,7 +37,7 @@ class NotebookCard(Frozen):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The declaration of a notebook file; ``ValueError`` names one that has none or a wrong one."""
+        """Read a notebook's declaration; ``ValueError`` names a notebook without a valid one."""
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8"))["metadata"]["adatosk"])
         except KeyError as error:
@@ -46,7 +46,7 @@ class NotebookCard(Frozen):
             raise ValueError(f"{path}: metadata 'adatosk': {error}") from error
 
     def files(self, dataset: str | None = None) -> list[str]:
-        """What it writes, for a real set's name or, by default, for the embedded benchmark."""
+        """The files it writes, for a real data set's name or, by default, for the embedded benchmark."""
         rendered = self.rendered_outputs if dataset is None else ()
         return [path.format(dataset=dataset or "embedded") for path in (*self.outputs, *rendered)]
 

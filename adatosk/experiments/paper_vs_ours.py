@@ -1,7 +1,7 @@
 """Every number of the paper beside ours: settings, counted costs, scores, and the differences between a table's rows.
 
-Scores on a licensed data set can only be told on that set; on other data ours stay empty. What can be held beside the
-paper's there are differences between the rows of one table: theirs in points on their set, ours in points on the
+Scores on a licensed data set can only be compared on that set; on other data ours stay empty. What can still be
+compared there are differences between the rows of one table: theirs in points on their set, ours in points on the
 profile's data.
 """
 
@@ -22,7 +22,7 @@ from adatosk.utils.project import MANIFESTS
 
 Direction = Literal["same", "opposite", "undecided", "too few runs", "impossible here"]
 
-# The row that the others of a table are held against.
+# The row that the other rows of a table are compared with.
 REFERENCE = {"table1": grid.WITHOUT, "table2": grid.cell_name(0.7, 2), "table3": "CA + CS (A+M)", "table4": "l1"}
 COLUMNS = ["table", "row", "quantity", "paper", "ours", "low", "high", "repeats"]
 
@@ -41,11 +41,11 @@ def reported(table: str) -> pd.DataFrame:
 
 
 def settings(base: RunConfig) -> pd.DataFrame:
-    """What the paper states of its set-up, one row a setting.
+    """The settings that the paper states, one row per setting.
 
     Returns:
-        ``paper``; ``profile paper`` and ``this profile``, what the two are run with, or, of data sets, what their cards
-        list; missing where the paper's setting is no choice of a run; ``unit`` and ``place``.
+        ``paper``; ``profile paper`` and ``this profile``, the settings of these profiles or, for data sets, those on
+        their cards; missing if a run does not choose the setting; ``unit`` and ``place``.
     """
     rows = []
     for name, said in paper.SETTINGS.items():
@@ -63,14 +63,14 @@ def _chosen(config: RunConfig) -> dict[str, Any]:
     return chosen | {
         "top_r": mask.excluded_per_step / model.tubelet,
         "backbone": f"ViT-B/16 ({model.decoder_width}-dim)" if is_base else f"{model.depth} blocks of {model.width}",
-        # What no option changes.
+        # Not configurable.
         "head_layers": 2,
         "optimizer": "AdamW",
     }
 
 
 def _described() -> dict[str, int]:
-    """Clips and classes of the licensed sets, from their cards; test folds part a set."""
+    """Numbers of clips and classes of the licensed sets, from their cards; the test folds partition a set."""
     found = {}
     for name in paper.SETS:
         card = yaml.safe_load((MANIFESTS / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -103,7 +103,7 @@ def scores(study: Study) -> pd.DataFrame:
     """The scores of Tables 1 to 4; ours, with their interval, where the profile runs on the set in question.
 
     Returns:
-        ``COLUMNS``, one row a score that the paper has.
+        ``COLUMNS``, one row per score in the paper.
     """
     rows = []
     ours = {theirs: name for name, theirs in PAPER_ROWS.items()}
@@ -137,9 +137,9 @@ def differences(study: Study) -> pd.DataFrame:
 
     Returns:
         ``COLUMNS``, in points, ``row`` being "row less reference"; ``p`` of the paired t-test against 0; and
-        ``direction``: whether our 95 % interval lies on the same side of 0 as the paper's difference, on the other one,
-        or on both (``undecided``); ``too few runs`` where it takes more of them, ``impossible here`` where a row does
-        not fit the profile's sizes.
+        ``direction``: whether our 95 % interval lies on the ``same`` side of 0 as the paper's difference, on the
+        ``opposite`` one, or contains 0 (``undecided``); ``too few runs`` for an interval; ``impossible here`` if a row
+        does not fit the profile's sizes.
     """
     rows = []
     for table, reference in REFERENCE.items():

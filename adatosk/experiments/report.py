@@ -1,4 +1,4 @@
-"""The headline table, the paper's value beside ours, from ``results/`` alone: printed, saved, kept in the README."""
+"""The headline table, the paper's values beside ours, from ``results/`` alone: printed, saved, put in the README."""
 
 from math import nan
 from pathlib import Path
@@ -24,9 +24,9 @@ TITLES = {
     "table3": "Table 3, the parts of the soft mask (mean ± 95 % interval):",
     "table4": "Table 4, the frame distance:",
     "table2": "Table 2, hard mask ratio and excluded tokens r (cells without a row are impossible at this size):",
-    "rivals": "What else one would train on the same data (`joint` is the model without soft mask; `all tokens` sees "
+    "rivals": "Alternatives trained on the same data (`joint` is the model without the soft mask; `all tokens` sees "
     "every patch at once, so it has no views to average; `pre-trained` reconstructs first):",
-    "open_readings": "Open readings of the paper, each changed alone:",
+    "open_readings": "The paper's ambiguities, one alternative at a time:",
 }
 VERDICTS_TITLE = "The paper's claims on these tables, with our verdicts, which judge directions only, on this data:"
 
@@ -40,14 +40,14 @@ def headline_runs(profile: str, results: Path) -> dict[str, Run]:
         folder = results / "runs" / config.change(**changes).run_id(digest)
         if not (folder / "metrics.json").is_file():
             raise FileNotFoundError(
-                f"{folder / 'metrics.json'}: the run '{name}' is not there; make reproduce makes it"
+                f"{folder / 'metrics.json'}: the run '{name}' is missing; `make reproduce` trains it"
             )
         runs[name] = Run(folder)
     return runs
 
 
 def score_table(runs: dict[str, Run]) -> pd.DataFrame:
-    """UAR and WAR in percent by protocol, last weights: a row a run, then their difference and the majority class."""
+    """UAR and WAR in percent by protocol, last weights: a row per run, then their difference and the majority class."""
     rows = {}
     for name, run in runs.items():
         scores = run.metrics["last"]
@@ -109,12 +109,12 @@ def folds_table(profile: str, results: Path) -> pd.DataFrame | None:
 
 
 def repeats_are(profile: str) -> str:
-    """What tells a row's runs apart: ``fold`` or ``seed``."""
+    """What a row's runs differ in: ``fold`` or ``seed``."""
     return "fold" if manifest_of(PROFILES[profile]).folds else "seed"
 
 
 def seeds_table(profile: str, results: Path) -> pd.DataFrame:
-    """WAR of the pair for every seed or fold that has been run, and its gain; a row a seed."""
+    """WAR of the pair for every finished seed or fold, and its gain; one row per seed or fold."""
     found = scores(table1(PROFILES[profile]), results, partial=True)
     table = found[found["protocol"].isin(PROTOCOLS)].pivot(index="repeat", columns=["protocol", "row"], values="war")
     with_mask, without = list(HEADLINE)
@@ -133,7 +133,7 @@ def with_mean(table: pd.DataFrame, repeats: str = "seed") -> pd.DataFrame:
 
 
 def gain_in_words(profile: str, results: Path) -> str:
-    """The gain of the soft mask with one view, over all seeds and over those run after the first look at it."""
+    """The gain of the soft mask with one view, over all seeds and over those run after the interim analysis."""
     base, repeats = PROFILES[profile], repeats_are(profile)
     with_mask, without = HEADLINE
     found = looks(scores(table1(base), results, partial=True), with_mask, without, first_look(base))
@@ -145,17 +145,17 @@ def gain_in_words(profile: str, results: Path) -> str:
     ]
     if not parts:
         return "".join(
-            f"The soft mask brings {one.difference:.1f} points of WAR with one view over {one.count} {repeats}s, "
-            f"for which there is no interval."
+            f"The soft mask gains {one.difference:.1f} points of WAR with one view over {one.count} {repeats}s, "
+            "without an interval."
             for one in found[found["repeats"] == "all"].itertuples()
         )
-    text = f"Points of WAR with one view that the soft mask brings, with their 95 % interval, paired by {repeats}"
-    looked = " The later seeds were run after a look at the first ones, and are judged alone as well."
+    text = f"Points of WAR with one view that the soft mask gains, with their 95 % interval, paired by {repeats}"
+    looked = " The later seeds were run after the interim analysis of the first ones, and are also judged alone."
     return f"{text}: {'; '.join(parts)}.{looked if parts[-1].startswith('later') else ''}"
 
 
 def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
-    """One table of the grid, mean ± 95 % interval of WAR over the seeds that have been run, the paper's beside it."""
+    """One table of the grid: mean ± 95 % interval of WAR over the finished seeds, beside the paper's WAR."""
     rows = TABLES[name](PROFILES[profile])
     found = scores(rows, results, partial=True)
     table = summary(found).reindex([row.name for row in rows], columns=list(PROTOCOLS))
@@ -171,7 +171,7 @@ def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
 
 
 def verdicts_table(profile: str, results: Path) -> pd.DataFrame:
-    """The paper's claims about rows of its tables with our verdicts, as far as all runs of a table are there."""
+    """The paper's claims about rows of its tables with our verdicts, for tables of which all runs are finished."""
     found = []
     for name in REFERENCE:
         try:
@@ -186,13 +186,13 @@ def verdicts_table(profile: str, results: Path) -> pd.DataFrame:
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """A Markdown table with one row a measure, empty where nothing was measured."""
+    """A Markdown table with one row per measure, empty where nothing was measured."""
     turned = table.T.map(lambda value: value if isinstance(value, str) else "" if pd.isna(value) else f"{value:.1f}")
     return turned.to_markdown(disable_numparse=True)
 
 
 def readme_block(profile: str, results: Path) -> str:
-    """What stands between the README's markers: the table and where it was measured."""
+    """The text between the README's markers: the tables and where they were measured."""
     runs = headline_runs(profile, results)
     made = [run.metrics for run in runs.values()]
     minutes = " and ".join(f"{one['train_seconds'] / 60:.1f}" for one in made)
@@ -226,7 +226,7 @@ def readme_block(profile: str, results: Path) -> str:
 
 
 def update_readme(readme: Path, block: str) -> None:
-    """Replace what stands between the README's markers; ``ValueError`` when it has none."""
+    """Replace the text between the README's markers; ``ValueError`` when it has none."""
     text = readme.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -237,7 +237,7 @@ def update_readme(readme: Path, block: str) -> None:
 
 
 def write_report(profile: str, results: Path, readme: Path | None = None) -> str:
-    """Write the tables of a profile below ``results``, and into a README; returns the text that stands there.
+    """Write the tables of a profile below ``results`` and, if given, into a README; returns the README's text.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`headline_runs`, :func:`update_readme`.

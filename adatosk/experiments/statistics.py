@@ -1,28 +1,30 @@
-"""The one place of statistics: intervals, paired differences, p values, signs, and the rule for verdicts.
+"""All statistics: intervals, paired differences, p values, sign tests, and the rule for verdicts.
 
-The rule was written down before the runs of the embedded benchmark were made:
+The rule was fixed before the runs on the embedded benchmark:
 
-* What is compared is WAR with one view after the last epoch, the paper's protocol, in points, paired by seed (or fold).
+* All comparisons are of WAR with one view after the last epoch, the paper's protocol, in points, paired by seed (or
+  fold).
 * A claim that A is better than B is *reproduced* when the 95 % interval of the mean difference (Student's t) lies above
   0, *not reproduced* when it lies below, and *undecided* when it contains 0.
 * A claim that a change costs next to nothing is *reproduced* when the interval lies within ± ``NEGLIGIBLE`` points,
   *not reproduced* when it lies outside, and *undecided* otherwise.
 * A claim about operations or parameters is *reproduced* when the count of the paper's own model rounds into the claimed
-  range, else *not reproduced*.
+  range, and *not reproduced* otherwise.
 * A claim about scores on a licensed data set is *undecided* without that set.
 
 Only directions are judged: how many points a change brings differs between data sets.
 
-Two cases were added later, and change no verdict on the embedded benchmark:
+Two cases were added later, without changing any verdict on the embedded benchmark:
 
 * Fewer than ``FEWEST`` repeats give a mean, but no interval, no p value, and the verdict *too few runs*.
-* Repeats that are all equal, which few test clips make likely, give no interval and no p value either. Their spread is
-  finer than one clip can show, not zero, and Student's t cannot say how much finer: the verdict is *undecided*.
+* Repeats that are all equal, which is likely with few test clips, give no interval and no p value either. Their spread
+  is not zero but below the resolution of one clip, and Student's t cannot say how far below: the verdict is
+  *undecided*.
 
-Table 1's pair was looked at after ``grid.FIRST_SEEDS`` seeds and then run with more, whose number was fixed before they
-ran. Looking twice makes a false alarm likelier, so the later seeds are judged alone as well (:func:`looks`). Tables
-2 to 4 and the open readings were looked at twice, too (``grid.DEAR_SEEDS`` seeds and two), with too few later seeds to
-judge them alone: their intervals hold the true difference a little less often than they say.
+Table 1's pair was analysed after ``grid.FIRST_SEEDS`` seeds and then run with more, whose number was fixed before they
+ran. Two analyses make a false positive likelier, so the later seeds are also judged alone (:func:`looks`). Tables 2 to
+4 and the ambiguities were analysed twice, too (first with ``grid.COSTLY_SEEDS`` seeds and two, respectively), with too
+few later seeds to judge them alone: their intervals cover the true difference slightly less often than stated.
 """
 
 from dataclasses import dataclass
@@ -40,8 +42,8 @@ PROTOCOL = "views_1"
 NEGLIGIBLE = 1.0
 CONFIDENCE = 0.95
 FEWEST = 3
-# Points. Scores are kept to four digits, so equal differences of them may differ by 2e-4; one clip of a test set of up
-# to 200,000 makes more than this.
+# Points. Scores are stored with four decimals, so equal differences of them may deviate by 2e-4; one clip of a test set
+# of up to 200,000 is worth as much as this or more.
 _RESOLUTION = 5e-4
 
 
@@ -82,8 +84,8 @@ def interval(differences: pd.Series) -> Interval:
 def score_interval(scores: pd.Series) -> Interval:
     """:func:`interval` of scores in percent, whose scale is from 0 to 100.
 
-    Without bounds where Student's t gives more than the scale, as for a class that one of three seeds recalls, with
-    "33 ± 143".
+    Without bounds if Student's t gives an interval wider than the scale, as for a class that one of three seeds recalls
+    ("33 ± 143").
     """
     return _interval(scores, widest=100)
 
@@ -100,7 +102,7 @@ def _interval(values: pd.Series, widest: float) -> Interval:
 
 
 def bounds(values: pd.Series) -> tuple[float, float]:
-    """The bounds of :func:`interval`, as seaborn asks for error bars."""
+    """The bounds of :func:`interval`, in the form that seaborn expects for error bars."""
     found = interval(pd.Series(values))
     return found.low, found.high
 
@@ -123,7 +125,7 @@ def _can_be_tested(values: pd.Series) -> bool:
 
 
 class SignTest(NamedTuple):
-    """How often only one of two models is right, and the two-sided probability of a split at least as uneven."""
+    """How often only one of two models is correct, and the two-sided probability of a split at least as uneven."""
 
     only_first: int
     only_second: int
@@ -134,7 +136,7 @@ def sign_test(first: pd.Series, second: pd.Series) -> SignTest:
     """Whether two models differ on the same clips, from the clips that only one of them gets right.
 
     Args:
-        first, second: whether each model is right, bool, clip by clip in the same order.
+        first, second: whether each model is correct, bool, clip by clip in the same order.
     """
     from scipy import stats
 
@@ -143,10 +145,10 @@ def sign_test(first: pd.Series, second: pd.Series) -> SignTest:
 
 
 def paired(table: pd.DataFrame, better: str, worse: str, score: str = "war", protocol: str = PROTOCOL) -> pd.Series:
-    """How many points ``better`` is above ``worse``, by repeat; only repeats that both have.
+    """Points by which ``better`` exceeds ``worse``, by repeat; only repeats that both have.
 
     Args:
-        table: as of :func:`adatosk.experiments.tables.scores`.
+        table: from :func:`adatosk.experiments.tables.scores`.
 
     Raises:
         KeyError: for a row that is not in the table.
@@ -156,7 +158,7 @@ def paired(table: pd.DataFrame, better: str, worse: str, score: str = "war", pro
 
 
 def by_look(differences: pd.Series, first: int | None) -> dict[str, pd.Series]:
-    """Differences by seed: all, and, where some were run after a look at the ``first`` ones, those before and after."""
+    """Differences by seed: all of them and, after an interim analysis at ``first``, those before and after."""
     choices = {"all": differences}
     if first is not None and (differences.index >= first).any():
         before = differences.index < first
@@ -165,17 +167,17 @@ def by_look(differences: pd.Series, first: int | None) -> dict[str, pd.Series]:
 
 
 def looks(table: pd.DataFrame, better: str, worse: str, first: int | None) -> pd.DataFrame:
-    """How many points ``better`` is above ``worse``: over all seeds, and over those before and after a look at them.
+    """Points by which ``better`` exceeds ``worse``: over all seeds, and before and after the interim analysis.
 
     Args:
-        table: as of :func:`adatosk.experiments.tables.scores`.
-        first: number of seeds before the look, as of :func:`adatosk.experiments.grid.first_look`; ``None``: there was
-        none.
+        table: from :func:`adatosk.experiments.tables.scores`.
+        first: number of seeds at the interim analysis, from :func:`adatosk.experiments.grid.first_look`; ``None`` if
+            there was none.
 
     Returns:
-        one row a choice of seeds that holds any, protocol and score: ``repeats``, the choice in words; ``protocol``;
-        ``score``, ``uar`` or ``war``; ``difference`` with ``low``, ``high`` and ``p``, NaN where there is no interval;
-        ``count`` of seeds. Only the row ``all`` of each unless there are seeds from after the look.
+        one row per non-empty set of seeds, protocol and score: ``repeats``, which seeds; ``protocol``; ``score``,
+        ``uar`` or ``war``; ``difference`` with ``low``, ``high`` and ``p``, NaN where there is no interval; ``count``
+        of seeds. Only rows for ``all`` seeds unless some were run after the interim analysis.
     """
     rows = []
     for protocol, score in product(table["protocol"].unique(), ("uar", "war")):

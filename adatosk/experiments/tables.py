@@ -1,6 +1,6 @@
-"""Tables of the scores that runs have: by row and seed, as mean ± 95 % interval, and beside the paper's.
+"""Tables of the runs' scores: by row and seed, as mean ± 95 % interval, and beside the paper's.
 
-Intervals and comparisons are those of :mod:`adatosk.experiments.statistics`.
+For intervals and comparisons, see :mod:`adatosk.experiments.statistics`.
 """
 
 import io
@@ -29,14 +29,14 @@ def scores(rows: Iterable[Row], results: Path, at_most: int | None = None, parti
     """Scores of every run of some rows, or of the first ``at_most`` of each.
 
     Args:
-        partial: leave out runs that are not finished, which are an error otherwise.
+        partial: leave out unfinished runs, which are an error otherwise.
 
     Returns:
-        one row a table row, repeat and protocol: ``row``, ``repeat`` (seed, or fold), ``protocol``, ``uar`` and ``war``
-        in percent, ``train_seconds``, ``run_id``.
+        one row per table row, repeat and protocol: ``row``, ``repeat`` (seed or fold), ``protocol``, ``uar`` and
+        ``war`` in percent, ``train_seconds``, ``run_id``.
 
     Raises:
-        FileNotFoundError: when a run is not there, unless ``partial``.
+        FileNotFoundError: when a run is missing, unless ``partial``.
     """
     found = []
     for row, config, run in _runs(rows, results, at_most):
@@ -47,14 +47,14 @@ def scores(rows: Iterable[Row], results: Path, at_most: int | None = None, parti
             raise FileNotFoundError(f"{run.folder / 'metrics.json'}: {where}")
         metrics = run.metrics
         for protocol, values in metrics["last"].items():
-            # Counts of clips as float32 percents: their differences would not round alike.
+            # They are float32 percentages of clip counts: without rounding, equal differences would come out unequal.
             numbers = (round(values["uar"], 4), round(values["war"], 4), metrics["train_seconds"], run.folder.name)
             found.append((row.name, repeat_of(config), protocol, *numbers))
     return pd.DataFrame(found, columns=["row", "repeat", "protocol", "uar", "war", "train_seconds", "run_id"])
 
 
 def repeat_of(config: RunConfig) -> int:
-    """What tells a run from its row's others: its fold, or, on data without folds, its seed."""
+    """What distinguishes a run from the others of its row: its fold or, on data without folds, its seed."""
     return config.seed if config.data.fold is None else config.data.fold
 
 
@@ -66,7 +66,7 @@ def _runs(rows: Iterable[Row], results: Path, at_most: int | None) -> Iterator[t
 
 
 def over_folds(row: Row, results: Path, protocol: str = PROTOCOL) -> pd.DataFrame:
-    """A row as the field reports a cross-validation, of its folds that have been run: ``score_folds``' table.
+    """A row's cross-validation as the field reports it, over its finished folds; see ``metrics.score_folds``.
 
     Raises:
         FileNotFoundError: no fold has been run.
@@ -107,7 +107,7 @@ def run_rows(workspace: Workspace, rows: Iterable[Row], at_most: int | None = No
 
 
 class _Seldom(io.TextIOBase):
-    """Passes on one line in half a minute: a grid's runs write one an epoch."""
+    """Passes on one line every half minute, because a grid's runs print one per epoch."""
 
     def __init__(self, stream: TextIO, seconds: float = 30.0):
         self.stream, self.seconds, self.last = stream, seconds, time.monotonic()
@@ -120,18 +120,19 @@ class _Seldom(io.TextIOBase):
 
 
 def summary(table: pd.DataFrame, score: str = "war") -> pd.DataFrame:
-    """Mean ± half of the interval of each row under each protocol, as text; rows as they came."""
+    """Mean ± half of the interval of each row under each protocol, as text; in the order of the rows."""
     grouped = table.groupby(["row", "protocol"], sort=False)[score].apply(lambda values: str(score_interval(values)))
     return grouped.unstack(sort=False)
 
 
 def against(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Each row of :func:`scores`, and by how many points of WAR it is above the row ``reference``.
+    """Each row of :func:`scores`, and the points of WAR by which it exceeds the row ``reference``.
 
     Returns:
-        one row a table row, as they came: ``uar`` and ``war`` with one view as text, mean ± half of the interval;
-        ``war`` under the other protocols likewise, as ``war_views_8``; ``repeats``; ``difference`` to the reference
-        with ``low``, ``high`` and ``p``, paired by repeat, NaN for the reference itself and without an interval.
+        one row per table row, in the same order: ``uar`` and ``war`` with one view as text, mean ± half of the
+        interval; ``war`` under the other protocols likewise, such as ``war_views_8``; ``repeats``; ``difference`` from
+        the reference with ``low``, ``high`` and ``p``, paired by repeat, NaN for the reference itself and without an
+        interval.
 
     Raises:
         KeyError: when the reference is not in the table.
@@ -155,9 +156,9 @@ def ratio_and_exclusion(table: pd.DataFrame, base: RunConfig) -> pd.DataFrame:
         table: scores of the rows of ``grid.table2(base)``.
 
     Returns:
-        one row a cell of the paper: ``mask_ratio``, ``r``; ``feasible`` with the profile's sizes; ``war``, ``low`` and
-        ``high`` with one view, ``repeats``; ``gmacs`` of the profile's model; ``paper_model_gmacs``, our count of the
-        paper's; ``paper_war`` and ``paper_gflops``. NaN where a cell is empty.
+        one row per cell of the paper: ``mask_ratio``, ``r``; ``feasible`` with the profile's sizes; ``war``, ``low``
+        and ``high`` with one view, ``repeats``; ``gmacs`` of the profile's model; ``paper_model_gmacs``, our count of
+        the paper's model; ``paper_war`` and ``paper_gflops``. NaN where a cell is empty.
     """
     models = {row.name: row.config.model for row in table2(base)}
     one_view = table[table["protocol"] == PROTOCOL]
@@ -173,11 +174,11 @@ def ratio_and_exclusion(table: pd.DataFrame, base: RunConfig) -> pd.DataFrame:
 
 
 def selection(rows: Iterable[Row], results: Path, at_most: int | None = None) -> pd.DataFrame:
-    """What reporting the best epoch on the test split, not the last one, adds to WAR with one view.
+    """What selecting the best epoch on the test split, instead of the last one, adds to WAR with one view.
 
     Returns:
-        one row a table row and repeat: ``row``, ``repeat``, ``last`` and ``best_on_test`` in percent, ``epoch`` of the
-        latter.
+        one row per table row and repeat: ``row``, ``repeat``, ``last`` and ``best_on_test`` in percent, ``epoch`` of
+        the latter.
     """
     found = []
     for one in scores(rows, results, at_most).query("protocol == @PROTOCOL").itertuples():

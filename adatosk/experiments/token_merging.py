@@ -1,9 +1,9 @@
-"""Token merging (ToMe), a rival that needs no training: in a trained ViT, tokens that look alike become one.
+"""Token merging (ToMe), a rival that needs no training: in a trained ViT, similar tokens are merged.
 
-After the attention of each block, r tokens join the token whose key is most like theirs, as a mean weighted by how many
-tokens each stands for. Attention and the last mean count a token as often as it stands for one. The matching is the one
-that the method's authors published (package ``tomesd``); the rest follows Bolya et al., "Token Merging: Your ViT but
-Faster", arXiv 2210.09461, section 3.
+After the attention of each block, r tokens are merged with the token whose key is most similar to theirs, as a mean
+weighted by the tokens' sizes, a size being the number of tokens merged so far. Attention and the final mean weight each
+token by its size. The matching is the implementation by the method's authors (package ``tomesd``); the rest follows
+Bolya et al., "Token Merging: Your ViT but Faster", arXiv 2210.09461, section 3.
 """
 
 import copy
@@ -23,18 +23,18 @@ from adatosk.transformer import Attention, Block, Encoder
 
 
 def most_merged(config: ModelConfig) -> int:
-    """The largest r: a block can merge half of its tokens, and the last one has n - (depth - 1)·r of n."""
+    """The largest r: a block can merge half of its tokens, and the last block has n - (depth - 1)·r of n left."""
     return (config.steps * config.visible_patches + 1) // (config.depth + 1)
 
 
 def with_merging(model: AdaTosk, r: int) -> AdaTosk:
-    """A model of the same weights that merges r tokens in each block when it classifies.
+    """A model sharing the weights that merges r tokens in each block when it classifies.
 
-    It serves wherever ``classify`` or ``classify_masks`` does, such as in :func:`adatosk.evaluate.predict_split`;
-    training it would not merge.
+    Merging applies wherever ``classify`` or ``classify_masks`` is used, as in :func:`adatosk.evaluate.predict_split`,
+    but not in training.
 
     Raises:
-        ValueError: for a model with a soft mask, which has tokens of its own to drop, or an impossible r.
+        ValueError: for a model with a soft mask, which excludes tokens itself, or an impossible r.
     """
     if model.soft_mask is not None:
         raise ValueError("merging is for a model without soft mask: set soft_mask to null")
@@ -52,7 +52,7 @@ def _check_merging(config: ModelConfig, r: int) -> None:
 
 
 def classify_merged(model: AdaTosk, r: int, patches: Tensor, positions: Tensor) -> Tensor:
-    """Logits ``(B, classes)`` as :meth:`AdaTosk.classify_visible` gives them, with r tokens merged in each block.
+    """Logits ``(B, classes)`` like those of :meth:`AdaTosk.classify_visible`, with r tokens merged in each block.
 
     Args:
         patches: tubelets ``(B, n_t, N_s, C·t·h·w)``.
@@ -63,7 +63,7 @@ def classify_merged(model: AdaTosk, r: int, patches: Tensor, positions: Tensor) 
 
 
 def encode_merged(encoder: Encoder, r: int, patches: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Normed tokens ``(B, n_t·n - depth·r, D)``, and how many tokens each stands for, ``(B, n_t·n - depth·r, 1)``."""
+    """Normed tokens ``(B, n_t·n - depth·r, D)`` and their sizes ``(B, n_t·n - depth·r, 1)``."""
     x = encoder.embed(patches, positions).flatten(1, 2)
     sizes = torch.ones_like(x[..., :1])
     for block in cast(list[Block], encoder.blocks):
@@ -76,17 +76,17 @@ def encode_merged(encoder: Encoder, r: int, patches: Tensor, positions: Tensor) 
 def _attend(attention: Attention, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Attention that counts each token ``sizes`` times, and the mean of its keys over the heads ``(B, n, D / h)``."""
     q, k, v = attention.queries_keys_values(x)
-    # softmax(q·k + log size): as if each token stood there size times.
+    # softmax(q·k + log size): as if each token were present size times.
     x = F.scaled_dot_product_attention(q, k, v, attn_mask=rearrange(sizes.log(), "b n 1 -> b 1 1 n"))
     return attention.proj(rearrange(x, "b h n d -> b n (h d)")), k.mean(dim=1)
 
 
 def merge_similar(x: Tensor, sizes: Tensor, keys: Tensor, r: int) -> tuple[Tensor, Tensor]:
-    """Merge the r tokens at odd places whose keys are most like one at an even place; cosine similarity.
+    """Merge the r tokens at odd positions whose keys are most similar to one at an even position (cosine similarity).
 
     Args:
         x: ``(B, n, D)``.
-        sizes: how many tokens each stands for, ``(B, n, 1)``.
+        sizes: number of tokens merged into each, ``(B, n, 1)``.
         keys: ``(B, n, any)``.
         r: at most half of n.
 
@@ -94,18 +94,18 @@ def merge_similar(x: Tensor, sizes: Tensor, keys: Tensor, r: int) -> tuple[Tenso
         ``(B, n - r, D)`` and ``(B, n - r, 1)``; a merged token is the mean weighted by ``sizes``.
     """
     count = x.shape[1]
-    # Of a line of tokens, cut into pairs, the first of each pair stays.
+    # The tokens form a line, which is cut into pairs; the first of each pair stays.
     merge, _ = bipartite_soft_matching_random2d(keys, w=count, h=1, sx=2, sy=1, r=r, no_rand=True)
     merged_sizes = merge(sizes, mode="sum")
     return merge(x * sizes, mode="sum") / merged_sizes, merged_sizes
 
 
 def merged_count(config: ModelConfig, r: int) -> dict[str, int]:
-    """Multiply-accumulates of one clip, by layer as in :func:`adatosk.cost.operations.hand_count`, r tokens merged a
-    block.
+    """Multiply-accumulates of one clip with r tokens merged per block, by layer as in
+    :func:`adatosk.cost.operations.hand_count`.
 
     Raises:
-        ValueError: as :func:`with_merging`.
+        ValueError: for an impossible r.
     """
     _check_merging(config, r)
     counts = hand_count(config.change(soft_mask=None))

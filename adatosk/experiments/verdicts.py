@@ -1,12 +1,11 @@
-"""What is measured for each claim of the paper (``paper.CLAIMS``), and the verdict by the rule of
-``adatosk.experiments.statistics``.
+"""How each claim of the paper (``paper.CLAIMS``) is judged, by the rule of ``adatosk.experiments.statistics``.
 
 Claims about rows of Tables 1 to 4 are judged on the runs of a profile, claims about cost on counts of the paper's own
-model ``adatosk_base``, whatever the profile, and claims over rivals' scores on the licensed sets only where a profile
-runs on one of them. Some claims take several comparisons, for example one for each hard mask ratio. Such a claim is
-*reproduced* when each comparison is, *not reproduced* when at least one is not, else *too few runs* when a comparison
-lacks repeats, and *undecided* otherwise. Intervals and p values are those of one comparison each; nothing corrects them
-for their number.
+model ``adatosk_base``, whatever the profile, and claims about rivals' scores on the licensed sets only if the profile
+uses one of them. Some claims take several comparisons, for example one for each hard mask ratio. Such a claim is
+*reproduced* when every comparison is, *not reproduced* when at least one is not, otherwise *too few runs* when a
+comparison lacks repeats, and *undecided* in all other cases. Intervals and p values are per comparison, without a
+correction for multiple comparisons.
 """
 
 from collections.abc import Callable, Iterable
@@ -49,9 +48,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Study:
-    """The runs that claims are judged on: of a profile's configuration, the first ``at_most`` of each row.
+    """The runs that claims are judged on: those of a profile, at most the first ``at_most`` of each row.
 
-    The rule's ``protocol`` is one view; others are there to see how much hangs on it.
+    The rule's ``protocol`` is one view; others show how sensitive the verdicts are to it.
     """
 
     base: RunConfig
@@ -74,14 +73,14 @@ class Study:
 
 @dataclass(frozen=True)
 class Compared:
-    """Pairs of rows of one table, the better or the dearer one first; each pair has to hold."""
+    """Pairs of rows of one table, the better or the costlier one first; every pair has to agree with the claim."""
 
     table: str
     pairs: tuple[tuple[str, str], ...]
     kind: Literal["better", "negligible"] = "better"
 
     def findings(self, claim: paper.Claim, study: Study) -> list[Finding]:
-        """A finding a pair; undecided where a row is impossible with the profile's sizes."""
+        """One finding per pair; undecided if a row is impossible with the profile's sizes."""
         return [self._finding(study, *pair) for pair in self.pairs]
 
     def _finding(self, study: Study, first: str, second: str) -> Finding:
@@ -99,13 +98,13 @@ class Compared:
 
 @dataclass(frozen=True)
 class Counted:
-    """Numbers that follow from counts of the paper's own model, by name; each has to round into the claimed range."""
+    """Numbers derived from counts of the paper's own model, by name; each has to round into the claimed range."""
 
     numbers: Callable[[], dict[str, float]]
     kind: Literal["count"] = "count"
 
     def findings(self, claim: paper.Claim, study: Study) -> list[Finding]:
-        """A finding a number."""
+        """One finding per number."""
         found = []
         for name, number in self.numbers().items():
             verdict = statistics.judge_count(number, claim.low, claim.high, claim.rounding)
@@ -122,7 +121,7 @@ class Published:
     kind: Literal["data set"] = "data set"
 
     def findings(self, claim: paper.Claim, study: Study) -> list[Finding]:
-        """A finding a column; undecided where the runs are on other data, or Table 1 has no such score."""
+        """One finding per column; undecided if the runs are on other data, or Table 1 has no such score."""
         reported = paper.table1().set_index("method").loc[list(self.methods)]
         return [self._finding(study, column, reported[column].max()) for column in self.columns]
 
@@ -154,12 +153,12 @@ def _columns(*sets: str) -> tuple[str, ...]:
 
 @cache
 def _counts() -> pd.DataFrame:
-    """Our costs by the row of Table 1; building the paper's model takes a while, and several claims ask."""
+    """Our costs by the row of Table 1; cached, because counting is slow and several claims need it."""
     return table1_cost().set_index("paper_row")
 
 
 def _below(column: str, methods: Iterable[str], ours: Iterable[str]) -> dict[str, float]:
-    """How far our count of each row of ``ours`` is below what Table 1 reports of each method."""
+    """How far our count of each row of ``ours`` is below the value that Table 1 reports for each method."""
     counted = _counts()[_COUNTED[column]]
     reported = paper.table1().set_index("method").loc[list(methods), column].dropna()
     return {
@@ -229,11 +228,11 @@ def comparisons(study: Study, table: str | None = None) -> pd.DataFrame:
     """Every comparison behind the verdicts, or those on rows of one ``table`` of :mod:`adatosk.experiments.grid`.
 
     Returns:
-        one row a comparison: ``id`` of the claim, ``kind`` (better, negligible, count, data set), ``what``, ``ours``,
+        one row per comparison: ``id`` of the claim, ``kind`` (better, negligible, count, data set), ``what``, ``ours``,
         ``low`` and ``high`` (NaN without an interval), ``repeats``, ``p``, ``verdict`` and ``why``.
 
     Raises:
-        FileNotFoundError: naming the row and the repeat of a run that is not there.
+        FileNotFoundError: naming the row and the repeat of a missing run.
     """
     rows = []
     for claim in paper.CLAIMS:
@@ -253,15 +252,15 @@ def verdicts(base: RunConfig, results: Path, at_most: int | None = None, table: 
     Args:
         base: the profile's configuration, as ``Workspace.config``.
         results: its results, as ``Workspace.places.results``.
-        at_most: only the first so many repeats of each row.
+        at_most: largest number of repeats of each row to use.
 
     Returns:
-        one row a claim: the columns of :func:`adatosk.paper.claims`; ``kind``; ``ours_low`` and ``ours_high``, the
-        least and the greatest of our numbers; ``low`` and ``high``, the outermost bounds of their intervals; ``p``,
+        one row per claim: the columns of :func:`adatosk.paper.claims`; ``kind``; ``ours_low`` and ``ours_high``, the
+        smallest and the largest of our numbers; ``low`` and ``high``, the outermost bounds of their intervals; ``p``,
         the largest; ``verdict``; ``why``, each comparison in words.
 
     Raises:
-        FileNotFoundError: as :func:`comparisons`.
+        FileNotFoundError: see :func:`comparisons`.
     """
     found = comparisons(Study(base, results, at_most), table).groupby("id", sort=False)
     ours = found.agg(

@@ -1,4 +1,4 @@
-"""Figures, one file a subject: arrays and tables in, a closed figure out, to show or to save.
+"""Figures, one module per subject: functions take arrays and tables and return a closed figure, to show or to save.
 
 Nothing here reads a file or computes a score.
 """

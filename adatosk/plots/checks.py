@@ -1,4 +1,4 @@
-"""The figure of a check: what a data set holds, and what is wrong with it."""
+"""The figure of a check: a data set's contents, and its problems."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,8 +16,8 @@ def check_report(report: Report, manifest: Manifest) -> Figure:
     """Four panels: clips of each class by split or fold, lengths, sizes of the frames, and problems by their kind.
 
     Args:
-        report: what :meth:`adatosk.manifests.Manifest.check` found.
-        manifest: what was checked. Lengths and sizes are of the clips without a problem.
+        report: the result of :meth:`adatosk.manifests.Manifest.check`.
+        manifest: the manifest that was checked. Lengths and sizes are those of the clips without a problem.
     """
     figure, axes = new_figure(2, 2, 9, 6.2)
     figure.get_layout_engine().set(hspace=0.1)

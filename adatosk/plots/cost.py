@@ -1,4 +1,4 @@
-"""Figures of seconds: from the tables of :mod:`adatosk.cost.models` and :mod:`adatosk.cost.loader`."""
+"""Figures of measured and counted cost, from the tables of :mod:`adatosk.cost`."""
 
 from collections.abc import Mapping
 
@@ -58,7 +58,7 @@ def growth(table: pd.DataFrame) -> Figure:
 
 
 def loader_trace(table: pd.DataFrame) -> Figure:
-    """What happens when, with and without loader processes: rows of :func:`adatosk.cost.loader.trace`."""
+    """Timeline with and without loader processes, from rows of :func:`adatosk.cost.loader.trace`."""
     counts = sorted(table["workers"].unique())
     lanes: Mapping[int, list[str]] = {count: _lanes(table[table["workers"] == count]) for count in counts}
     heights = [len(names) for names in lanes.values()]

@@ -1,6 +1,6 @@
 """The figures over repeats: accuracy against cost, the paper's differences beside ours, recalls with intervals.
 
-As in :mod:`adatosk.plots`, each function gives back a closed figure, to show or to save.
+As in :mod:`adatosk.plots`, each function returns a closed figure, to show or to save.
 """
 
 import itertools
@@ -32,8 +32,8 @@ def accuracy_against_cost(table: pd.DataFrame, score: str = "WAR") -> Figure:
     """Mean scores against GMACs a clip: left over views, right over hard mask ratio and r; the rivals in both.
 
     Args:
-        table: as of :func:`adatosk.experiments.cost_curve.averaged`. Bars are its intervals, where there are any.
-        score: its name.
+        table: from :func:`adatosk.experiments.cost_curve.averaged`. Bars are its intervals, where there are any.
+        score: the score's name.
     """
     figure, axes = new_figure(1, 2, 9.6, 5.2, sharey=True)
     curves = dict(list(table.groupby("curve", sort=False)))
@@ -102,8 +102,8 @@ def differences(table: pd.DataFrame) -> Figure:
     """The paper's differences between the rows of its tables beside ours with their intervals, in points of one score.
 
     Args:
-        table: of one score, as of :func:`adatosk.experiments.paper_vs_ours.differences`. Intervals that leave the axes
-        go on there.
+        table: rows of one score from :func:`adatosk.experiments.paper_vs_ours.differences`. Intervals may extend beyond
+            the axes.
     """
     groups = {name: group.iloc[::-1] for name, group in table.groupby("table", sort=False)}
     heights = [len(group) + 0.8 for group in groups.values()]

@@ -1,4 +1,4 @@
-"""What the data is: classes, sampled frames, the action units of a rendered clip."""
+"""Figures of the data: classes, sampled frames, the action units of a rendered clip."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from adatosk.synthetic import GroundTruth
 
 
 def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
-    """What is known about a rendered clip: action units of the expression and of the distractor, blinks and talking.
+    """Ground truth of a rendered clip: action units of the expression and of the distractor, blinks and talking.
 
     Lines mark onset, apex and offset; triangles the frames that are ``sampled``.
     """
@@ -56,7 +56,7 @@ def class_balance(clips: pd.DataFrame, classes: Sequence[str], by: str = "split"
 
 
 def sampling(spans: Mapping[str, tuple[int, Sequence[int]]]) -> Figure:
-    """Which frames are taken: by name, the number of frames in the clip and the indices of those taken."""
+    """Which frames are sampled: by name, the number of frames in the clip and the indices of the sampled ones."""
     figure, ((ax,),) = new_figure(1, 1, 7, 0.7 + 0.34 * len(spans))
     for row, (length, indices) in enumerate(spans.values()):
         ax.barh(row, length, left=-0.5, height=0.5, color="0.88")

@@ -126,10 +126,10 @@ def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activ
 
 
 def repaint(output: Output, video: Tensor, config: ModelConfig) -> np.ndarray:
-    """Clips with their hidden patches as the decoder paints them: uint8 ``(B, T, H, W, 3)``.
+    """Clips with their hidden patches as reconstructed by the decoder: uint8 ``(B, T, H, W, 3)``.
 
-    The decoder is trained on patches normalised to zero mean and unit variance (VideoMAE), so to look at them each gets
-    the mean and deviation of the true patch back: structure is the model's, brightness is not.
+    The decoder is trained on patches normalised to zero mean and unit variance (VideoMAE), so for display each is
+    rescaled to the mean and standard deviation of the true patch: the structure is the model's, the brightness is not.
     """
     if output.reconstruction is None:
         raise ValueError("nothing was reconstructed: call the model with reconstruct=True")

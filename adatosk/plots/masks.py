@@ -1,6 +1,6 @@
 """The figures about the masks: Figures 1 and 3 of the paper, activation by class, and the masks' scores.
 
-As in :mod:`adatosk.plots`, each function gives back a closed figure, to show or to save.
+As in :mod:`adatosk.plots`, each function returns a closed figure, to show or to save.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,14 +49,14 @@ ESSENTIAL = _essential_colours()
 
 
 def distinct_tokens(patches: Tensor, threshold: float) -> Tensor:
-    """Which visible tokens show something new, and which repeat what has been seen at their place.
+    """Which visible tokens show something new, and which repeat earlier ones at the same position.
 
-    A token is compared with the last distinct one at its place, so that a slow change is found, too, once it has added
-    up. In the first frame nothing has been seen, and all are distinct.
+    A token is compared with the last distinct one at its position, so that a slow change is also detected once it has
+    accumulated. In the first frame, all tokens are distinct.
 
     Args:
         patches: pixels of visible tubelets, ``(n_t, n_s, pixels)``.
-        threshold: mean absolute difference of a pixel from which on a token is new, in the unit of ``patches``.
+        threshold: mean absolute difference per pixel from which a token is new, in the unit of ``patches``.
 
     Returns:
         bool ``(n_t, n_s)``.
@@ -73,8 +73,8 @@ def distinct_tokens(patches: Tensor, threshold: float) -> Tensor:
 def redundancy(frames: np.ndarray, visible: Tensor, distinct: Tensor) -> Figure:
     """Figure 1: frames, what the hard mask leaves of them, and which of these tokens repeat earlier ones (grey).
 
-    A yellow line joins each distinct token with the next distinct one at its place; beneath each column stands the
-    number of distinct tokens.
+    A yellow line joins each distinct token with the next distinct one at its position; the number of distinct tokens is
+    below each column.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``; the last frame of each tubelet is shown.
@@ -189,7 +189,7 @@ def activation_by_class(examples: Mapping[str, np.ndarray], maps: Mapping[str, M
 def temporal_scores(scores: pd.DataFrame) -> Figure:
     """Precision and recall of the frames that each rule chooses, with 95 % intervals over the clips.
 
-    Dashed is what as many frames drawn at random would score, dotted the best that the clips allow.
+    The dashed line is the score of the same number of random frames, the dotted line the best that the clips allow.
 
     Args:
         scores: rows of :func:`adatosk.experiments.mask_scores.score_masks`, and a column ``frames`` that names the
@@ -214,12 +214,12 @@ def temporal_scores(scores: pd.DataFrame) -> Figure:
 def spatial_scores(scores: pd.DataFrame, sources: Mapping[str, str], classes: Sequence[str]) -> Figure:
     """How the weight of masks lies on the moving regions, class by class, with 95 % intervals over the clips.
 
-    Left the mass ratio, right the pointing game; dashed is what a mask scores that does not look.
+    Left the mass ratio, right the pointing game; the dashed line is the score of a random mask.
 
     Args:
         scores: rows of :func:`adatosk.experiments.mask_scores.score_masks`, and a column ``model``.
-        sources: titles by source, a row each.
-        classes: those to show.
+        sources: titles by source, one row each.
+        classes: the classes to show.
     """
     import seaborn as sns
 

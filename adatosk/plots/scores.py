@@ -1,4 +1,4 @@
-"""What a run learned: learning curves, confusion matrices, recalls and one clip's probabilities."""
+"""Figures of a run's results: learning curves, confusion matrices, recalls and one clip's probabilities."""
 
 from collections.abc import Mapping, Sequence
 

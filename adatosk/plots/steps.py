@@ -1,4 +1,4 @@
-"""The soft mask step by step, one figure an equation: differences, gate, transition, scores and weights of tokens."""
+"""The soft mask step by step, one figure per equation: differences, gate, transition, scores and token weights."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,13 +10,13 @@ from adatosk.plots.style import BLUE, GREY, ORANGE, new_figure
 
 
 def tokens_over_time(values: Tensor, kept: Tensor, label: str, mask: bool = False) -> Figure:
-    """One value a visible token and tubelet step; excluded tokens are black.
+    """One value per visible token and tubelet step; excluded tokens are black.
 
     Args:
         values: ``(n_t, n_s)``.
         kept: bool of that shape.
         label: what the values are.
-        mask: whether they are weights of a soft mask, in its colours, and not scores.
+        mask: whether the values are weights of a soft mask, drawn in its colours, instead of scores.
     """
     figure, ((ax,),) = new_figure(1, 1, 5.6, 2.6)
     shown = np.ma.masked_array(values.detach().numpy(), ~kept.numpy()).T

@@ -1,6 +1,6 @@
 """Colours, fonts and empty figures that all plots share.
 
-Colours tell apart without red and green; a value's colour also gets lighter, so it survives grey print.
+Colours can be distinguished without red and green; a scale also varies in lightness, so it survives greyscale printing.
 """
 
 import matplotlib.pyplot as plt
@@ -39,11 +39,11 @@ def new_figure(rows: int, columns: int, width: float, height: float, **options) 
 
 
 def literal(text: str) -> str:
-    """``text`` for a figure, as it is: a class named ``$\\frac$`` is no formula, and ``_x`` is in the legend, too."""
+    """``text`` drawn literally: a class named ``$\\frac$`` is not a formula, and ``_x`` appears in the legend."""
     # Matplotlib leaves out of a legend what begins with an underscore; a space without width goes before it.
     return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def literal_labels(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """A copy whose ``columns`` of names are drawn as they are."""
+    """A copy whose ``columns`` of names are drawn literally."""
     return table.assign(**{column: table[column].map(literal) for column in columns})

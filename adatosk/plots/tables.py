@@ -1,4 +1,4 @@
-"""Figures of the paper's tables over repeats; as in :mod:`adatosk.plots`, each gives back a closed figure.
+"""Figures of the paper's tables over repeats; as in :mod:`adatosk.plots`, each function returns a closed figure.
 
 Means are dots with their 95 % interval, single repeats are small dots. The axes span the repeats: an interval of three
 repeats may be so wide that it runs out of the picture.
@@ -30,8 +30,8 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
     """A table's rows: WAR on the left, points above the row ``reference`` on the right, beside the paper's.
 
     Args:
-        table: as of :func:`adatosk.experiments.tables.scores`; WAR with one view is drawn.
-        reference: the row that the others are held against.
+        table: from :func:`adatosk.experiments.tables.scores`; WAR with one view is drawn.
+        reference: the row that the others are compared with.
         reported: the paper's WAR by row; its differences are diamonds.
     """
     rows = list(table["row"].unique())
@@ -62,11 +62,11 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
 
 
 def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None, protocols: Sequence[str]) -> Figure:
-    """By how many points of WAR ``better`` is above ``worse``: a dot a seed, and the interval of each choice of seeds.
+    """Points of WAR by which ``better`` exceeds ``worse``: a dot per seed, and the interval of each set of seeds.
 
     Args:
-        table, first: as of :func:`adatosk.experiments.statistics.looks`.
-        protocols: a panel each.
+        table, first: see :func:`adatosk.experiments.statistics.looks`.
+        protocols: one panel each.
     """
     parts = {
         protocol: statistics.by_look(statistics.paired(table, better, worse, protocol=protocol), first)
@@ -86,7 +86,7 @@ def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None
 
 
 def _difference(ax: Axes, place: float, values: pd.Series) -> statistics.Side:
-    """Differences in one line of a plot, coloured by the side of 0 on which their interval lies; gives it back."""
+    """Draw differences in one line of a plot, coloured by the side of 0 on which their interval lies; returns it."""
     found = statistics.interval(values)
     side = statistics.side(found)
     _dot(ax, place, values, found, SIDES[side])
@@ -159,7 +159,7 @@ def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
     """Table 2 as two maps, ours and the paper's: WAR by colour and number, operations beneath; empty cells hatched.
 
     Args:
-        cells: as of :func:`adatosk.experiments.tables.ratio_and_exclusion`.
+        cells: from :func:`adatosk.experiments.tables.ratio_and_exclusion`.
     """
     figure, axes = new_figure(1, 2, 9.4, 3.1, sharey=True)
     panels = (
@@ -206,19 +206,19 @@ def _cell(ax: Axes, cell: Any, war: float, text: str, scale: Normalize) -> None:
     ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=8, linespacing=1.3)
 
 
-def readings(differences: pd.DataFrame) -> Figure:
-    """Each open reading the other way round against the default or its like: points of WAR, one panel a protocol.
+def ambiguities(differences: pd.DataFrame) -> Figure:
+    """Each alternative interpretation compared with its reference: points of WAR, one panel per protocol.
 
     Args:
-        differences: one row a reading, protocol and repeat: ``reading``, ``protocol`` and ``difference``, above 0 where
-            the other reading scores higher.
+        differences: one row per alternative, protocol and repeat: ``ambiguity``, ``protocol`` and ``difference``, above
+            0 if the alternative scores higher.
     """
-    names, protocols = list(differences["reading"].unique()), list(differences["protocol"].unique())
+    names, protocols = list(differences["ambiguity"].unique()), list(differences["protocol"].unique())
     figure, axes = new_figure(1, len(protocols), 3.4 + 2.9 * len(protocols), 0.9 + 0.36 * len(names), sharey=True)
     sides = set()
     for ax, protocol in zip(axes[0], protocols, strict=True):
         for place, name in enumerate(names):
-            chosen = (differences["reading"] == name) & (differences["protocol"] == protocol)
+            chosen = (differences["ambiguity"] == name) & (differences["protocol"] == protocol)
             values = differences["difference"][chosen]
             if len(values):
                 sides.add(_difference(ax, place, values))
@@ -227,7 +227,7 @@ def readings(differences: pd.DataFrame) -> Figure:
         ax.set(title=protocol.replace("_", " "), xlabel="points of WAR above it", yticks=range(len(names)))
     axes[0, 0].set_yticklabels(names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    colours = {"the reading is better": ABOVE, "what it is held against is better": BELOW, "the interval holds 0": OPEN}
+    colours = {"alternative better": ABOVE, "reference better": BELOW, "interval contains 0": OPEN}
     if "too few runs" in sides:
         colours["too few runs"] = TOO_FEW
     handles = [plt.Line2D([], [], color=colour, marker="o", label=name) for name, colour in colours.items()]
@@ -239,7 +239,7 @@ def protocols(table: pd.DataFrame, chosen: Sequence[str]) -> Figure:
     """WAR of the same weights under each test protocol; repeats as thin lines, each row's mean as a thick one.
 
     Args:
-        table: as of :func:`adatosk.experiments.tables.scores`.
+        table: from :func:`adatosk.experiments.tables.scores`.
         chosen: rows to draw.
     """
     names = list(table["protocol"].unique())
@@ -259,7 +259,7 @@ def claims_by_protocol(found: pd.DataFrame) -> Figure:
     """The same comparisons under several test protocols: mean difference in points, coloured by the verdict.
 
     Args:
-        found: as of :func:`adatosk.experiments.verdicts.comparisons`, several of them, with a column ``protocol``.
+        found: concatenated tables from :func:`adatosk.experiments.verdicts.comparisons`, with a column ``protocol``.
     """
     whats, names = list(found["what"].unique()), list(found["protocol"].unique())
     figure, ((ax,),) = new_figure(1, 1, 2.6 + 1.3 * len(names), 0.9 + 0.32 * len(whats))
@@ -279,10 +279,10 @@ def claims_by_protocol(found: pd.DataFrame) -> Figure:
 
 
 def costs(table: pd.DataFrame) -> Figure:
-    """Counted cost readings beside what the paper reports: one panel a quantity, bars ours, a line the paper's.
+    """Counted options beside the value that the paper reports: one panel per quantity, bars ours, a line the paper's.
 
     Args:
-        table: as of :func:`adatosk.experiments.ambiguities.cost_readings`.
+        table: from :func:`adatosk.experiments.ambiguities.counted`.
     """
     parts = dict(list(table.groupby("quantity", sort=False)))
     lengths = [len(part) for part in parts.values()]
@@ -300,7 +300,7 @@ def costs(table: pd.DataFrame) -> Figure:
         ax.set_yticks(places, part["option"], fontsize=8)
         ax.invert_yaxis()
         ax.set_xlabel(quantity, fontsize=8)
-    handles = [Rectangle((0, 0), 1, 1, color=PURPLE, label="the reading taken"),
+    handles = [Rectangle((0, 0), 1, 1, color=PURPLE, label="our interpretation"),
                Rectangle((0, 0), 1, 1, color=BLUE, label="others"),
                plt.Line2D([], [], color=ORANGE, linewidth=2.5, label="the paper's number")]  # fmt: skip
     figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=3)

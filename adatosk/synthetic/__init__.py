@@ -1,6 +1,6 @@
-"""The embedded benchmark: action units, scripts of clips, drawn faces, video files, and the truth about each of them.
+"""The embedded benchmark: action units, scripts of clips, drawn faces, video files, and the ground truth of each clip.
 
-Nothing here knows of a model; what is rendered is read back as any user's video.
+Nothing here depends on a model; rendered clips are read like any user's video.
 """
 
 from adatosk.synthetic.action_units import AU_REGIONS, CLASS_UNITS, moving_regions

@@ -43,7 +43,7 @@ AU_REGIONS: dict[int, tuple[str, ...]] = {
     26: ("mouth", "chin"),
 }
 
-# Expression -> action units and their weights. The last four are MAFW's: without an agreed prototype, so blends.
+# Expression -> action units and their weights. The last four are MAFW's; they lack agreed prototypes, so are blends.
 CLASS_UNITS: dict[str, dict[int, float]] = {
     "happy": {6: 1, 12: 1, 25: 1},
     "sad": {1: 1, 4: 1, 15: 1, 17: 1},

@@ -42,7 +42,7 @@ from adatosk.utils.limits import limits_named
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """What is known about one clip of T frames.
+    """The ground truth of one clip of T frames.
 
     Attributes:
         onset, apex_start, apex_end, offset: frames of the expression; all -1 in a neutral clip, which has none.
@@ -96,7 +96,7 @@ def _background(config: BenchmarkConfig, rng: np.random.Generator) -> np.ndarray
 
 def _add_noise(frames: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
     size = frames.shape[1]
-    # One large tile, cut at a random place for each frame, looks like fresh noise at a fraction of its cost.
+    # One large tile, cropped at a random position for each frame, looks like fresh noise at a fraction of its cost.
     tile = np.round(sigma * rng.standard_normal((2 * size, 2 * size, 3), np.float32)).astype(np.int16)
     noisy = np.empty_like(frames)
     for frame, out, (top, left) in zip(frames, noisy, rng.integers(0, size, (len(frames), 2)), strict=True):
@@ -140,21 +140,21 @@ def write_benchmark(
 ) -> Manifest:
     """Render a benchmark: ``videos/<id>.mp4``, ``truth/<id>.npz``, ``benchmark.json``, ``manifest.csv`` under ``root``.
 
-    Clips that are already there are kept, so an interrupted call is taken up by the next. One call at a time may write
-    to a folder. With several workers a script has to guard its entry with ``if __name__ == "__main__":``.
+    Existing clips are kept, so that the next call resumes an interrupted one. Only one call at a time may write to a
+    folder. With several workers, a script must guard its entry point with ``if __name__ == "__main__":``.
 
     Args:
         workers: number of processes; all cores by default, and 1 renders in this process.
         progress: show a progress bar.
 
     Raises:
-        ValueError: ``root`` holds another benchmark, or other files and none.
-        LimitError: a process was killed, or memory does not suffice.
+        ValueError: ``root`` contains another benchmark, or other files.
+        LimitError: a process was killed, or memory ran out.
     """
     root = Path(root)
     _claim(config, root)
     missing = [key for key in _clips(config) if not _video_path(root, clip_id(config, *key)).is_file()]
-    # A process takes a second to start: it has to have something to do.
+    # A process takes a second to start, so it must have enough work.
     workers = min(workers or os.cpu_count() or 1, 1 + len(missing) // 16)
     bar = tqdm(total=len(missing), desc=f"rendering {config.name}", unit="clip", disable=not progress or not missing)
     with bar, limits_named(), _mapper(workers) as mapper:
@@ -171,13 +171,13 @@ def _mapper(workers: int):
     if workers == 1:
         yield map
         return
-    # spawn: a fork of a process that runs threads (PyTorch's, OpenCV's) may hang.
+    # spawn: forking a process with running threads (PyTorch's, OpenCV's) may deadlock.
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
         yield partial(pool.map, chunksize=8)
 
 
 def _start_worker() -> None:
-    """Let a process have one thread, and end with the one that started it: a killed one takes nobody along."""
+    """Limit a worker to one thread, and make it exit with its parent, which may be killed without cleaning up."""
     cv2.setNumThreads(1)
 
     def end_with(parent) -> None:
@@ -188,7 +188,7 @@ def _start_worker() -> None:
 
 
 def check_folder(root: str | Path, name: str) -> None:
-    """Raise ``ValueError`` where a folder holds something else than a rendered benchmark, or its beginnings."""
+    """Raise ``ValueError`` if a folder contains anything other than a complete or partial rendered benchmark."""
     root = Path(root)
     if not root.is_dir() or (root / "benchmark.json").is_file():
         return
@@ -200,7 +200,7 @@ def check_folder(root: str | Path, name: str) -> None:
 
 
 def _claim(config: BenchmarkConfig, root: Path) -> None:
-    """Write ``benchmark.json``, or compare with the one that is there; what killed processes left goes."""
+    """Write ``benchmark.json`` or compare it with an existing one, and remove leftovers of killed processes."""
     check_folder(root, config.name)
     path = root / "benchmark.json"
     if path.is_file():
@@ -241,7 +241,7 @@ def _write_clip(config: BenchmarkConfig, root: Path, key: tuple[Split, int]) -> 
 
 def encode(frames: np.ndarray, path: str | Path, fps: int = 25, crf: int = 18) -> None:
     """Write RGB frames uint8 ``(T, H, W, 3)``, H and W even, as an H.264 video; the same frames give the same file."""
-    # In memory, for FFmpeg's own writing says less of what goes wrong with a disk.
+    # In memory, because FFmpeg's own errors about a disk are less specific.
     video = BytesIO()
     with av.open(video, "w", format="mp4") as container:
         # x264's result depends on the number of threads; and with its lookahead, one clip in eight came out otherwise
@@ -259,7 +259,7 @@ def encode(frames: np.ndarray, path: str | Path, fps: int = 25, crf: int = 18) -
 
 
 def load_truth(root: str | Path, name: str) -> GroundTruth:
-    """Read the ground truth of one clip by its id; ``FileNotFoundError`` says how to make it."""
+    """Read the ground truth of one clip by its id; ``FileNotFoundError`` says how to create it."""
     path = Path(root) / "truth" / f"{name}.npz"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no ground truth; adatosk.synthetic.write_benchmark makes it")

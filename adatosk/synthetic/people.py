@@ -1,4 +1,4 @@
-"""Who is seen, how they move, and what surrounds them."""
+"""The person in a clip, their motion, and the scene."""
 
 from dataclasses import dataclass
 
@@ -70,7 +70,7 @@ class Motion:
 
     Attributes:
         action_units: ``(T, 15)`` intensities in [0, 1], in the order of ``UNITS``.
-        pose: ``(T, 6)``: x and y in shares of the frame (0 is the middle), scale (1 is usual), roll, yaw and
+        pose: ``(T, 6)``: x and y as fractions of the frame (0 is the centre), scale (1 is the default), roll, yaw and
             pitch in radians.
         blink: ``(T,)``, 0 open to 1 closed.
         talk: ``(T,)``, mouth opening in [0, 1] on top of the action units.
@@ -88,7 +88,7 @@ class Scene:
 
     Attributes:
         background: uint8 ``(2S, 2S, 3)`` for frames of S x S pixels.
-        light_direction: where the light comes from, in radians; 0 is the viewer's right, -π/2 above.
+        light_direction: direction of the light source in radians; 0 is the viewer's right, -π/2 above.
         light_strength: 0 even light, 1 a strong light from that side.
     """
 

@@ -1,6 +1,6 @@
-"""What happens in each clip of the embedded benchmark: its configuration, and scripts drawn from it.
+"""The embedded benchmark's configuration, and the scripts drawn from it, which say what happens in each clip.
 
-Every script is a function of the configuration, the split and the index alone, whoever draws it and in whatever order.
+Every script depends only on the configuration, the split and the index, and not on the order in which they are drawn.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from adatosk.config import Frozen
 from adatosk.synthetic.action_units import CLASS_UNITS, CLASSES_7, UNITS
 from adatosk.synthetic.people import Motion
 
-# Raised when the drawing changes, so that clips of an older drawing are not taken for new ones.
+# Incremented when the drawing changes, so that clips of an older drawing are not mistaken for new ones.
 DRAWING = 1
 
 Split = Literal["train", "test"]
@@ -133,10 +133,10 @@ class ClipScript:
         id, split, index, label: which clip, and the class it shows.
         identity: number of the person.
         frames: T.
-        phases, distractor_phases: when the expression and the distractor happen; ``None`` where there is none.
+        phases, distractor_phases: the timing of the expression and of the distractor; ``None`` if there is none.
         distractor: class of the second expression, or ``None``.
         expression, distraction: ``(T, 15)`` intensities of the action units of each.
-        motion: what the face is drawn from: both expressions added up to at most 1, pose, blinks and talking.
+        motion: input of the drawing: the sum of both expressions, at most 1, pose, blinks and talking.
         light: direction in radians and strength.
     """
 

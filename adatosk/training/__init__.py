@@ -1,4 +1,4 @@
-"""What a training run is made of: the optimiser, its schedule and one step, and the state a run resumes from.
+"""Components of a training run: the optimiser, its schedule and one step, and the state that a run resumes from.
 
-Nothing here decides what is trained or what becomes of its scores.
+Nothing here decides what is trained or how its scores are used.
 """

@@ -53,11 +53,11 @@ def optimizer_step(
     accelerator: Accelerator,
     generator: torch.Generator,
 ) -> Losses:
-    """One step on one batch: draw hard masks, both branches, both losses, AdamW.
+    """One step on one batch: draw hard masks, run both branches, compute both losses, update with AdamW.
 
     Args:
         batch: ``video`` uint8 ``(B, C, T, H, W)`` and ``label`` int64 ``(B,)``.
-        generator: source of the hard masks.
+        generator: random generator of the hard masks.
 
     Raises:
         FloatingPointError: when the loss is not finite.

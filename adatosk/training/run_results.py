@@ -1,7 +1,7 @@
-"""What a finished run leaves behind, put in place so that scores never stand beside the weights of another training.
+"""The results of a finished run, published so that scores are never combined with the weights of another training.
 
-All of it is written to ``checkpoints/finishing`` first. Renaming that folder to ``finished`` is the moment at which the
-run is done; what is moved from there after that can be moved by the next call as well.
+All of them are first written to ``checkpoints/finishing``. Renaming that folder to ``finished`` completes the run; if
+moving the files from there is interrupted, the next call continues.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from adatosk.utils.files import remove_folder, sweep
 from adatosk.utils.provenance import file_digest, recorded_digest
 
 WEIGHTS = "model.safetensors"
-# Weights come last: where they are, the scores that belong to them are.
+# Weights come last: once they are in place, so are the scores that belong to them.
 _FILES = ("predictions.csv", "log.jsonl", "metrics.json")
 _FOLDERS = ("best_on_test", "last")
 
@@ -19,7 +19,7 @@ class RunResults:
     """The results of the run in ``runs/<run id>``.
 
     Attributes:
-        folder, checkpoints: where they lie.
+        folder, checkpoints: where they are published.
         staged: where they are written first.
     """
 
@@ -29,11 +29,11 @@ class RunResults:
 
     @property
     def pending(self) -> bool:
-        """Whether results are whole and not yet in their places."""
+        """Whether results are complete but not yet all in place."""
         return self._finished.is_dir()
 
     def weights_fit(self) -> bool:
-        """Whether the last weights are there and, where the scores name their digest, are the ones they belong to."""
+        """Whether the last weights exist and match the digest in the scores, if it is recorded there."""
         weights = self.checkpoints / "last" / WEIGHTS
         expected = recorded_digest(weights)
         return weights.is_file() and expected in (None, file_digest(weights))
@@ -45,12 +45,12 @@ class RunResults:
         return self.staged
 
     def publish(self) -> None:
-        """Put what is staged in place of the results of an earlier training, if there are any."""
+        """Publish the staged results, replacing those of an earlier training, if any."""
         self.staged.rename(self._finished)
         self.settle()
 
     def settle(self) -> None:
-        """Do what a publishing that was cut off left undone, and remove what a killed training left."""
+        """Complete an interrupted publication, and remove what a killed training left."""
         remove_folder(self.staged)
         sweep(self.folder)
         if not self.pending:

@@ -1,8 +1,8 @@
-"""The state that a run resumes from when it was cut off: tensors, JSON, and a digest of each file; nothing is pickled.
+"""The state from which an interrupted run resumes: tensors, JSON, and a digest of each file; nothing is pickled.
 
-A state is a folder: ``model.safetensors``, ``optimizer.safetensors``, ``best.safetensors`` (the weights that were best
-on the test split so far), ``random_<process>.safetensors``, ``progress.json`` and, written last, ``state.json`` with
-the SHA-256 of each of them.
+A state is a folder: ``model.safetensors``, ``optimizer.safetensors``, ``best.safetensors`` (the best weights on the
+test split so far), ``random_<process>.safetensors``, ``progress.json`` and, written last, ``state.json`` with the
+SHA-256 of each of them.
 """
 
 import hashlib
@@ -32,10 +32,10 @@ class Progress:
     """What a resumed run needs besides weights and optimiser.
 
     Attributes:
-        epoch: whole epochs behind it.
-        best_war, best_epoch: the best score on the test split, and when it was reached; -1 and 0 before the first.
-        seconds: spent on training so far.
-        log: one entry an epoch.
+        epoch: number of completed epochs.
+        best_war, best_epoch: the best score on the test split, and its epoch; -1 and 0 before the first evaluation.
+        seconds: time spent on training so far.
+        log: one entry per epoch.
     """
 
     epoch: int = 0
@@ -53,18 +53,18 @@ class RunState:
         self._resume, self._previous, self._saving = (folder / name for name in ("resume", "previous", "saving"))
 
     def saved(self) -> Path | None:
-        """The state of the last whole epoch, or of the one before where saving was cut off; ``None`` without any."""
+        """The state of the last complete epoch, or of the previous one if saving was interrupted; or ``None``."""
         return next((place for place in (self._resume, self._previous) if place.is_dir()), None)
 
     def load(self, model: nn.Module, optimizer: Optimizer) -> tuple[Progress, dict[str, Tensor]] | None:
-        """Set model, optimiser and torch's random streams to what is saved.
+        """Restore the saved model, optimiser and torch's random streams.
 
         Returns:
-            progress and the best weights so far, or ``None`` where nothing is saved.
+            progress and the best weights so far, or ``None`` if nothing is saved.
 
         Raises:
-            ValueError: a file is missing, damaged or not of this state, or the state is of another run or of another
-                number of processes. The message names the file and says what to do.
+            ValueError: a file is missing, damaged or not part of this state, or the state is from another run or
+                another number of processes. The message names the file and says what to do.
         """
         place = self.saved()
         if place is None:
@@ -81,11 +81,11 @@ class RunState:
     def save(
         self, model: nn.Module, optimizer: Optimizer, progress: Progress, best: Mapping[str, Tensor] | None
     ) -> None:
-        """Save, so that one whole state stands at every moment: a folder cannot be replaced in one go.
+        """Save such that a complete state exists at every moment, because a folder cannot be replaced atomically.
 
         Args:
-            model: without what accelerate wraps it in.
-            best: weights; only the main process needs them.
+            model: the model without accelerate's wrapper.
+            best: the best weights so far; only the main process needs them.
         """
         accelerator, saving = self.accelerator, self._saving
         if accelerator.is_main_process:
@@ -115,7 +115,7 @@ class RunState:
         return f"random_{self.accelerator.process_index}.safetensors"
 
     def _random(self) -> dict[str, Tensor]:
-        """torch's global streams: all that a run draws from besides generators seeded for each draw."""
+        """torch's global streams: a run's only random state besides generators seeded for each draw."""
         device = self.accelerator.device
         cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
         return {"cpu": torch.get_rng_state(), **cuda}
@@ -127,9 +127,9 @@ class RunState:
 
 
 def clear_state(folder: Path) -> None:
-    """Remove from a run's ``checkpoints`` what a finished run no longer needs.
+    """Remove from a run's ``checkpoints`` the states that a finished run no longer needs.
 
-    Each is renamed first, so that no half of a state is ever taken for one.
+    Each is renamed first, so that a partly deleted state is never mistaken for a complete one.
     """
     saving = folder / "saving"
     remove_folder(saving)
@@ -146,7 +146,7 @@ def _describe(place: Path, run_id: str, processes: int) -> None:
 
 
 def _described(place: Path, run_id: str, processes: int) -> dict[str, str]:
-    """Digest by file name as in ``state.json``, after whatever can be told without reading the files."""
+    """Digests by file name in ``state.json``, after all checks that do not need to read the files."""
     path = place / "state.json"
     if not path.is_file():
         raise ValueError(f"{path}: missing, so the state is not whole or of an earlier version: {_ADVICE}")
@@ -175,7 +175,7 @@ def _described(place: Path, run_id: str, processes: int) -> dict[str, str]:
 def _parsed(path: Path, files: dict[str, str], parse: Callable[[bytes], _Content]) -> _Content:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != files[path.name]:
-        raise ValueError(f"{path}: damaged, for its SHA-256 is not the one in state.json: {_ADVICE}")
+        raise ValueError(f"{path}: damaged, because its SHA-256 differs from that in state.json: {_ADVICE}")
     return parse(content)
 
 
@@ -196,7 +196,7 @@ def _nested(flat: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 
 
 def _tuples(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Parameter groups as they were before JSON made lists of tuples; ``params`` alone is a list."""
+    """Parameter groups as before JSON turned tuples into lists; only ``params`` was a list."""
     return [
         {key: tuple(value) if isinstance(value, list) and key != "params" else value for key, value in group.items()}
         for group in groups

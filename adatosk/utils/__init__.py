@@ -1,4 +1,4 @@
-"""Files that appear whole, seeds, provenance and worker pools: what every room needs and no paper describes.
+"""Atomic files, seeds, provenance and worker pools: infrastructure that the whole package uses.
 
-Nothing here knows of a model, a video or a table.
+Nothing here depends on a model, a video or an experiment.
 """

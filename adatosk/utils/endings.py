@@ -1,6 +1,6 @@
-"""How a command ends: the exit status, one line on stderr for what the user can mend, no traceback after Ctrl-C.
+"""How a command exits: its status, one line on stderr for errors that the user can fix, no traceback after Ctrl-C.
 
-Only the standard library is imported, so that it holds from a command's first moment on, while torch is still loading.
+Only the standard library is imported, so that this applies from a command's first moment, while torch is loading.
 """
 
 import errno
@@ -21,7 +21,7 @@ CONVENTION = (
     f"is kept; {UNREAD} whatever read the output is gone (`| head`)."
 )
 
-# What a user can mend. Of other kinds, safetensors' and OpenCV's own are, and what torch says of the machine.
+# Errors that a user can fix. So are safetensors' and OpenCV's own, and torch's errors about the machine.
 _FAULTS = (ValueError, OSError, FloatingPointError, ImportError, MemoryError)
 _LIBRARIES = ("safetensors", "cv2")
 _ADVICE: dict[int | None, str] = {
@@ -37,7 +37,7 @@ _ADVICE: dict[int | None, str] = {
     errno.EMFILE: "raise the limit on open files (ulimit -n), or use fewer workers",
     errno.ENOMEM: "use fewer workers or smaller batches, or ask for more memory",
 }
-# What torch raises as a plain RuntimeError and what it means, the more specific first.
+# Messages of plain RuntimeErrors by torch and their meaning, the more specific first.
 _OF_THE_MACHINE = (
     (
         r"shared memory|bus error|/torch_\d+|shm_open",
@@ -58,32 +58,32 @@ _OF_THE_MACHINE = (
 )
 _FROM_LOADER = "Original Traceback"
 
-# Seconds after which an interruption should be under way.
+# Seconds after which an interruption should have taken effect.
 _PATIENCE = 0.3
 
 Kept = str | Callable[[], str]
 
 
 class _Interrupted(SystemExit):
-    """After the line was printed."""
+    """Raised after the line about the interruption was printed."""
 
 
 class _Keys:
-    """Whether Ctrl-C was pressed; one a process, as the signal is."""
+    """Whether Ctrl-C was pressed; one per process, like the signal."""
 
     pressed = False
 
 
 @contextmanager
 def ending(kept: Kept = "nothing was begun") -> Iterator[None]:
-    """End the process by the :data:`CONVENTION` unless the block runs through.
+    """End the process according to the :data:`CONVENTION` unless the block completes.
 
     Args:
-        kept: what an interruption leaves and how to resume: the rest of the line ``interrupted: …``.
+        kept: what remains after an interruption and how to resume: the rest of the line ``interrupted: …``.
 
     Raises:
-        SystemExit: in place of an error that the user can mend, and of an interruption. Other errors pass, with their
-            tracebacks.
+        SystemExit: in place of an interruption, or of an error that the user can fix. Other errors are passed on, with
+            their tracebacks.
     """
     try:
         yield
@@ -92,13 +92,13 @@ def ending(kept: Kept = "nothing was begun") -> Iterator[None]:
         raise
     except SystemExit as ended:
         _flush()
-        if ended.code == INTERRUPTED:  # as typer ends when it is interrupted
+        if ended.code == INTERRUPTED:  # typer's exit when interrupted
             _interrupted(kept)
         raise
     except KeyboardInterrupt:
         _interrupted(kept)
     except Exception as error:
-        if _Keys.pressed:  # some libraries turn an interruption into an error of their own
+        if _Keys.pressed:  # some libraries turn an interruption into their own error
             _interrupted(kept)
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             _flush()
@@ -119,7 +119,7 @@ def _interrupted(kept: Kept) -> NoReturn:
 
 
 def line_of(error: Exception) -> str | None:
-    """An error that the user can mend as one line; ``None`` for a fault of the program."""
+    """An error that the user can fix, as one line; ``None`` for a bug."""
     text = " ".join(str(error).split())
     if _FROM_LOADER in str(error):  # a loader process passes its whole traceback on as the message
         last = str(error).strip().splitlines()[-1].strip()
@@ -143,7 +143,7 @@ def line_of(error: Exception) -> str | None:
 
 
 def _of_the_system(error: OSError) -> str:
-    """What the system refused, of which file, and what to do unless the error's own text says it."""
+    """What the system refused, for which file, and what to do unless the error's own text says so."""
     reason = " ".join((error.strerror or "").split())
     where = f"{error.filename}: " if error.filename is not None else ""
     advice = _ADVICE.get(error.errno, "")
@@ -151,10 +151,10 @@ def _of_the_system(error: OSError) -> str:
 
 
 def quiet_interrupts() -> None:
-    """Have the first Ctrl-C unwind this process, and the second one end it at once; for commands alone.
+    """Make the first Ctrl-C unwind this process and the second one end it at once; for commands only.
 
-    A forked child does not react: its parent ends it. Where interruptions are ignored already, as under ``nohup``, they
-    stay so.
+    A forked child does not react: its parent ends it. If interruptions are already ignored, as under ``nohup``, that is
+    left unchanged.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
@@ -180,7 +180,7 @@ def quiet_interrupts() -> None:
 
 
 def nothing_left_to_unwind() -> None:
-    """From here on Ctrl-C ends the process at once, without a word."""
+    """From here on, Ctrl-C ends the process at once and silently."""
     _Keys.pressed = True
     _ask_again(False)
 
@@ -191,18 +191,18 @@ def _ask_again(wanted: bool) -> None:
 
 
 def _unwind_still(number: int, frame: FrameType | None) -> None:
-    """Raise again an interruption that was swallowed, by a destructor or by C code that imports, say."""
+    """Raise an interruption again that was swallowed, for example by a destructor or by importing C code."""
     _ask_again(True)
     error = sys.exc_info()[1]
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
-            return  # what runs at this moment is some clean-up on its way
+            return  # it is being handled: some clean-up is running
         error = error.__context__
     raise KeyboardInterrupt
 
 
 def _nobody_reads() -> bool:
-    """Whether it is the output that is broken, not a pipe to another process."""
+    """Whether the broken pipe is the output, and not a pipe to another process."""
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)
@@ -212,7 +212,7 @@ def _nobody_reads() -> bool:
 
 
 def _flush() -> None:
-    """Print what is still to be printed; where it cannot be, nowhere, or Python would fail at it at the very end."""
+    """Flush the output; if that fails, discard it, because Python would otherwise fail on it at exit."""
     try:
         sys.stdout.flush()
     except OSError:

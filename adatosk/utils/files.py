@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, locks that say what they wait for, and errors that name the file."""
+"""Files that are written atomically, locks that report what they wait for, and errors that name the file."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from adatosk.utils.tables import defused
 
-PATIENCE = 1.0  # seconds that a process waits for a lock before it says so
+PATIENCE = 1.0  # seconds that a process waits for a lock before it reports it
 
 _ADVICE = {
     errno.ENOSPC: "make room on this disk and run the same command again",
@@ -28,10 +28,10 @@ _PART = re.compile(r"\..+\.\d+\.part")
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have a disk that is full, or a file that may not grow, reported with the file and what to do about it.
+    """Add the file and advice to errors about a full disk or a limit on the size of a file.
 
     Raises:
-        OSError: in place of one with the same number; others pass as they are.
+        OSError: in place of one with the same number; others are passed on unchanged.
     """
     try:
         yield
@@ -47,10 +47,10 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes the place of ``path`` when the block ends; after an error nothing changes.
+    """Yield a temporary path that replaces ``path`` when the block completes; on an error, nothing changes.
 
-    Two processes that write the same file do not mix. Folders on the way are made. A killed process leaves its part
-    behind, for :func:`sweep`.
+    Two processes writing the same file do not interfere. Parent folders are created. A killed process leaves its
+    temporary file behind, for :func:`sweep`.
     """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,34 +63,35 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8, :func:`replacing` what is there."""
+    """Write UTF-8, :func:`replacing` an existing file."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
-    """Write JSON, :func:`replacing` what is there."""
+    """Write JSON, :func:`replacing` an existing file."""
     write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
 def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:
-    """Write a table by ``to_csv`` with its options, :func:`replacing` what is there.
+    """Write a table with ``to_csv`` and its options, :func:`replacing` an existing file.
 
-    Text that a spreadsheet would run has an apostrophe before it; :func:`adatosk.utils.tables.read_csv` takes it away.
+    Text that a spreadsheet would execute is prefixed with an apostrophe, which :func:`adatosk.utils.tables.read_csv`
+    removes.
     """
     with replacing(path) as part:
         defused(table).to_csv(part, **options)
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file is one that :func:`replacing` writes to before it gets its name."""
+    """Whether a file is a temporary one of :func:`replacing`."""
     return _PART.fullmatch(path.name) is not None
 
 
 def sweep(*folders: Path) -> None:
-    """Remove what killed processes left of :func:`replacing` right inside the folders, which may be missing.
+    """Remove temporary files of :func:`replacing` that killed processes left directly in folders, which may be missing.
 
-    Only for folders that nobody else writes to at the moment, such as those that this process holds the lock of.
+    Only for folders that no other process is writing to, such as those that this process has locked.
     """
     for folder in folders:
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -99,7 +100,7 @@ def sweep(*folders: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and all in it, if it is there."""
+    """Remove a folder and its contents, if it exists."""
     if folder.is_dir():
         with naming(folder):
             shutil.rmtree(folder)
@@ -107,15 +108,15 @@ def remove_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, report: Callable[[str], None] = print, wait: bool = True) -> Iterator[None]:
-    """Hold a lock between processes; one that has to wait for it says so after a second.
+    """Hold a lock between processes; waiting for it is reported after a second.
 
     Args:
-        path: the lock's file.
-        report: gets the line.
-        wait: whether to wait until another process lets go of it.
+        path: the lock file.
+        report: called with the message.
+        wait: whether to wait until another process releases it.
 
     Raises:
-        OSError: the lock cannot be made, or another process holds it and ``wait`` is false.
+        OSError: the lock cannot be created, or another process holds it and ``wait`` is false.
     """
     lock = FileLock(path)
     try:
@@ -132,19 +133,19 @@ def locked(path: Path, report: Callable[[str], None] = print, wait: bool = True)
 
 
 def is_ordinary(path: Path) -> bool:
-    """Whether a file can take the place of ``path``; not that of a device, a pipe or a link such as /dev/stdout."""
+    """Whether ``path`` can be replaced by a file; false for a device, a pipe or a link such as /dev/stdout."""
     return not path.exists() or (path.is_file() and not path.is_symlink())
 
 
 def check_target(path: Path, example: str = "table.csv") -> None:
-    """Whether a file can be written, before the work that it is for; folders on the way are made.
+    """Check that a file can be written, before doing the work; parent folders are created.
 
     Args:
-        path: of the file.
-        example: a file's name, for the advice where ``path`` is a folder.
+        path: the file.
+        example: a file name, for the advice if ``path`` is a folder.
 
     Raises:
-        OSError: it names the file and what is in the way.
+        OSError: the file cannot be written; the message names it and the reason.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path}: a folder; name a file in it, such as {path / example}")
@@ -154,6 +155,6 @@ def check_target(path: Path, example: str = "table.csv") -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()  # tried, since permissions alone do not tell
+        tempfile.TemporaryFile(dir=path.parent).close()  # tried out, because permissions alone do not suffice
     except OSError as error:
         raise OSError(f"{path}: cannot be written ({error.strerror}); name another file") from error

@@ -1,4 +1,4 @@
-"""What a machine runs short of, said in one line: which limit it was, and what to do."""
+"""One-line errors for exhausted resources of the machine: which limit was reached, and what to do."""
 
 import errno
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _FEWER = "work with fewer processes (workers) or smaller batches (batch_size), or ask for more memory"
-# What an error's text has in it and what it means, the more specific first.
+# Patterns in an error's text and their meaning, the more specific first.
 _MEANINGS = (
     (
         r"bus error|out of shared memory|shared memory|/torch_\d+|shm_open",
@@ -38,7 +38,7 @@ _FROM_LOADER = "Original Traceback"
 
 
 class LimitError(OSError):
-    """Memory, processes or files of this machine do not suffice; the message is one line that says what to do."""
+    """The machine ran out of memory, processes or files; the message is one line that says what to do."""
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def limits_named() -> Iterator[None]:
     """Turn errors that mean a limit of the machine into a `LimitError`, and those of a loader process into one line.
 
     Raises:
-        LimitError: for what is said of memory, shared memory, processes or open files; other errors pass.
+        LimitError: for errors about memory, shared memory, processes or open files; other errors are passed on.
     """
     try:
         yield

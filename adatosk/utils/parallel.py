@@ -1,4 +1,4 @@
-"""Work on many clips side by side, with progress."""
+"""Parallel work on many clips, with progress."""
 
 import multiprocessing
 import os
@@ -16,25 +16,25 @@ Each = Callable[[Callable, Sequence[Sequence], str], Iterator[tuple[int, Any]]]
 
 
 def available_cores() -> int:
-    """Cores that this process may use, which under a scheduler are fewer than the machine has."""
+    """Number of cores that this process may use, which under a scheduler may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_chunks(items: Sequence, length: int = CLIPS_PER_TASK) -> list[Sequence]:
-    """Consecutive parts of ``items``, each of ``length`` but the last."""
+    """Consecutive parts of ``items``, all of ``length`` except the last."""
     return [items[start : start + length] for start in range(0, len(items), length)]
 
 
 @contextmanager
 def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[Each]:
-    """``each(function, chunks, title)``, which yields ``(place of the chunk, function(chunk))`` in order.
+    """Yield ``each(function, chunks, title)``, which yields ``(index of the chunk, function(chunk))`` in order.
 
-    Empty chunks are passed over; the progress bar counts the items of the others. The work is done by threads: decoders
-    leave Python's lock alone, and threads start at once, where processes would first import everything again.
+    Empty chunks are skipped; the progress bar counts the items of the others. The work is done by threads: decoders
+    release Python's lock, and threads start at once, whereas processes would first import everything again.
 
     Args:
-        workers: threads; ``None`` takes one a core.
-        progress: show the bar.
+        workers: threads; one per core by default.
+        progress: show the progress bar.
     """
     pool = ThreadPoolExecutor(max(1, available_cores() if workers is None else workers))
 
@@ -53,15 +53,15 @@ def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[
 
 def _results(pool: Executor, function: Callable, chunks: Sequence[Sequence]) -> Iterator[tuple[int, Any]]:
     futures = {pool.submit(function, chunk): number for number, chunk in enumerate(chunks) if chunk}
-    # In order, so that what is done before a failure is reported, whichever thread fails.
+    # In order, so that work completed before a failure is yielded, whichever thread fails.
     for future, number in futures.items():
         yield number, future.result()
 
 
 def in_one_process(pool: Executor, function: Callable, *arguments: Any) -> Any:
-    """``function(*arguments)`` by a process of a pool that has begun no other work, which an interruption ends.
+    """Run ``function(*arguments)`` in a process of an idle pool, which is terminated by an interruption.
 
-    Ctrl-C reaches this process alone: the other one would print a traceback of its own.
+    Only this process receives Ctrl-C: the other one would print its own traceback.
     """
     with _interrupts_held_back():
         future = pool.submit(function, *arguments)
@@ -75,7 +75,7 @@ def in_one_process(pool: Executor, function: Callable, *arguments: Any) -> Any:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Processes that start in the block never see Ctrl-C; this one sees it afterwards."""
+    """Processes started in the block never receive Ctrl-C; this one receives it afterwards."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -1,4 +1,4 @@
-"""Paths as a manifest lists them: relative, with forward slashes, and never out of their root."""
+"""Paths in a manifest: relative, with forward slashes, and always under their root."""
 
 import os
 import re
@@ -7,16 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 ABSENT = "no such file or folder"
-# Most paths, of which nothing more has to be asked: no drive, no slash at the start, no backslash.
+# Matches most paths, which need no further check: no drive, no leading slash, no backslash.
 _ORDINARY = re.compile(r"(?!.:)[^/\\][^\\]*", re.DOTALL)
 
 
 class ManifestError(ValueError):
-    """A manifest, or a clip that it lists, is not as it has to be."""
+    """A manifest, or a clip that it lists, is invalid."""
 
 
 def short(text: str, most: int = 80) -> str:
-    """``text`` for a message: one of a million letters would bury what is said about it."""
+    """``text`` shortened for a message, because a very long one would bury the rest."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
@@ -24,8 +24,8 @@ def resolve(root: str | Path, relative: str) -> Path:
     """Absolute path of ``relative`` under ``root``.
 
     Raises:
-        ManifestError: when it leaves the root (absolute, through ``..`` or through a symbolic link), or when no system
-            can follow it: a circle of symbolic links, a NUL byte.
+        ManifestError: it leaves the root (absolute, through ``..`` or through a symbolic link), or cannot be followed
+            (circular symbolic links, a NUL byte).
     """
     if fault := path_fault(relative):
         raise ManifestError(f"{short(relative)}: {fault}")
@@ -44,7 +44,7 @@ def resolve(root: str | Path, relative: str) -> Path:
 def _followed(path: Path, name: str) -> Path:
     try:
         found = path.resolve()
-        # Since Python 3.13, what cannot be followed is given back as it is.
+        # Since Python 3.13, a path that cannot be followed is returned unchanged.
         circle = found.is_symlink()
     except (OSError, RuntimeError, ValueError) as error:
         found, circle = path, isinstance(error, RuntimeError)
@@ -61,7 +61,7 @@ def path_fault(path: str) -> str:
     windows = PureWindowsPath(path)
     if not windows.parts:
         return "is the root itself: write the path of a video or a folder of frames in it"
-    # 1:30.mp4 is a file's name, for drives are letters.
+    # 1:30.mp4 is a file name, because drives are letters.
     if path.startswith("/") or windows.root or (windows.drive and path[0].isalpha()):
         return "is absolute: write it relative to the data set's root"
     if ".." in PurePosixPath(path).parts or ".." in windows.parts:
@@ -72,7 +72,7 @@ def path_fault(path: str) -> str:
 
 
 def first_fault(paths: Iterable[str]) -> tuple[int, str] | None:
-    """Place of the first path with a :func:`path_fault`, and what it is; ``None`` where all are fine."""
+    """Index of the first path with a :func:`path_fault`, and the fault; ``None`` if all are fine."""
     for place, path in enumerate(paths):
         if _ORDINARY.fullmatch(path) and ".." not in path and path.strip("./"):
             continue
@@ -82,12 +82,11 @@ def first_fault(paths: Iterable[str]) -> tuple[int, str] | None:
 
 
 def absent(root: str | Path, paths: Iterable[str]) -> dict[int, str]:
-    """Places of the paths that are not under ``root``, and why; of paths without a :func:`path_fault`.
+    """Indices of the paths that are not under ``root``, and why; the paths must have no :func:`path_fault`.
 
-    As :func:`resolve` of each and a look whether it exists, at a fraction of the time: the links on the way are
-    followed once a folder.
+    Equivalent to :func:`resolve` and a check for existence, but much faster: links are followed once per folder.
     """
-    inside = {"": True}  # by folder: whether it exists, and no link on the way leads out of the root
+    inside = {"": True}  # by folder: whether it exists, and no link in its path leads out of the root
     missing = {}
     for place, path in enumerate(paths):
         folder, _, _ = path.rpartition("/")
@@ -111,5 +110,5 @@ def _why_absent(root: str | Path, path: str) -> str:
         there = resolve(root, path)
     except ManifestError as error:
         return str(error)
-    # Unlike Path.exists, false also where the system refuses to say: too long a name, a folder that may not be read.
+    # Unlike Path.exists, this is false, not an error, for names that are too long and unreadable folders.
     return "" if os.path.exists(there) else f"{short(path)}: {ABSENT}"  # noqa: PTH110

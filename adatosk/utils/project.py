@@ -1,10 +1,10 @@
-"""Where the project lies: a checkout beside the package; an installed package has cards and manifests inside."""
+"""Location of the project: the checkout that contains the package; a wheel includes only cards and manifests."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# A wheel has neither the workflow nor results; what it writes goes to the folder it is called in.
+# A wheel has neither the workflow nor results; it writes to the current folder.
 IS_CHECKOUT = (_PACKAGE.parent / "Snakefile").is_file()
 PROJECT = _PACKAGE.parent if IS_CHECKOUT else Path.cwd()
 # The data sets' cards and the embedded benchmark's manifests.
@@ -12,7 +12,7 @@ MANIFESTS = (PROJECT if IS_CHECKOUT else _PACKAGE) / "data_manifests"
 
 
 class CheckoutError(FileNotFoundError):
-    """Something that only a checkout of the project has was asked of an installed package."""
+    """An installed package was asked for something that only a checkout of the project has."""
 
 
 def need_checkout(what: str) -> Path:
@@ -24,13 +24,13 @@ def need_checkout(what: str) -> Path:
 
 @dataclass(frozen=True)
 class Places:
-    """Where things lie on this machine; none of it changes a result.
+    """Locations on this machine; none of them affects a result.
 
     Attributes:
         root: folder that the manifest's paths are relative to.
-        results: folder that holds ``runs/<run id>/``.
+        results: folder that contains ``runs/<run id>/``.
         cache: folder for decoded clips.
-        workers: loader processes; ``None`` chooses.
+        workers: loader processes; ``None`` chooses automatically.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, lock, device and versions, written beside every result."""
+"""Provenance of a result: commit, lock file, device and versions, stored with every result."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, or ``"missing"``."""
     if not path.is_file():
         return "missing"
-    with path.open("rb") as file:  # piece by piece, for a checkpoint may be larger than the memory
+    with path.open("rb") as file:  # in pieces, because a checkpoint may be larger than the memory
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_commit() -> str:
-    """The commit the code is at, ``-dirty`` when the package differs from it; outside a checkout the package's version.
+    """The current commit, with ``-dirty`` if the package differs from it; outside a checkout, the package's version.
 
-    ``"unknown"`` where the code lies in no repository of its own.
+    ``"unknown"`` if the code is not in its own repository.
     """
     if not IS_CHECKOUT:
         return f"adatosk {version('adatosk')}"
@@ -43,7 +43,7 @@ def _git(*arguments: str) -> str:
 
 
 def device_name(device: torch.device | str = "cpu") -> str:
-    """Name of the GPU, or of the processor with the number of threads in use."""
+    """Name of the GPU, or of the CPU with the number of threads in use."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
@@ -55,7 +55,7 @@ def device_name(device: torch.device | str = "cpu") -> str:
     return f"{model}, {torch.get_num_threads()} threads"
 
 
-# Variables with which somebody may have libraries compute otherwise than they do by themselves.
+# Environment variables that change how libraries compute.
 _NUMERIC = (
     "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",
@@ -71,11 +71,11 @@ _NUMERIC = (
 
 
 def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
-    """What has to be known to make a number again, apart from configuration, seed and manifest.
+    """What is needed to reproduce a number, apart from configuration, seed and manifest.
 
-    The same to the bit it is only on the same kind of device, with the same versions, as many threads and the same
-    instruction set: sums over other pieces are rounded otherwise. ``instructions`` names that set of the processor as
-    torch uses it, such as AVX2, and the variables that are set to have libraries compute otherwise, if there are any.
+    It is bit-identical only on the same kind of device, with the same versions, number of threads and instruction set:
+    otherwise sums are split, and so rounded, differently. ``instructions`` names the instruction set that torch uses,
+    such as AVX2, and any environment variables that change how libraries compute.
     """
     instructions = [torch.backends.cpu.get_cpu_capability()]
     return {
@@ -92,7 +92,7 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
 def recorded_digest(weights: Path) -> str | None:
     """The SHA-256 that ``metrics.json`` gives for ``runs/<run id>/checkpoints/<name>/model.safetensors``.
 
-    ``None`` for a file that lies elsewhere, without scores, or with scores that name no digest, as earlier ones did.
+    ``None`` for a file at another location, without scores, or with older scores that contain no digest.
     """
     checkpoints = weights.absolute().parent.parent
     scores = checkpoints.parent / "metrics.json"
@@ -102,11 +102,11 @@ def recorded_digest(weights: Path) -> str | None:
 
 
 def read_metrics(path: Path) -> dict:
-    """A finished run's ``metrics.json``; ``ValueError`` names one that is not whole."""
+    """A finished run's ``metrics.json``; ``ValueError`` names one that is incomplete."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not whole ({error}): delete the run's folder, and it is trained again") from error
+        raise ValueError(f"{path}: incomplete ({error}): delete the run's folder to train it again") from error
     if not isinstance(found, dict) or "last" not in found:
-        raise ValueError(f"{path}: not the scores of a run: delete the run's folder, and it is trained again")
+        raise ValueError(f"{path}: not the scores of a run: delete the run's folder to train it again")
     return found

@@ -1,9 +1,9 @@
-"""Tables as CSV: read with the line of each row, as people and spreadsheets write them, and written so that no
-spreadsheet runs a cell.
+"""Tables as CSV: read with line numbers, as people and spreadsheets write them, and written so that no spreadsheet
+executes a cell.
 
-A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, also where it is the name of a
-video from somewhere else. What this package exports has an apostrophe before such text (numbers stay as they are), and
-what it reads loses it again: ``=1+1`` is written ``'=1+1``, and ``'=1+1`` is written ``''=1+1``.
+A spreadsheet interprets a cell that begins with ``=``, ``+``, ``-`` or ``@`` as a formula, even if it is the name of an
+untrusted video. On export, this package prefixes such text with an apostrophe (numbers are left unchanged), and removes
+it on reading: ``=1+1`` is written as ``'=1+1``, and ``'=1+1`` as ``''=1+1``.
 """
 
 import csv
@@ -19,7 +19,7 @@ from adatosk.utils.paths import ManifestError, short
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
-# What a file begins with that is no text in UTF-8.
+# First bytes of files that are not text in UTF-8.
 _FOREIGN = {
     b"PK\x03\x04": "a spreadsheet or an archive",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
@@ -29,14 +29,14 @@ _FOREIGN = {
     b"\xfe\xff": "text in UTF-16",
 }
 _FORMULA = re.compile(r"'*(?:\s*[=+\-@]|[\t\r])")
-# By this first line some spreadsheets tell the separator.
+# Some spreadsheets state the separator in this first line.
 _TOLD = re.compile(r"sep=.?")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _HARMLESS = re.compile(rf"{_NUMBER}(?: ± {_NUMBER})? ?%?")
 
 
 def read_text(path: Path, advice: str = "save it as CSV in UTF-8") -> str:
-    """The text of a file in UTF-8, lines ending in a line feed; a byte-order mark and any line ends are accepted.
+    """The text of a file in UTF-8, lines ending in a line feed; a byte-order mark and any line endings are accepted.
 
     Raises:
         ManifestError: naming the file, what it is instead, and ``advice``.
@@ -62,22 +62,22 @@ def read_text(path: Path, advice: str = "save it as CSV in UTF-8") -> str:
 def read_table(
     path: Path, text: str, needed: Sequence[str], known: Sequence[str], comments: bool = False
 ) -> tuple[pd.DataFrame, list[int]]:
-    """The table in a file's text, and the line of each row, from 1.
+    """The table in a file's text, and the line number of each row, from 1.
 
-    The first line names the columns, those of ``known`` in any case. It also tells what separates the cells: the first
-    of ``SEPARATORS`` by which it names all that is ``needed``. Blank rows are left out.
+    The first line names the columns; those of ``known`` in any case. It also determines the separator: the first of
+    ``SEPARATORS`` with which it contains all ``needed`` names. Blank rows are skipped.
 
     Args:
-        path: for messages.
-        text: of the file, lines ending in a line feed.
-        needed, known: names of columns that there have to be, and may be.
-        comments: leave out lines that begin with ``#``.
+        path: the file, for messages.
+        text: the file's text, with lines ending in a line feed.
+        needed, known: names of the required and of the recognised columns.
+        comments: skip lines that begin with ``#``.
 
     Returns:
-        cells as text, without the apostrophe before a formula and ``None`` where empty, as ``object``.
+        the cells as ``object``: text without the apostrophe before a formula, ``None`` if empty; and the line numbers.
 
     Raises:
-        ManifestError: naming the file, and the line where there is one.
+        ManifestError: naming the file and, where possible, the line.
     """
     lines = ["" if comments and line.startswith("#") else line for line in text.split("\n")]
     lines[0] = "" if _TOLD.fullmatch(lines[0]) else lines[0]
@@ -90,7 +90,7 @@ def read_table(
     columns: list[list[str]] = [[] for _ in names]
     rows = _rows(path, lines, separator, names, starts)
     next(rows)
-    # Turned by parts: Python would look through hundreds of thousands of lists, time and again, for what is unused.
+    # Transposed in parts: Python's garbage collector would repeatedly traverse hundreds of thousands of lists.
     while part := list(islice(rows, 256)):
         for column, cells in zip(columns, zip(*part, strict=True), strict=True):
             column += cells
@@ -103,11 +103,11 @@ def read_table(
 
 
 def _columns(line: str, needed: Sequence[str], known: Sequence[str]) -> tuple[str, list[str]]:
-    """What separates the names of a header line, and the names; nothing after the last name counts as one."""
+    """The separator of a header line, and its names; empty cells after the last name do not count."""
     spelled = {name.casefold(): name for name in known}
     found = {}
     for separator in SEPARATORS:
-        # Not all of it, for the reader gives up on a cell of 131,072 characters.
+        # Truncated, because the reader fails on a cell of 131,072 characters.
         cells = next(csv.reader([line[:100_000]], delimiter=separator, skipinitialspace=True))
         names = [spelled.get(cell.strip().casefold(), restored(cell.strip())) for cell in cells]
         while names and not names[-1]:
@@ -132,7 +132,7 @@ def _check_columns(where: str, line: int, separator: str, names: Sequence[str], 
 def _rows(
     path: Path, lines: Sequence[str], separator: str, names: Sequence[str], starts: list[int]
 ) -> Iterator[list[str]]:
-    """The header and the rows below it, each as long as ``names``; the line of each is added to ``starts``."""
+    """The header and the rows below it, each as long as ``names``; their line numbers are appended to ``starts``."""
     reader = csv.reader(map("{}\n".format, lines), delimiter=separator, skipinitialspace=True, strict=True)
     line, columns = 1, len(names)
     try:
@@ -160,14 +160,14 @@ def _fitted(row: list[str], columns: int, separator: str, where: str) -> list[st
 
 
 def some(names: Iterable[str], most: int = 10) -> str:
-    """The first names, quoted, long ones cut short, and how many more there are."""
+    """The first names, quoted and shortened if long, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(f"'{short(str(name))}'" for name in names[:most]) + more
 
 
 def defused(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy for export: an apostrophe before text that a spreadsheet would run, in cells, index and column names."""
+    """A copy for export: text that a spreadsheet would execute, in cells, index and headers, gets an apostrophe."""
     table = table.copy()
     for place, kind in enumerate(table.dtypes):
         if _holds_text(kind):
@@ -178,7 +178,7 @@ def defused(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _each(index: pd.Index, change: Callable[[Any], Any]) -> pd.Index:
-    """An index with each of its labels, or of their parts, changed."""
+    """An index with ``change`` applied to its labels, or to their parts."""
     if pd.api.types.is_numeric_dtype(index.dtype):
         return index
     labels = [tuple(map(change, label)) if isinstance(label, tuple) else change(label) for label in index]
@@ -198,12 +198,12 @@ def _defused(value: Any) -> Any:
 
 
 def restored(value: Any) -> Any:
-    """What :func:`defused` made of a cell as it was; anything else as it is."""
+    """The inverse of :func:`defused` for one cell; any other value is returned unchanged."""
     return value[1:] if isinstance(value, str) and value[:1] == "'" and _FORMULA.match(value) else value
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
-    """A table that this package exported, by ``pandas.read_csv`` with its options; only an empty cell is NA."""
+    """Read a table that this package exported, with ``pandas.read_csv`` and its options; only empty cells are NA."""
     table = pd.read_csv(path, keep_default_na=False, na_values=[""], **options)
     for place, kind in enumerate(table.dtypes):
         if _holds_text(kind):

@@ -11,9 +11,9 @@ from adatosk.utils.files import replacing
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, :func:`replacing` what is there, and onto the disk before the name is given.
+    """Write tensors as safetensors, :func:`replacing` an existing file once the data is on the disk.
 
-    The library's own ``save_file`` makes files that their owner alone may read, whatever the umask says.
+    The library's own ``save_file`` ignores the umask and creates files that only their owner may read.
     """
     content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     with replacing(path) as part, part.open("wb") as file:

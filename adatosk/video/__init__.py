@@ -1,6 +1,6 @@
-"""From a video file or a folder of images to frames: which reader, which frames, and what is damaged.
+"""From a video file or a folder of images to frames: choice of the decoder, sampling, and detection of damage.
 
-Nothing here knows of manifests, labels or models, or loads torch before it has frames to shrink.
+Nothing here depends on manifests, labels or models, and torch is imported only when frames are resized.
 """
 
 from adatosk.video.folders import IMAGE_SUFFIXES, VideoError

@@ -1,4 +1,4 @@
-"""Whether every clip that a manifest lists can be trained on, before a run finds out after hours."""
+"""Check that every clip in a manifest can be used for training, before a run fails after hours."""
 
 import csv
 import hashlib
@@ -19,9 +19,9 @@ from adatosk.video.reading import decode_whole, stamp
 
 COLUMNS = ("id", "problem", "frames", "width", "height", "bytes", "digest", "stamp")
 NUMBERS = ("frames", "width", "height", "bytes")
-_BLOCK = 1 << 20  # bytes of a file that are held at once
+_BLOCK = 1 << 20  # bytes of a file read at a time
 
-# Kinds of problems by what their text says; the first that fits.
+# Kinds of problems, with the texts that identify them; the first match counts.
 KINDS = {
     "missing": ("no such video file",),
     "outside the root": ("leads out of the root", "leaves the root"),
@@ -45,10 +45,10 @@ class Report:
     """What :func:`check_clips` found.
 
     Attributes:
-        name: of the manifest.
-        table: one row a clip, in the manifest's order: ``id``, ``problem`` (empty if fine), ``frames``, ``width``,
+        name: the manifest's name.
+        table: one row per clip, in the manifest's order: ``id``, ``problem`` (empty if fine), ``frames``, ``width``,
             ``height``, ``bytes`` (``Int64``, NA where unknown), ``digest`` of the content and ``stamp`` (the source's
-            size and time).
+            size and modification time).
     """
 
     name: str
@@ -67,11 +67,11 @@ class Report:
 
     @property
     def kinds(self) -> pd.Series:
-        """How many clips have a problem of each kind of ``KINDS``, the most frequent first; others are ``other``."""
+        """Number of clips with each kind of problem in ``KINDS`` or ``other``, the most frequent first."""
         return self.broken["problem"].map(_kind).value_counts()
 
     def raise_if_broken(self, exclusions: Collection[str] = ()) -> None:
-        """Refuse to go on with broken clips other than those in ``exclusions``; names the first ten.
+        """Raise an error if clips other than those in ``exclusions`` are broken; it names the first ten.
 
         Raises:
             ManifestError: some remain.
@@ -96,19 +96,19 @@ def check_clips(
     progress: bool = True,
     report: str | Path | None = None,
 ) -> Report:
-    """Look at every clip of a manifest under ``root``.
+    """Check every clip of a manifest under ``root``.
 
-    A clip is fine when it lies under the root, opens, has all the frames that its container and the manifest state,
-    every one of them decodes without damage, and no earlier clip has the same content.
+    A clip is fine if it is under the root, opens, and has all the frames that its container and the manifest state, if
+    every frame decodes without damage, and if no earlier clip has the same content.
 
     Args:
         clips: rows with the columns of :class:`adatosk.manifests.Manifest`.
         root: folder that their paths are relative to.
         name: of the manifest.
-        workers: threads; ``None`` takes one a core.
-        progress: show a bar.
-        report: a CSV that is written as clips are looked at. Where it exists, clips found fine there whose source has
-            not changed are not opened again, so a check that was cut off goes on.
+        workers: threads; one per core by default.
+        progress: show a progress bar.
+        report: a CSV that is written during the check. If it exists, clips that it lists as fine and whose source has
+            not changed are not opened again, so that an interrupted check resumes.
     """
     found = _resume(Path(report), clips, Path(root)) if report is not None else _empty()
     left = clips[~clips["id"].isin(found["id"])]
@@ -160,7 +160,7 @@ def _kind(problem: str) -> str:
 
 
 def _name_duplicates(table: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
-    """Give clips whose content an earlier clip has a problem, which says so when one trains and the other tests."""
+    """Mark clips with the same content as an earlier one, and whether one is in train and the other in test."""
     table = table.copy()
     member = clips["split"].where(clips["fold"].isna(), "fold " + clips["fold"].astype("string"))
     first: dict[str, int] = {}
@@ -183,7 +183,7 @@ def _stamp(path: Path) -> str:
 
 
 def _resume(report: Path, clips: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Rows of an earlier report that still hold; the file is left with just these, ready to be added to."""
+    """Rows of an earlier report that are still valid; the file is rewritten with only these, ready for appending."""
     kept = _empty()
     if report.is_file():
         old = _read_report(report).drop_duplicates("id", keep="last").set_index("id")
@@ -200,9 +200,9 @@ def _resume(report: Path, clips: pd.DataFrame, root: Path) -> pd.DataFrame:
 
 
 def _read_report(report: Path) -> pd.DataFrame:
-    """The whole rows of an earlier report as text.
+    """The complete rows of an earlier report as text.
 
-    A kill may cut its last row off anywhere, also inside quotes or a letter, at which pandas gives up.
+    A kill may truncate its last row anywhere, even inside quotes or a character, which pandas cannot read.
     """
     try:
         with report.open(encoding="utf-8", errors="replace", newline="") as file:
@@ -217,7 +217,7 @@ def _read_report(report: Path) -> pd.DataFrame:
 
 def _holds(path: Path, stated: str, row: pd.Series) -> bool:
     fine = row["problem"] == "" and row["stamp"] != "" and stated in ("", row["frames"])
-    # Unlike Path.exists, false also for a circle of links and for a name that no file can have.
+    # Unlike Path.exists, this is false, not an error, for circular links and impossible names.
     return fine and os.path.exists(path) and _stamp(path) == row["stamp"]  # noqa: PTH110
 
 

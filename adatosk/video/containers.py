@@ -1,7 +1,7 @@
-"""Whether a file is whole, by what its container says about itself and FFmpeg does not pass on.
+"""Check that a file is complete, by what its container says about itself and FFmpeg does not report.
 
-FFmpeg reads past a hole and stops at a cut without a word, as players should. Here the container's own units (tags,
-pages, elements, boxes, packets) are followed from the first to the last: each says where the next one begins.
+FFmpeg silently skips holes and stops where a file is truncated, as a player should. Here the container's own units
+(tags, pages, elements, boxes, packets) are followed from the first to the last: each states where the next one begins.
 """
 
 import struct
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-HEAD = 4096  # bytes in which a file says how long it is
+HEAD = 4096  # bytes in which a file states its length
 _FLV_TAGS = (8, 9, 18)  # sound, picture, script
 
 # Matroska's elements on the level of the segment and inside a cluster (RFC 9559), CRC-32 and Void in both.
@@ -22,12 +22,12 @@ _IN_CLUSTER = {b"\xe7", b"\xa7", b"\xab", b"\xa3", b"\xa0", b"\xaf", b"\x58T", b
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 
-_HOLE = 256  # zeros in a row that are no padding
+_HOLE = 256  # consecutive zeros that are not padding
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def fault(path: Path, container: str) -> str:
-    """What a file lacks or where it is damaged, as a sentence's end; empty if nothing is known against it.
+    """What a file lacks or where it is damaged, as the end of a sentence; empty if no fault is found.
 
     Args:
         container: FFmpeg's name of the format, such as ``matroska,webm``.
@@ -43,7 +43,7 @@ def fault(path: Path, container: str) -> str:
 
 
 def stated_bytes(path: Path) -> int:
-    """Bytes that a Matroska, WebM, Flash or Windows Media file says it has; 0 where it does not, as one streamed."""
+    """Size in bytes that a Matroska, WebM, Flash or Windows Media file states; 0 if it does not, like a stream."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     if head[:4] == b"\x1aE\xdf\xa3":
@@ -58,7 +58,7 @@ def stated_bytes(path: Path) -> int:
 
 
 def null_frames(path: Path) -> int:
-    """Chunks without bytes of an AVI file's pictures: the frame before stays, and FFmpeg gives no packet for them."""
+    """Number of empty video chunks of an AVI file: they repeat the previous frame, and FFmpeg returns no packet."""
     with path.open("rb") as file:
         end, place, count = path.stat().st_size, 12, 0
         while place + 8 <= end:
@@ -106,7 +106,7 @@ def _follow_matroska(file: BinaryIO, end: int) -> str:
         if name not in _IN_SEGMENT | _IN_CLUSTER or not head[width]:
             return "" if not stated and _only_zeros(file, place) else _damaged(place)
         size, start = _length(head, width)
-        # Of a cluster only the head is passed over: what is inside follows.
+        # Skip only the head of a cluster, because its contents are checked next.
         place += start if name == _CLUSTER else start + size
     return "cut short: its last part is not whole" if place > end else ""
 
@@ -121,7 +121,7 @@ def _follow_flash(file: BinaryIO, end: int) -> str:
         if place + size > end:
             return "cut short: its last part is not whole"
         behind = _read(file, place + size, 4)
-        # Some writers leave the length behind a tag at 0, or out behind the last one.
+        # Some writers set the length after a tag to 0, or omit it after the last one.
         if len(behind) == 4 and int.from_bytes(behind, "big") not in (size, size - 11, 0):
             return _damaged(place + size)
         place += size + 4
@@ -147,13 +147,13 @@ def _follow_ogg(file: BinaryIO, end: int) -> str:
 
 
 def _ogg_sum(page: bytes) -> int:
-    """Ogg's checksum: zlib's, of bytes and a result whose bits are in reverse order, from 0 and not inverted."""
+    """Ogg's checksum: zlib's with bit-reversed input and output, initialised to 0 and not inverted."""
     data = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
     return int(f"{zlib.crc32(data, 0xFFFFFFFF) ^ 0xFFFFFFFF:032b}"[::-1], 2)
 
 
 def _follow_transport(file: BinaryIO, end: int) -> str:
-    """Transport packets of 188 bytes, of 192 with a time before each, or of 204 with a sum behind it."""
+    """Transport packets of 188 bytes, of 192 with a leading time stamp, or of 204 with a trailing checksum."""
     head = _read(file, 0, 204 * 8)
     for step, first in ((188, 0), (192, 4), (204, 0)):
         if head[first::step] == b"G" * len(head[first::step]):
@@ -180,7 +180,7 @@ def _follow_program(file: BinaryIO, end: int) -> str:
                 return ""
             if head[:1] != b"\0":
                 return _damaged(place)
-            place += 1  # zeros may stand before a start
+            place += 1  # zeros may precede a start code
             continue
         kind = head[3]
         if kind == 0xB9:
@@ -195,7 +195,7 @@ def _follow_program(file: BinaryIO, end: int) -> str:
 
 
 def _follow_asf(file: BinaryIO, end: int) -> str:
-    """Windows Media: packets of one size, which begin alike where they carry error correction."""
+    """Windows Media: packets of one size, which all begin with the same byte if they have error correction."""
     head = _read(file, 0, HEAD)
     _, count, size = _asf_properties(head)
     start = int.from_bytes(head[16:24], "little")
@@ -212,7 +212,7 @@ def _follow_asf(file: BinaryIO, end: int) -> str:
 
 
 def _asf_properties(head: bytes) -> tuple[int, int, int]:
-    """Bytes of the file, packets and bytes of a packet; zeros where they are not known, as in a stream."""
+    """Size of the file, number of packets and size of a packet; zeros if unknown, as in a stream."""
     place = head.find(_ASF_PROPERTIES)
     if place < 0 or place + 100 > len(head):
         return 0, 0, 0
@@ -224,7 +224,7 @@ def _asf_properties(head: bytes) -> tuple[int, int, int]:
 
 
 def _follow_boxes(file: BinaryIO, end: int) -> str:
-    """MP4 and its kin: boxes one after the other; what the index names is counted by its frames."""
+    """MP4 and related formats: a sequence of boxes; what the index lists is checked by counting frames."""
     place, fragmented = 0, False
     while place + 8 <= end:
         head = _read(file, place, 16)
@@ -241,7 +241,7 @@ def _follow_boxes(file: BinaryIO, end: int) -> str:
 
 
 def _follow_gif(file: BinaryIO, end: int) -> str:
-    """A head, extensions (!) and images (,) of parts that each say their length, and an end mark (GIF89a)."""
+    """A header, extensions (!) and images (,) in blocks that state their length, and a trailer (GIF89a)."""
     place = 13 + _gif_colours(_read(file, 10, 1))
     while place < end:
         kind = _read(file, place, 1)
@@ -260,12 +260,12 @@ def _follow_gif(file: BinaryIO, end: int) -> str:
 
 
 def _gif_colours(flags: bytes) -> int:
-    """Bytes of the table of colours that follows, if one does."""
+    """Size in bytes of the colour table that follows, or 0."""
     return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
 
 
 def _follow_stream(file: BinaryIO, end: int) -> str:
-    """Bare H.264 and HEVC: no unit holds three zeros (7.4.1), and nobody puts many between two."""
+    """Raw H.264 and HEVC: no unit contains three zeros (7.4.1), and there are never many between two units."""
     place = 0
     while block := _read(file, place, 1 << 20):
         hole = block.find(bytes(_HOLE))
@@ -295,9 +295,9 @@ _FOLLOW: dict[str, Callable[[BinaryIO, int], str]] = {
 
 
 def _segment(head: bytes) -> tuple[int, int]:
-    """Where Matroska's segment begins and ends; zeros where that is unknown.
+    """Where Matroska's segment begins and ends; zeros if unknown.
 
-    A file is a header and one segment, each with an id of 4 bytes and its length before it (RFC 8794, 4).
+    A file is a header and one segment, each preceded by a 4-byte id and its length (RFC 8794, 4).
     """
     if len(head) < 64:
         return 0, 0
@@ -310,7 +310,7 @@ def _segment(head: bytes) -> tuple[int, int]:
 
 
 def _length(data: bytes, place: int) -> tuple[int, int]:
-    """A length in 1 to 8 bytes, 0 for the one that means unknown, and the place behind it."""
+    """A length of 1 to 8 bytes, 0 for the value that means unknown, and the position after it."""
     count = 9 - data[place].bit_length()
     ones = (1 << 7 * count) - 1
     size = int.from_bytes(data[place : place + count], "big") & ones

@@ -1,7 +1,7 @@
-"""Frames of a video file by their numbers, decoded by PyAV from the keyframe before.
+"""Frames of a video file by index, decoded by PyAV from the preceding keyframe.
 
-A reader is opened where it is used, with one thread: one that crosses a fork hangs, and clips are what runs in
-parallel. Frames pass one by one: each is converted, shrunk and dropped before the next one is decoded.
+A reader is opened where it is used, with a single thread: a reader that crosses a fork deadlocks, and parallelism is
+over clips. Frames are streamed: each is converted, resized and released before the next one is decoded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,30 +15,30 @@ from adatosk.video.files import ADVICE, VideoFile, opened, reason
 from adatosk.video.folders import VideoError
 from adatosk.video.orientation import turn_of, upright
 
-# Frames as they are decoded are kept up to so many bytes while the others are counted; beyond, decoding goes twice.
+# Up to this many bytes, decoded frames are kept while a file's frames are counted; beyond it, they are decoded twice.
 HELD_BYTES = 64 << 20
-# Nearer than this many frames it costs less to decode on than to open the file at the next keyframe.
+# Up to this distance in frames, decoding on is cheaper than reopening the file at the next keyframe.
 NEAR = 30
-# Reading over so many packets costs less than to seek, which has to find the place.
+# Skipping up to this many packets is cheaper than seeking.
 FEW_PACKETS = 300
 
 
 class _AnotherOrder(Exception):
-    """What was decoded from a keyframe on is not what decoding from the start gives."""
+    """Decoding from a keyframe does not give the same frames as decoding from the start."""
 
 
 class Frames:
-    """A video file's frames, counted once, in order of showing.
+    """A video file's frames, counted once, in presentation order.
 
     Args:
-        file: as :func:`adatosk.video.files.inspect` found it.
+        file: as returned by :func:`adatosk.video.files.inspect`.
 
     Attributes:
-        count: how many decode.
-        times: when each is shown; ``None`` where times do not rise from frame to frame.
+        count: number of frames that decode.
+        times: presentation time of each; ``None`` if times do not increase from frame to frame.
 
     Raises:
-        VideoError: frames have to be decoded to be counted, and one of them is damaged or cut.
+        VideoError: frames have to be decoded to be counted, and one of them is damaged or truncated.
     """
 
     def __init__(self, file: VideoFile):
@@ -65,10 +65,10 @@ class Frames:
         return len(times)
 
     def images(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        """RGB pictures, upright, uint8 ``(H, W, 3)``, of frames by rising numbers; each is gone when the next comes.
+        """Upright RGB images, uint8 ``(H, W, 3)``, of frames by increasing index; each is valid only until the next.
 
         Raises:
-            VideoError: a frame is damaged, missing or of another size than the first.
+            VideoError: a frame is damaged, missing or not of the same size as the first.
         """
         convert, shape, turn = VideoReformatter(), None, None
         for frame in self.decoded(numbers):
@@ -86,11 +86,11 @@ class Frames:
 
     @property
     def keyframes(self) -> list[int]:
-        """Numbers of the frames from which decoding may start."""
+        """Indices of the frames from which decoding may start."""
         return self._keys()[1].tolist()
 
     def decoded(self, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
-        """PyAV's frames, neither converted nor turned; numbers and errors as in :meth:`images`."""
+        """PyAV's frames, neither converted nor rotated; indices and errors as in :meth:`images`."""
         if self._held is not None:
             yield from (self._held[number] for number in numbers)
             return
@@ -109,7 +109,7 @@ class Frames:
                 done = stop
 
     def _start(self, number: int) -> tuple[int, int]:
-        """The packet of the last keyframe from which frame ``number`` can be decoded, and its frame's number."""
+        """The packet of the last keyframe from which frame ``number`` can be decoded, and that keyframe's index."""
         places, firsts = self._keys()
         chosen = np.searchsorted(firsts, number, side="right") - 1
         return (int(places[chosen]), int(firsts[chosen])) if chosen >= 0 else (self.file.packets.first, 0)
@@ -129,7 +129,7 @@ class Frames:
         return self._known_keys
 
     def _from(self, place: int, first: int, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
-        """Frames ``numbers``, decoded from packet ``place`` on, whose frame is number ``first``."""
+        """Frames ``numbers``, decoded from packet ``place`` on, whose frame has the index ``first``."""
         sequential = place == self.file.packets.first
         wanted, number = iter(numbers), first
         target = next(wanted)
@@ -158,19 +158,19 @@ class Frames:
 
 
 def _rgb(convert: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
-    # One converter a clip, and one thread: PyAV's to_ndarray makes a converter a frame, with a thread a core, and takes
-    # longer than decoding a small frame.
+    # One converter per clip, with one thread: PyAV's to_ndarray creates one per frame, with one thread per core, which
+    # takes longer than decoding a small frame.
     plane = convert.reformat(frame, format="rgb24", threads=1).planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
     return rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
 
 
 def _decode(file: VideoFile, place: int) -> Iterator[av.VideoFrame]:
-    """Frames from packet ``place`` on, which is a keyframe; none is damaged.
+    """Frames from packet ``place`` on, which is a keyframe; all of them intact.
 
     Raises:
-        VideoError: one is, decoding from the first keyframe.
-        _AnotherOrder: one is, decoding from another, or the keyframe is not found again.
+        VideoError: a frame is damaged when decoding from the first keyframe.
+        _AnotherOrder: a frame is damaged when decoding from another keyframe, or the keyframe is not found again.
     """
     path, packets = file.path, file.packets
     sequential, bad, number = place == packets.first, None, 0
@@ -206,7 +206,7 @@ def _decode(file: VideoFile, place: int) -> Iterator[av.VideoFrame]:
 
 
 def _before(time: int | None, begin: int | None) -> bool:
-    """Whether a picture is shown before the first keyframe: it refers to what was there before the file began."""
+    """Whether a frame is shown before the first keyframe: it refers to frames from before the beginning of the file."""
     return time is not None and begin is not None and time < begin
 
 
@@ -230,5 +230,5 @@ def _packets_from(
             if number > place:
                 yield packet
                 break
-    # An empty packet would end the decoding, but for the last, which is to end it.
+    # An empty packet would end the decoding, so only the last one, which is meant to, is passed on.
     yield from (packet for packet in source if packet.size or packet.dts is None)

@@ -1,8 +1,8 @@
-"""What is in a video file: is it whole, how many frames has it, and what may read them.
+"""Inspection of a video file: whether it is complete, its number of frames, and how they may be read.
 
-Frames are counted by packets where each is known to be one frame, in files with an index or of a codec whose packets
-can be looked at. Everything else is decoded from end to end first: the only count that can be trusted, and the only way
-to find that a stream without a stated length was cut.
+Frames are counted by packets if each packet is known to be one frame, in files with an index or with a codec whose
+packets can be inspected. Everything else is first decoded from end to end: only then is the count reliable, and only
+this detects the truncation of a stream without a stated length.
 """
 
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ from adatosk.video.packets import OPEN, look_for
 
 ADVICE = "fetch or convert it again, or exclude the clip"
 
-# Containers without a frame count (mkv, webm, flv) mostly state how many bytes they have, and a duration, not always to
-# the frame. Missing more than both of these means a cut file.
+# Containers without a frame count (mkv, webm, flv) mostly state their size in bytes and a duration, which is not always
+# exact to the frame. If more than both of these is missing, the file is truncated.
 MISSING_SHARE, MISSING_SECONDS = 0.05, 0.25
 
-# Formats that FFmpeg shows as a video though they are a picture, as all its …_pipe are, or text that it draws.
+# Formats that FFmpeg opens as a video although they are a still image, like all its …_pipe formats, or rendered text.
 STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
 
 # What may be read: moving pictures in one file; and sound, pictures and texts, which are then named as such. A playlist
@@ -36,31 +36,31 @@ _PIPES = sorted(name for name in av.formats_available if name.endswith("_pipe"))
 _GUARDED = {"protocol_whitelist": "file", "format_whitelist": ",".join([*_FILES.split(), *sorted(STILLS), *_PIPES])}
 
 MP4, MATROSKA, FLASH, AVI = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "avi"
-# Where a packet is a frame and its time the frame's, so that packets count frames and times place them.
+# Formats in which every packet is one frame and has its time, so that packets suffice to count and locate frames.
 COUNTED = {
     MP4: {"h264", "hevc", "vp9", "mjpeg"},
     MATROSKA: {"h264", "hevc", "vp8", "vp9", "mjpeg"},
     FLASH: {"flv1", "h264"},
     AVI: {"mjpeg"},
 }
-# FFmpeg conceals damage in these unless it is told to stop; with HEVC also where a picture's own checksum disagrees.
+# FFmpeg conceals damage in these codecs unless told to stop; for HEVC, also on a mismatch of a picture's checksum.
 STRICT = {"hevc": {"err_detect": "crccheck+explode"}, "mjpeg": {"err_detect": "explode"}}
 
 
 @dataclass
 class Packets:
-    """What reading a file's packets tells about its video.
+    """What a file's packets reveal about its video.
 
     Attributes:
         format, codec: FFmpeg's names.
-        stated: frames that the container says it has; 0 where it does not.
+        stated: number of frames stated by the container; 0 if it states none.
         seconds, end: the stated duration, and where the last packet ends.
-        broken: packets marked as broken.
-        times, orders, sizes, keys, shown: of each packet the time it is shown at (``None`` if unknown), the time it is
-            decoded at, its bytes, whether decoding may start at it, and whether an edit list lets it be shown.
-        unusual: what a look at them found that keeps them from counting frames; empty if nothing.
-        open: groups of pictures refer to each other.
-        streams: videos in the file.
+        broken: number of packets marked as corrupt.
+        times, orders, sizes, keys, shown: for each packet, its presentation time (``None`` if unknown), decoding time
+            and size in bytes, whether decoding may start at it, and whether the edit list shows it.
+        unusual: why the packets cannot be used for counting frames; empty if they can.
+        open: whether groups of pictures refer to each other.
+        streams: number of videos in the file.
     """
 
     format: str
@@ -80,19 +80,19 @@ class Packets:
 
     @property
     def first(self) -> int:
-        """The packet to start at: what stands before the first keyframe refers to what was never there."""
+        """The packet to start at: packets before the first keyframe refer to missing frames."""
         return self.keys.index(True) if True in self.keys else 0
 
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A file that is whole as far as its packets tell.
+    """A file that is complete, judging by its packets.
 
     Attributes:
-        path: of the file.
-        packets: what they tell.
-        times: when each frame is shown, rising, in the video's own unit; ``None`` where packets do not tell, so that
-            frames have to be decoded to be counted.
+        path: the file.
+        packets: information from its packets.
+        times: presentation time of each frame, increasing, in the stream's time base; ``None`` if packets do not
+            determine it, so that frames have to be decoded to be counted.
     """
 
     path: Path
@@ -102,7 +102,7 @@ class VideoFile:
 
 @contextmanager
 def opened(path: Path, **options: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """A file's container and its video, to be decoded by one thread; what FFmpeg says against it names the file."""
+    """A file's container and its video, for decoding by one thread; FFmpeg's errors are raised with the file's name."""
     try:
         # With the protocol named, a colon in the file's name is none.
         with av.open(f"file:{path}", options=_GUARDED | options) as container:
@@ -213,11 +213,11 @@ def _frames_not_shown(path: Path, packets: Packets) -> int:
 
 
 def _times(packets: Packets) -> np.ndarray | None:
-    """When each frame is shown, if packets tell: none is unusual, hidden or from before the first keyframe."""
+    """Presentation time of each frame if packets determine it: none is unusual, hidden or before the first keyframe."""
     if packets.unusual or not packets.keys[0] or None in packets.times:
         return None
     times, shown = np.array(packets.times, dtype=np.int64), np.array(packets.shown)
-    # An edit list that starts behind a keyframe hides the frames from it on.
+    # An edit list that starts after a keyframe hides the frames between them.
     first, hidden = times[0], times[~shown]
     times = np.sort(times[shown])
     if len(hidden) and (hidden.max() > times[0] or hidden.min() < first):
@@ -227,5 +227,5 @@ def _times(packets: Packets) -> np.ndarray | None:
 
 
 def reason(error: Exception) -> str:
-    """What FFmpeg or the system says."""
+    """FFmpeg's or the system's message."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,7 +1,7 @@
-"""Clips stored as folders of images, one a frame: which frames there are, and their pixels.
+"""Clips stored as folders of images, one per frame: finding the frames and reading their pixels.
 
-Ordinary JPEGs are decoded by :mod:`adatosk.video.jpeg` straight to where they belong, all others by OpenCV, with the
-same pixels. What cannot be read whole is an error.
+Ordinary JPEGs are decoded in place by :mod:`adatosk.video.jpeg`, all other images by OpenCV, with the same pixels. An
+image that cannot be read completely is an error.
 """
 
 import os
@@ -19,18 +19,18 @@ from adatosk.video.orientation import EXIF_TURNS, Turn, upright
 from adatosk.video.resize import TOGETHER, TOGETHER_BYTES, fit
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-# Images that are not read as frames; beside frames they are more likely frames than anything else.
+# Images that cannot be read as frames; among frames, they are probably frames, so ignoring them would be wrong.
 OTHER_SUFFIXES = (".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".jfif", ".jpe", ".ppm")
 OTHER_SUFFIXES += (".pgm", ".pnm", ".tga", ".exr", ".dib")
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
-# Windows would read text without being told.
+# Windows opens files in text mode by default.
 _READ_BYTES = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _DIGITS = re.compile(r"(\d+)")
 
 
 class VideoError(ValueError):
-    """A video file or frame folder that cannot be read whole; the message names it and says what to do."""
+    """A video file or frame folder that cannot be read completely; the message names it and says what to do."""
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -43,7 +43,7 @@ def image_paths(folder: Path) -> list[Path]:
 
 
 def image_names(folder: Path) -> list[str]:
-    """The names alone: of most clips few frames are read, and a path costs as much as finding and sorting its name."""
+    """The names only: few frames of most clips are read, and creating a path costs as much as listing it."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries]
     if _are_plain_numbers(names):
@@ -65,13 +65,13 @@ def image_names(folder: Path) -> list[str]:
 
 
 def _are_plain_numbers(names: list[str]) -> bool:
-    """Whether all are images numbered by as many digits each, as frames mostly are; sorted in a fifth of the time."""
+    """Whether all are images numbered with the same number of digits, as is usual; then sorting is much faster."""
     suffix = "." + names[0].rpartition(".")[2] if names else ""
     digits = "".join(names).replace(suffix, "")
     return (
         suffix in IMAGE_SUFFIXES
         and len(set(map(len, names))) == 1
-        # Or 12.jpg beside .jpg34 would do.
+        # Otherwise 12.jpg beside .jpg34 would pass.
         and all(map(str.endswith, names, repeat(suffix)))
         and len(digits) == len(names) * (len(names[0]) - len(suffix))
         and digits.isascii()
@@ -91,13 +91,13 @@ def natural_key(path: Path) -> tuple:
 
 def _by_numbers(stem: str, name: str) -> tuple:
     parts: list[str | int] = ["", stem, ""] if stem.isdecimal() else _DIGITS.split(stem)
-    # Odd places hold the digits. The name itself settles 1.jpg against 01.jpg.
+    # The digits are at odd positions. The name itself breaks the tie between 1.jpg and 01.jpg.
     parts[1::2] = map(int, parts[1::2])
     return parts, name
 
 
 def read_images(paths: Sequence[str], size: int | None) -> np.ndarray:
-    """The images in this order; one that follows itself is decoded once.
+    """The images in the given order; consecutive repetitions are decoded once.
 
     Returns:
         uint8 ``(len(paths), H, W, 3)``, RGB; ``size`` as in :func:`adatosk.video.read_clip`.
@@ -128,7 +128,7 @@ def _read_distinct(paths: Sequence[str], size: int | None) -> np.ndarray:
         outs = targets if decoded is images else decoded
         for place, (path, out) in enumerate(zip(some, outs, strict=False)):
             data = _read_whole(path) if start + place else data
-            # Most heads are the first one's, byte by byte.
+            # Most heads are identical to the first one's, byte by byte.
             alike = (head and data.startswith(head)) or jpeg_head(data)[1] == shape
             if alike and decode_jpeg(data, out):
                 continue
@@ -152,7 +152,7 @@ def _read_distinct(paths: Sequence[str], size: int | None) -> np.ndarray:
 
 
 def in_groups(paths: Sequence[str], shape: tuple[int, int]) -> list[Sequence[str]]:
-    """Consecutive images of this height and width, as many together as are held at once."""
+    """Groups of consecutive images of this height and width, each as large as is held in memory at once."""
     together = max(1, min(TOGETHER, TOGETHER_BYTES // (shape[0] * shape[1] * 3)))
     return [paths[start : start + together] for start in range(0, len(paths), together)]
 
@@ -162,7 +162,7 @@ def _shrunk(shape: tuple[int, int], shrink: int) -> tuple[int, int]:
 
 
 def _read_whole(path: str) -> bytes:
-    # As buffers, and a file object itself, cost as much as reading files as small as frames.
+    # Without a file object and its buffer, which cost as much as reading files as small as frames.
     try:
         file = os.open(path, _READ_BYTES)
         try:
@@ -171,7 +171,7 @@ def _read_whole(path: str) -> bytes:
             os.close(file)
     except OSError as error:
         raise _unreadable(path, error.strerror) from error
-    # Decoders fill what a cut file lacks with grey and say nothing, so the end marker is looked for first.
+    # Decoders silently fill the missing part of a truncated file with grey, so the end marker is checked first.
     if not is_whole_image(data):
         raise _unreadable(path)
     return data
@@ -183,13 +183,13 @@ def _unreadable(path: str, reason: str | None = None) -> VideoError:
 
 
 def _decode(path: str, data: bytes, first: tuple[int, int] = (0, 0), shrink: int = 1) -> np.ndarray:
-    """The image; a JPEG of the ``first`` one's shape comes ``shrink`` times smaller, averaged as it is decoded."""
+    """The image; a JPEG of the ``first`` one's shape is reduced by the factor ``shrink`` while it is decoded."""
     said = damage(data) if data.startswith(b"\xff\xd8") else ""
     if said:
         raise _unreadable(path, said)
     try:
         image = _by_opencv(data, first, shrink)
-    except cv2.error as error:  # Of a size, say, that no frame has.
+    except cv2.error as error:  # for example, because of an absurd size
         raise _unreadable(path, error.err) from error
     if image is None:
         raise _unreadable(path)
@@ -210,7 +210,7 @@ def _by_opencv(data: bytes, first: tuple[int, int], shrink: int) -> np.ndarray |
 
 
 def is_whole_image(data: bytes) -> bool:
-    """Whether an image file ends as its format wants it; padding and trailers up to 64 bytes are let pass."""
+    """Whether an image file ends as its format requires; padding and trailers of up to 64 bytes are accepted."""
     if data[:2] == b"\xff\xd8":
         return b"\xff\xd9" in data.rstrip(b"\0")[-64:]
     if data[:4] == b"\x89PNG":

@@ -1,7 +1,7 @@
-"""JPEG images decoded straight into their place: OpenCV's pixels to the bit, in four fifths of its time.
+"""JPEG images decoded in place: bit-identical to OpenCV's pixels, in four fifths of its time.
 
-libjpeg-turbo does the work either way; what falls away is OpenCV's second pass over the colours and its copy. Only
-ordinary, sound images are taken. What is unusual is left to OpenCV; what is damaged is told.
+Both use libjpeg-turbo; this saves OpenCV's second pass over the colours and its copy. Only ordinary, intact images are
+decoded here. Unusual ones are left to OpenCV; damaged ones are reported.
 """
 
 import io
@@ -11,23 +11,24 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-# Under 8 pixels two of libjpeg's scales can give one size; nothing above so many pixels is a frame of a clip.
+# Below 8 pixels, two of libjpeg's scales can give the same size; no frame of a clip has more than MOST_PIXELS.
 LEAST_SIDE, MOST_PIXELS = 8, 2**26
-# What stands before the pixels of usual images: frames coded by Huffman, tables, restarts, comments, and what
-# applications add but for EXIF, which may turn the image.
+# Segments before the pixels of ordinary images: Huffman-coded frames, tables, restart intervals, comments, and
+# application data except EXIF, which may rotate the image.
 _EXIF, _PIXELS = 0xE1, 0xDA
 _USUAL = {0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)} - {_EXIF}
 
 
-# Webcams leave a byte or two before the end mark; a hole leaves more, and less than libjpeg's others.
+# Webcams leave a few extraneous bytes before the end marker, which are harmless; damage leaves more.
 _HARMLESS = re.compile(r"Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9")
 _ORIENTATION = 0x112
 
 
 def damage(data: bytes) -> str:
-    """What libjpeg says against the pixels of a file; empty if nothing, or if it does not read such files at all.
+    """libjpeg's complaint about the pixels of a file; empty if there is none, or if it does not support the file.
 
-    Decoders fill a hole with what comes next, and the end with grey, and say it in a warning that OpenCV drops.
+    Decoders fill a hole with what follows it, and a missing end with grey, and only warn about it; OpenCV suppresses
+    the warning.
     """
     try:
         colours = simplejpeg.decode_jpeg_header(data)[2]
@@ -40,7 +41,7 @@ def damage(data: bytes) -> str:
 
 
 def orientation(data: bytes) -> int:
-    """EXIF's orientation, 1 to 8, wherever it stands; 1 where there is none. OpenCV looks at the first marker only."""
+    """EXIF's orientation, 1 to 8, from any marker; 1 if there is none. OpenCV considers the first marker only."""
     if b"Exif\0\0" not in data:
         return 1
     try:
@@ -52,10 +53,10 @@ def orientation(data: bytes) -> int:
 
 
 def jpeg_head(data: bytes) -> tuple[bytes, tuple[int, int] | None]:
-    """What stands before the pixels of a file that :func:`decode_jpeg` takes, and the height and width it states.
+    """The bytes before the pixels of a file that :func:`decode_jpeg` supports, and the height and width they state.
 
-    It takes JPEGs with three channels stored as YCbCr and without EXIF, and so every file that begins with the head of
-    one; of any other the head is empty and the shape ``None``.
+    Supported are JPEGs with three channels stored as YCbCr and without EXIF, and so every file that begins with the
+    head of one; for any other file the head is empty and the shape ``None``.
     """
     try:
         head = data[: _pixels_at(data)]
@@ -68,11 +69,11 @@ def jpeg_head(data: bytes) -> tuple[bytes, tuple[int, int] | None]:
 
 
 def _pixels_at(data: bytes) -> int:
-    """Where the pixels of a usual file begin; ValueError of an unusual one, IndexError if the file ends before them."""
+    """Where the pixels of an ordinary file begin; ValueError for other files, IndexError if it ends before them."""
     if not data.startswith(b"\xff\xd8"):
         raise ValueError("not a JPEG")
     place = 2
-    # To search for EXIF's marker takes 20 times as long: most bytes are pixels.
+    # Searching for EXIF's marker would take 20 times as long, because most bytes are pixels.
     while (marker := data[place + 1]) != _PIXELS:
         if data[place] != 0xFF or marker not in _USUAL:
             raise ValueError("an unusual JPEG")
@@ -83,16 +84,16 @@ def _pixels_at(data: bytes) -> int:
 
 
 def decode_jpeg(data: bytes, out: np.ndarray) -> bool:
-    """Decode a file that has a :func:`jpeg_head`, whole or at a half, a quarter or an eighth of its size.
+    """Decode a file that has a :func:`jpeg_head`, at full, half, a quarter or an eighth of its size.
 
     Args:
-        data: the file.
-        out: is filled: uint8 ``(H, W, 3)``, RGB, contiguous; H and W are the image's, or those divided by 2, 4 or 8 and
-            rounded up, which averages pixels as they are decoded.
+        data: the file's bytes.
+        out: the output, uint8 ``(H, W, 3)``, RGB, contiguous; H and W are the image's, or those divided by 2, 4 or 8
+            and rounded up, in which case pixels are averaged while decoding.
 
     Returns:
-        whether the image is in ``out``; not if libjpeg has anything to say against the file or ``out`` has another
-        shape. What ``out`` holds is undefined then.
+        whether the image was decoded into ``out``; false if libjpeg reports a problem or ``out`` has the wrong shape.
+        The content of ``out`` is then undefined.
     """
     height, width = out.shape[:2]
     try:

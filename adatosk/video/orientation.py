@@ -1,4 +1,4 @@
-"""How pictures are turned and mirrored before they are shown, as a camera held otherwise stores them."""
+"""Rotation and mirroring of images for display, as a rotated camera stores them."""
 
 import struct
 from typing import NamedTuple
@@ -18,12 +18,12 @@ EXIF_TURNS = (
     (True, True, True),
     (True, False, True),
 )
-# A display matrix that is nearer than this share to a quarter turn is one; FFmpeg lets a degree pass.
+# A display matrix within this relative tolerance of a quarter turn counts as one; FFmpeg tolerates one degree.
 _SLACK = 0.0175
 
 
 class Turn(NamedTuple):
-    """First exchange rows and columns, then mirror."""
+    """Transpose first, then mirror."""
 
     exchange: bool = False
     left_right: bool = False
@@ -34,16 +34,16 @@ AS_STORED = Turn()
 
 
 def upright(image: np.ndarray, turn: Turn) -> np.ndarray:
-    """A view of ``(H, W, 3)`` as it is shown."""
+    """A view of ``(H, W, 3)`` in display orientation."""
     if turn.exchange:
         image = image.swapaxes(0, 1)
     return image[:: -1 if turn.up_down else 1, :: -1 if turn.left_right else 1]
 
 
 def turn_of(frame: av.VideoFrame) -> Turn | None:
-    """What a frame's display matrix asks for, one of eight; ``None`` of one that asks for another angle.
+    """The orientation in a frame's display matrix, one of eight; ``None`` for any other angle.
 
-    The matrix's upper left part (a, b; c, d) takes (x, y) to (ax + cy, bx + dy), of any scale.
+    The matrix's upper left part (a, b; c, d) maps (x, y) to (ax + cy, bx + dy), at any scale.
     """
     # PyAV's stub says that one looks up the data itself, not its type.
     matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # pyrefly: ignore[no-matching-overload]

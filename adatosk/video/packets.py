@@ -1,27 +1,27 @@
-"""What a look at the start of each packet tells: is it whole, is it a frame, may one start to decode at it?
+"""Inspection of each packet's first bytes: is it intact, is it a frame, and may decoding start at it?
 
-Nothing is decoded; a packet costs about a microsecond.
+Nothing is decoded; a packet takes about a microsecond.
 """
 
 from collections.abc import Callable
 
-# Kinds of NAL units that hold a picture from which on nothing refers to what stood before: IDR.
+# NAL unit types of IDR pictures, after which nothing refers to earlier pictures.
 _H264_IDR, _HEVC_IDR = {5}, {19, 20}
 _H264_PICTURES, _HEVC_PICTURES = range(1, 6), range(32)
 _H264_SPS, _HEVC_SPS = 7, 33
 
 OPEN = "an open group of pictures"
 
-# A look at one packet, whether it is marked as a keyframe or not: what is unusual about it, or nothing.
+# Maps a packet, and whether it is marked as a keyframe, to what is unusual about it, or an empty string.
 Look = Callable[[bytes, bool], str]
 
 
 def look_for(codec: str, extradata: bytes | None) -> Look | None:
-    """The look at a codec's packets; ``None`` where a packet's start does not tell, or not in this form.
+    """The inspection of a codec's packets; ``None`` if their first bytes are not informative, or in another form.
 
     Args:
-        codec: FFmpeg's name of it.
-        extradata: the stream's; of H.264 and HEVC it says how many bytes a unit's length takes.
+        codec: FFmpeg's name of the codec.
+        extradata: the stream's extradata, which for H.264 and HEVC states the size of a unit's length field.
     """
     if codec in ("h264", "hevc"):
         place = 4 if codec == "h264" else 21
@@ -32,7 +32,7 @@ def look_for(codec: str, extradata: bytes | None) -> Look | None:
 
 
 def _units(codec: str, width: int) -> Look:
-    """Units of H.264 or HEVC, each behind its length of ``width`` bytes, have to fill a packet."""
+    """H.264 or HEVC: units, each preceded by its length in ``width`` bytes, must fill the packet exactly."""
     h264 = codec == "h264"
     pictures, idr, sps = (_H264_PICTURES, _H264_IDR, _H264_SPS) if h264 else (_HEVC_PICTURES, _HEVC_IDR, _HEVC_SPS)
     sets: set[bytes] = set()
@@ -44,7 +44,7 @@ def _units(codec: str, width: int) -> Look:
             place = start + int.from_bytes(packet[place:start], "big")
             if not start < place <= len(packet) or packet[start] & 0x80:
                 return "a packet is no row of NAL units"
-            # Inside a unit three zeros cannot follow each other: 3 is put between them (H.264, 7.4.1).
+            # A unit cannot contain three consecutive zeros: a 3 is inserted between them (H.264, 7.4.1).
             if packet.find(b"\0\0\0", start, place) >= 0:
                 return "a packet has a hole"
             kind = packet[start] & 31 if h264 else packet[start] >> 1 & 63

@@ -1,8 +1,9 @@
-"""decord, for the files that it is proven right for, and the choice of a decoder.
+"""decord, for files on which it is proven correct, and the choice of a decoder.
 
-decord's random access gives other frames than asked for in many formats, and it conceals damage. PyAV gives the right
-ones in all of them, to the bit where both do, and since one converter of colours serves a whole clip it takes less
-time. So decord reads only where it is chosen, to compare the two, and only a file that it is proven right for.
+In many formats, decord's random access silently returns the wrong frames, and it conceals damage. PyAV returns the
+right frames in all of them, bit-identical to decord's where these are right, and is faster, since one colour converter
+serves a whole clip. So decord is used only when requested, for comparison, and only for files on which it is proven
+correct.
 """
 
 import importlib.util
@@ -21,10 +22,10 @@ VARIABLE = "ADATOSK_DECODER"
 
 
 def chosen_decoder(decoder: str | None = None) -> str:
-    """``pyav`` or ``decord``: the argument, else the environment's ``ADATOSK_DECODER``; ``auto``, or none, is PyAV.
+    """``pyav`` or ``decord``, from the argument or the variable ``ADATOSK_DECODER``; PyAV for ``auto`` or neither.
 
     Raises:
-        ValueError: another name, or decord where it is not installed.
+        ValueError: the name is unknown, or decord is not installed.
     """
     name = decoder or os.environ.get(VARIABLE) or "auto"
     if name not in DECODERS:
@@ -35,10 +36,10 @@ def chosen_decoder(decoder: str | None = None) -> str:
 
 
 def read_decord(frames: Frames, indices: np.ndarray) -> np.ndarray:
-    """Frames as decord reads them: uint8 ``(len(indices), H, W, 3)``, RGB.
+    """Frames read with decord: uint8 ``(len(indices), H, W, 3)``, RGB.
 
     Raises:
-        VideoError: it is not proven right for this file, or it fails, as it does on whole files of width 48.
+        VideoError: decord is not proven correct for this file, or it fails, as on intact files of width 48.
     """
     import decord
 
@@ -57,15 +58,15 @@ def read_decord(frames: Frames, indices: np.ndarray) -> np.ndarray:
 def unproven(frames: Frames) -> str:
     """Why decord may not read a file; empty if it may.
 
-    It may where packets count the frames, in MP4 and Matroska or of a codec whose every packet stands alone or that
-    knows no open groups, every group of pictures is closed, and the pictures of the first and the last keyframe have
-    one size, are not turned, and have colours that both convert alike.
+    It may if packets count the frames, the container is MP4 or Matroska or the codec has only independent packets or no
+    open groups, every group of pictures is closed, and the first and the last keyframe have the same size, are not
+    rotated, and have a colour format that both decoders convert alike.
     """
     packets, file = frames.file.packets, frames.file
     if file.times is None:
         return packets.unusual or "its packets do not tell its frames apart"
     if packets.streams > 1:
-        return "several videos"  # decord chooses among them by a rule of its own
+        return "several videos"  # decord chooses among them by its own rule
     if packets.codec == "h264" and packets.format not in (MP4, MATROSKA):
         return f"{packets.codec} in {packets.format}"
     if False in packets.shown:
@@ -76,7 +77,7 @@ def unproven(frames: Frames) -> str:
 
 
 def _closed(packets: Packets) -> bool:
-    """Whether every frame of a group is shown after those of the group before, and before those of the next."""
+    """Whether all frames of a group are shown after those of the previous group and before those of the next."""
     times = np.array(packets.times, dtype=np.int64)
     keys = np.flatnonzero(packets.keys)
     first_after = np.minimum.accumulate(times[::-1])[::-1][keys]
@@ -85,10 +86,10 @@ def _closed(packets: Packets) -> bool:
 
 
 def _other_pixels(frames: Frames) -> str:
-    """Why decord's pixels would not be FFmpeg's; empty if they are.
+    """Why decord's pixels would differ from FFmpeg's; empty if they do not.
 
-    It turns no picture, stretches those that change their size, and its converter of colours is another one where a
-    pixel has more bits and on an odd last row.
+    decord does not rotate pictures, stretches those that change their size, and converts colours differently for more
+    than 8 bits per component and in an odd last row.
     """
     ends = list(frames.decoded(sorted({frames.keyframes[0], frames.keyframes[-1]})))
     for frame in ends:

@@ -1,7 +1,7 @@
 """From a video file, or a folder of frames, to the frames of one clip.
 
-What cannot be read whole is an error; a clip is never silently shorter, and never replaced. PyAV decodes video files;
-``ADATOSK_DECODER``, or the argument ``decoder``, may choose decord for those that it is proven right for.
+A clip that cannot be read completely is an error; it is never silently shortened or replaced. PyAV decodes video files;
+``ADATOSK_DECODER``, or the argument ``decoder``, may select decord for those on which it is proven correct.
 """
 
 import os
@@ -32,17 +32,17 @@ def read_clip(
     Args:
         path: a video file, or a folder of images (jpg, png, bmp), sorted by the numbers in their names.
         frames, stride, start: see :func:`adatosk.video.sampling.frame_indices`.
-        size: side in pixels; each frame is cut to its central square and resized. ``None`` keeps frames as they are.
-        decoder: of video files: ``auto`` and ``pyav`` take PyAV; ``decord`` takes decord, and refuses files that it is
-            not proven right for. ``None`` asks the environment's ``ADATOSK_DECODER``, else it is ``auto``.
+        size: side in pixels; each frame is cropped to its central square and resized. ``None`` keeps frames unchanged.
+        decoder: for video files: ``auto`` and ``pyav`` use PyAV; ``decord`` uses decord, and refuses files on which it
+            is not proven correct. By default the variable ``ADATOSK_DECODER``, or ``auto`` without it.
 
     Returns:
         uint8 ``(frames, H, W, 3)``, RGB.
 
     Raises:
-        VideoError: a missing, empty, truncated, damaged or unreadable file, a folder without images, an unreadable
-            image, a file that a forced decord is not proven right for.
-        ValueError: impossible sampling, an unknown decoder.
+        VideoError: the file is missing, empty, truncated, damaged or unreadable, the folder has no images or an
+            unreadable one, or decord was requested and is not proven correct for the file.
+        ValueError: the sampling is impossible, or the decoder unknown.
     """
     return read_frames(path, lambda length: frame_indices(length, frames, stride, start), size, decoder)
 
@@ -55,7 +55,7 @@ def decode_all(path: str | Path, size: int | None = None, decoder: str | None = 
 def read_frames(
     path: str | Path, choose: Callable[[int], np.ndarray], size: int | None = None, decoder: str | None = None
 ) -> np.ndarray:
-    """The frames that ``choose(number of frames)`` names, by indices that never decrease.
+    """The frames at the indices ``choose(number of frames)``, which must not decrease.
 
     Returns:
         uint8 ``(len(indices), H, W, 3)``, RGB; ``size``, ``decoder`` and errors as in :func:`read_clip`.
@@ -76,19 +76,19 @@ def read_frames(
 
 
 def count_frames(path: str | Path) -> int:
-    """Frames of a video file that decode, whatever its header says, or images of a folder; errors as in `read_clip`."""
+    """Number of frames of a video file that decode, or of images in a folder; errors as in :func:`read_clip`."""
     path = _existing(path)
     return len(image_names(path)) if path.is_dir() else Frames(inspect(path)).count
 
 
 def decode_whole(path: str | Path) -> tuple[int, int, int]:
-    """Decode a video file or a folder of images from end to end, in little memory, and keep nothing.
+    """Decode a video file or a folder of images from end to end, in little memory, without keeping the frames.
 
     Returns:
-        number of frames, width and height of the first.
+        number of frames, and width and height of the first.
 
     Raises:
-        VideoError: it is damaged, cut short, or not to be read.
+        VideoError: it is damaged, truncated or unreadable.
     """
     path = _existing(path)
     if path.is_dir():
@@ -96,7 +96,7 @@ def decode_whole(path: str | Path) -> tuple[int, int, int]:
         paths = [f"{path}{os.sep}{name}" for name in names]
         shape = read_images(paths[:1], None).shape
         for some in in_groups(paths[1:], shape[1:3]):
-            # Beside the first one, whose size they have to have.
+            # Together with the first image, whose size they must have.
             read_images([paths[0], *some], None)
         return len(names), shape[2], shape[1]
     frames, height, width = Frames(inspect(path)), 0, 0
@@ -115,10 +115,10 @@ def _existing(path: str | Path) -> Path:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Bytes of a file and when it was changed, in ns.
+    """Size of a file in bytes and its modification time in ns.
 
-    Of a folder, the sums over its images, and over them and itself: so a frame that was overwritten shows, also by an
-    older one. It costs one look at every image, some 2 µs on a local disk, and opens none.
+    For a folder, the sum of its images' sizes, and the sum of their modification times and its own, so that overwriting
+    a frame is detected, even with an older one. It takes about 2 µs per image on a local disk and opens none.
     """
     status = path.stat()
     if not path.is_dir():

@@ -5,18 +5,18 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-# From this ratio on, frames shrink by area, as those of the recorded runs did (1.8 and more). Below it by the filter of
-# the field's loaders, Pillow's, which skips no pixel either and takes a fifth of the time.
+# From this ratio on, frames are resized by area, as in the recorded runs (1.8 and more). Below it, by Pillow's filter,
+# which the field's loaders use, also covers every pixel, and takes a fifth of the time.
 AREA_FROM = 1.75
-# So many images are held and resized at once: each call has its cost, and a long clip at full size would fill the
+# Number of images held and resized at once: each call has its overhead, and a long clip at full size would exhaust the
 # memory.
 TOGETHER = 16
-# Frames of videos are as many as fit into so many bytes.
+# Frames of videos are grouped up to this many bytes.
 TOGETHER_BYTES = 8 << 20
 
 
 def stack(images: Iterable[np.ndarray], count: int, size: int | None) -> np.ndarray:
-    """``count`` pictures ``(H, W, 3)`` of one shape as :func:`fit` makes them; each is done with before the next comes.
+    """Apply :func:`fit` to ``count`` streamed images ``(H, W, 3)`` of one shape, using each before the next is taken.
 
     Returns:
         uint8 ``(count, size, size, 3)``, or ``(count, H, W, 3)`` without a size.
@@ -26,7 +26,7 @@ def stack(images: Iterable[np.ndarray], count: int, size: int | None) -> np.ndar
         if not place:
             out = np.empty((count, *(image.shape[:2] if size is None else (size, size)), 3), np.uint8)
             square = _central_square(image[None])
-            # Only the bilinear filter is faster with several pictures at once.
+            # Only the bilinear filter is faster with several images at once.
             filtered = size is not None and square.shape[1] != size and square.shape[1] < AREA_FROM * size
             together = max(1, min(count, TOGETHER_BYTES // square.nbytes)) if filtered else 1
             held = np.empty((together, *square.shape[1:]), np.uint8) if together > 1 else held
@@ -41,10 +41,10 @@ def stack(images: Iterable[np.ndarray], count: int, size: int | None) -> np.ndar
 
 
 def fit(images: np.ndarray, size: int | None, out: np.ndarray | None = None) -> np.ndarray:
-    """Central squares of ``(N, H, W, 3)``, uint8, resized to ``size``; ``None`` keeps images as they are.
+    """Central squares of ``(N, H, W, 3)``, uint8, resized to ``size``; ``None`` keeps images unchanged.
 
-    By area from ``AREA_FROM`` on, else by Pillow's bilinear filter, which is wider the more an image shrinks. They go
-    into ``out`` where it is given.
+    Resizing is by area from ``AREA_FROM`` on, otherwise by Pillow's antialiased bilinear filter. The result is written
+    to ``out`` if given.
     """
     if size is None:
         squares = images
@@ -75,8 +75,8 @@ def _central_square(images: np.ndarray) -> np.ndarray:
 
 
 def _bilinear(squares: np.ndarray, size: int) -> np.ndarray:
-    # torch has Pillow's filter for bytes as they lie here, at a seventh of Pillow's time. It takes seconds to load, and
-    # most clips need no filter.
+    # torch has Pillow's filter for bytes in this memory layout, at a seventh of Pillow's time. It is imported here
+    # because that takes seconds, and most clips need no filter.
     import torch
     import torch.nn.functional as F
 

@@ -4,22 +4,22 @@ import numpy as np
 
 
 def frame_indices(length: int, frames: int = 16, stride: int = 4, start: int | None = None) -> np.ndarray:
-    """Which frames of a clip are taken: ``start + stride · i`` for i = 0 … frames-1.
+    """Indices of the sampled frames of a clip: ``start + stride · i`` for i = 0 … frames-1.
 
-    They span ``(frames-1)·stride + 1`` frames. In a clip shorter than that they are spread evenly over the whole clip,
-    from its first frame to its last: i·(length-1)/(frames-1), rounded half up. This is the largest (real-valued) stride
-    that fits; with fewer frames than ``frames`` it repeats frames evenly in time, and never one of them alone.
+    They span ``(frames-1)·stride + 1`` frames. In a shorter clip, they are spread evenly over the whole clip, from its
+    first frame to its last: i·(length-1)/(frames-1), rounded half up. This is the largest (real-valued) stride that
+    fits; in a clip of fewer than ``frames`` frames, it repeats frames evenly in time, rather than only one of them.
 
     Args:
-        length: frames in the clip, at least 1.
+        length: number of frames in the clip, at least 1.
         frames, stride: at least 1.
         start: index of the first frame; ``None`` centres the span.
 
     Returns:
-        int64 ``(frames,)``, never decreasing, in [0, length-1].
+        int64 ``(frames,)``, non-decreasing, in [0, length-1].
 
     Raises:
-        ValueError: a number below 1, or a start from which the span leaves the clip.
+        ValueError: a number is below 1, or the span from ``start`` exceeds the clip.
     """
     for name, value in (("length", length), ("frames", frames), ("stride", stride)):
         if value < 1:
@@ -31,11 +31,11 @@ def frame_indices(length: int, frames: int = 16, stride: int = 4, start: int | N
         )
     steps = np.arange(frames, dtype=np.int64)
     if length < (frames - 1) * stride + 1:
-        # Whole numbers throughout, so that no half is rounded by chance.
+        # Integer arithmetic, so that rounding is exact.
         return (2 * steps * (length - 1) + frames - 1) // (2 * (frames - 1))
     return (latest // 2 if start is None else start) + stride * steps
 
 
 def last_start(length: int, frames: int, stride: int) -> int:
-    """The largest ``start`` that :func:`frame_indices` takes; 0 for a clip that the span does not fit into."""
+    """The largest ``start`` that :func:`frame_indices` accepts; 0 for a clip shorter than the span."""
     return max(0, length - ((frames - 1) * stride + 1))
