@@ -44,7 +44,7 @@ def test_seeds_are_paired_and_their_mean_has_an_interval(results):
 
 def test_a_third_seed_gives_an_interval(results):
     assert report.gain_in_words("smoke", results) == (
-        "The soft mask brings 3.0 points of WAR with one view over 2 seeds, for which there is no interval."
+        "The soft mask gains 3.0 points of WAR with one view over 2 seeds, too few for an interval."
     )
     for row, war in zip(TABLES["table1"](PROFILES["smoke"]), (66, 60), strict=True):
         make_run(results, repeated(row)[2], war)
