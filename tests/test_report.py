@@ -61,7 +61,7 @@ def test_later_seeds_are_said_to_be_judged_alone_only_where_they_are(results):
     for row, war in zip(TABLES["table1"](PROFILES["smoke"]), (64, 60), strict=True):
         make_run(results, repeated(row)[7], war)
     words = report.gain_in_words("smoke", results)
-    assert "later: 3.0 in [0.5, 5.5]" in words and words.endswith("are judged alone as well.")
+    assert "later: 3.0 in [0.5, 5.5]" in words and words.endswith("so they are also judged alone.")
 
 
 def test_a_seed_that_lacks_its_partner_is_left_out(results):
@@ -95,7 +95,7 @@ def test_claims_are_judged_once_all_runs_of_their_table_are_there(results):
 
 
 def test_missing_runs_and_a_readme_without_markers_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="make reproduce makes it"):
+    with pytest.raises(FileNotFoundError, match="make reproduce trains it"):
         report.headline_runs("smoke", tmp_path)
     readme = tmp_path / "README.md"
     readme.write_text("no markers")
