@@ -1,4 +1,5 @@
-# setup · reproduce · reproduce-all · benchmark · test · test-lowest · test-crash · lint · lab · lock: each a line or two of real tools.
+# setup · reproduce · reproduce-all · benchmark · test · test-lowest · test-crash · lint · lab · lock: a line or two of standard
+# tools each.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,11 +8,11 @@ LOWEST := .venv-lowest
 READY := $(VENV)/.ready
 UV := $(VENV)/uv/bin/uv
 DATASET ?=
-# Where the clips of a real set lie; data/<set> of the project by default.
+# Folder of a real data set's clips; by default data/<set> in the project.
 ROOT ?=
-# PROFILE=paper DATASET=mafw is the profile paper-mafw.
+# PROFILE=paper DATASET=mafw selects the profile paper-mafw.
 PROFILE ?= demo
-# As they were given, whatever characters they have: make reads them no second time, and a shell gets them from the
+# Taken verbatim, whatever characters they contain: make does not expand them again, and the shell gets them from the
 # environment.
 override DATASET := $(value DATASET)
 override ROOT := $(value ROOT)
@@ -19,12 +20,12 @@ override PROFILE := $(value PROFILE)
 ifneq ($(and $(filter paper,$(PROFILE)),$(filter-out dfew,$(DATASET))),)
 override PROFILE := paper-$(DATASET)
 endif
-# nproc would obey the variable below.
+# nproc would otherwise obey the variable exported below.
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
 export PROFILE JOBS
 export ADATOSK_ROOT := $(ROOT)
 
-# Two runs of one thread each beat one run of two threads: the models are small.
+# The models are small: two runs with one thread each are faster than one run with two threads.
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
@@ -32,20 +33,21 @@ export PYTHONUNBUFFERED := 1
 .PHONY: help setup reproduce reproduce-all benchmark test test-lowest test-crash lint lab notebooks lock
 
 help:
-	@echo "make reproduce   set up, make the data, train, evaluate, execute the notebooks, print the table"
-	@echo "make reproduce-all   every table and figure, over all seeds; hours on two cores, goes on where it was cut off"
-	@echo "make benchmark   seconds and memory beside VideoMAE's, into results/benchmark"
-	@echo "make test        set up, lint, unit tests and notebooks"
-	@echo "make test-lowest   unit tests with the oldest versions that pyproject.toml declares; downloads some GB"
-	@echo "make test-crash  a kill and a full disk at every file operation of training, caching and rendering; minutes"
-	@echo "make lab         JupyterLab on the notebooks"
-	@echo "make notebooks   execute the notebooks in place and keep the outputs"
-	@echo "make lock        resolve pyproject.toml anew into requirements.lock"
+	@echo "make reproduce      set up, render the data, train, evaluate, execute the notebooks, print the results"
+	@echo "make reproduce-all  every table and figure, over all seeds; takes hours on two cores, resumes after an interruption"
+	@echo "make benchmark      compare time and memory with VideoMAE's; writes results/benchmark"
+	@echo "make test           set up, lint, run the unit tests and the notebooks"
+	@echo "make test-lowest    run the unit tests with the lowest versions that pyproject.toml declares; downloads some GB"
+	@echo "make test-crash     simulate a kill and a full disk at every file operation of training, caching and rendering; minutes"
+	@echo "make lint           ruff, import-linter and pyrefly"
+	@echo "make lab            open the notebooks in JupyterLab"
+	@echo "make notebooks      execute the notebooks in place and store their outputs"
+	@echo "make lock           resolve the dependencies in pyproject.toml and write requirements.lock"
 
 setup: $(READY)
 
-# uv stands beside the environment, so that neither ensurepip nor a writable system Python is needed. Without --no-config it
-# would take the constraint in pyproject.toml for a requirement without a hash.
+# uv is installed next to the environment, so neither ensurepip nor a writable system Python is needed. Without --no-config,
+# it would treat the constraint in pyproject.toml as a requirement without a hash.
 $(UV):
 	$(PYTHON) -m venv --without-pip $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target $(VENV)/uv uv==0.13.8
@@ -55,7 +57,7 @@ $(READY): $(UV) requirements.lock pyproject.toml
 	$(UV) pip install --python $(BIN)/python --no-deps --editable .
 	touch $@
 
-# Snakemake's own lock would outlive a run that is killed; the Snakefile has another.
+# Snakemake's own lock would outlive a killed process; the Snakefile has another.
 SNAKEMAKE := $(BIN)/python -m snakemake --cores "$$JOBS" --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
 REPORT := $(BIN)/adatosk report --profile "$$PROFILE" $(if $(filter demo,$(PROFILE)),--readme)
 
@@ -91,6 +93,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/pyrefly check
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -1,5 +1,6 @@
 """The project as a whole: its four doors to the environment agree, its manifests and README are what the code makes."""
 
+import json
 import re
 import sys
 import tomllib
@@ -100,12 +101,51 @@ def test_the_readme_holds_the_two_commands_and_the_table_that_results_give():
     assert shown == report.readme_block("demo", PROJECT / "results" / "demo").strip()
 
 
-def test_every_link_of_the_readme_leads_somewhere():
-    readme = (PROJECT / "README.md").read_text()
-    targets = re.findall(r"\]\(([^)#]+)\)", readme)
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_link_of_a_page_leads_somewhere(page):
+    text = (PROJECT / page).read_text()
+    targets = re.findall(r"\]\(([^)#]+)\)", text)
     assert targets
     for target in targets:
         assert "://" in target or (PROJECT / target).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_link_of_a_notebook_leads_somewhere(path):
+    prose = [
+        "".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown"
+    ]
+    for target in re.findall(r"\]\(([^)#]+\.(?:ipynb|py|md))\)", "\n".join(prose)):
+        assert (path.parent / target).exists(), target
+
+
+def recipe(target: str) -> list[str]:
+    """The commands of a target in the Makefile."""
+    (lines,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    return [line.strip().replace("$(BIN)", ".venv/bin") for line in lines.splitlines()]
+
+
+def test_pre_commit_runs_the_linters_of_make_lint():
+    (local,) = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local"
+    assert [hook["entry"] for hook in local["hooks"]] == recipe("lint")
+    assert all(hook["language"] == "system" and not hook["pass_filenames"] for hook in local["hooks"])
+
+
+def test_contributing_names_every_room_in_the_order_of_its_imports():
+    (layers,) = [
+        contract["layers"] for contract in PYPROJECT["tool"]["importlinter"]["contracts"] if "layers" in contract
+    ]
+    order = [room for layer in layers for room in re.split(r"\s*:\s*", layer)]
+    text = (PROJECT / "CONTRIBUTING.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == order
+
+
+def test_contributing_names_targets_that_the_makefile_has():
+    named = set(re.findall(r"^make ([\w-]+)", (PROJECT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
+    makefile = (PROJECT / "Makefile").read_text()
+    assert {"setup", "test", "lint"} <= named
+    assert named <= set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
 
 
 def test_ci_runs_the_readmes_test_command():

@@ -45,7 +45,7 @@ def test_seeds_are_paired_and_their_mean_has_an_interval(results):
 
 def test_a_third_seed_gives_an_interval(results):
     assert report.gain_in_words("smoke", results) == (
-        "The soft mask gains 3.0 points of WAR with one view over 2 seeds, without an interval."
+        "The soft mask gains 3.0 points of WAR with one view over 2 seeds, too few for an interval."
     )
     for row, war in zip(TABLES["table1"](PROFILES["smoke"]), (66, 60), strict=True):
         make_run(results, repeated(row)[2], war)
@@ -62,7 +62,7 @@ def test_later_seeds_are_said_to_be_judged_alone_only_where_they_are(results):
     for row, war in zip(TABLES["table1"](PROFILES["smoke"]), (64, 60), strict=True):
         make_run(results, repeated(row)[7], war)
     words = report.gain_in_words("smoke", results)
-    assert "later: 3.0 in [0.5, 5.5]" in words and words.endswith("are also judged alone.")
+    assert "later: 3.0 in [0.5, 5.5]" in words and words.endswith("so they are also judged alone.")
 
 
 def test_a_seed_that_lacks_its_partner_is_left_out(results):
@@ -96,7 +96,7 @@ def test_claims_are_judged_once_all_runs_of_their_table_are_there(results):
 
 
 def test_missing_runs_and_a_readme_without_markers_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="`make reproduce` trains it"):
+    with pytest.raises(FileNotFoundError, match="make reproduce trains it"):
         report.headline_runs("smoke", tmp_path)
     readme = tmp_path / "README.md"
     readme.write_text("no markers")

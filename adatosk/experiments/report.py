@@ -1,4 +1,4 @@
-"""The headline table, the paper's values beside ours, from ``results/`` alone: printed, saved, put in the README."""
+"""The main results, the paper's values next to ours, from ``results/`` alone: printed, saved, kept in the README."""
 
 from math import nan
 from pathlib import Path
@@ -24,11 +24,11 @@ TITLES = {
     "table3": "Table 3, the parts of the soft mask (mean ± 95 % interval):",
     "table4": "Table 4, the frame distance:",
     "table2": "Table 2, hard mask ratio and excluded tokens r (cells without a row are impossible at this size):",
-    "rivals": "Alternatives trained on the same data (`joint` is the model without the soft mask; `all tokens` sees "
-    "every patch at once, so it has no views to average; `pre-trained` reconstructs first):",
-    "open_readings": "The paper's ambiguities, one alternative at a time:",
+    "rivals": "Alternative methods on the same data (`joint` is the model without the soft mask; `all tokens` sees "
+    "every patch at once, so it has no views to average; `pre-trained` first learns to reconstruct):",
+    "open_readings": "Alternatives to our interpretation of the paper, one change at a time:",
 }
-VERDICTS_TITLE = "The paper's claims on these tables, with our verdicts, which judge directions only, on this data:"
+VERDICTS_TITLE = "The paper's claims about these tables, with our verdicts. They judge directions only, on this data:"
 
 
 def headline_runs(profile: str, results: Path) -> dict[str, Run]:
@@ -39,9 +39,7 @@ def headline_runs(profile: str, results: Path) -> dict[str, Run]:
     for name, changes in HEADLINE.items():
         folder = results / "runs" / config.change(**changes).run_id(digest)
         if not (folder / "metrics.json").is_file():
-            raise FileNotFoundError(
-                f"{folder / 'metrics.json'}: the run '{name}' is missing; `make reproduce` trains it"
-            )
+            raise FileNotFoundError(f"{folder / 'metrics.json'}: the run '{name}' is missing; make reproduce trains it")
         runs[name] = Run(folder)
     return runs
 
@@ -146,16 +144,16 @@ def gain_in_words(profile: str, results: Path) -> str:
     if not parts:
         return "".join(
             f"The soft mask gains {one.difference:.1f} points of WAR with one view over {one.count} {repeats}s, "
-            "without an interval."
+            f"too few for an interval."
             for one in found[found["repeats"] == "all"].itertuples()
         )
-    text = f"Points of WAR with one view that the soft mask gains, with their 95 % interval, paired by {repeats}"
-    looked = " The later seeds were run after the interim analysis of the first ones, and are also judged alone."
+    text = f"The gain of the soft mask in points of WAR with one view, with 95 % intervals, paired by {repeats}"
+    looked = " The later seeds were run after an interim analysis of the first, so they are also judged alone."
     return f"{text}: {'; '.join(parts)}.{looked if parts[-1].startswith('later') else ''}"
 
 
 def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
-    """One table of the grid: mean ± 95 % interval of WAR over the finished seeds, beside the paper's WAR."""
+    """One table of the grid, mean ± 95 % interval of WAR over the finished seeds, next to the paper's."""
     rows = TABLES[name](PROFILES[profile])
     found = scores(rows, results, partial=True)
     table = summary(found).reindex([row.name for row in rows], columns=list(PROTOCOLS))
@@ -171,7 +169,7 @@ def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
 
 
 def verdicts_table(profile: str, results: Path) -> pd.DataFrame:
-    """The paper's claims about rows of its tables with our verdicts, for tables of which all runs are finished."""
+    """The paper's claims about rows of its tables with our verdicts, for every table whose runs are complete."""
     found = []
     for name in REFERENCE:
         try:
@@ -206,8 +204,8 @@ def readme_block(profile: str, results: Path) -> str:
     )
     if made[0]["manifest"]["name"] not in paper.SETS:
         note += (
-            " The paper's scores are on DFEW, which has to be requested: ours stays empty until someone with the data "
-            "runs it."
+            " The paper's scores are on DFEW, which has to be requested from its authors: our cell stays empty until "
+            "someone with access to the data runs it."
         )
     seeds = with_mean(seeds_table(profile, results), repeats)
     seeds.columns = [f"WAR, {protocol.replace('_', ' ')}, {name}" for protocol, name in seeds.columns]
@@ -226,7 +224,7 @@ def readme_block(profile: str, results: Path) -> str:
 
 
 def update_readme(readme: Path, block: str) -> None:
-    """Replace the text between the README's markers; ``ValueError`` when it has none."""
+    """Replace the text between the README's markers; ``ValueError`` if it has none."""
     text = readme.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -237,7 +235,7 @@ def update_readme(readme: Path, block: str) -> None:
 
 
 def write_report(profile: str, results: Path, readme: Path | None = None) -> str:
-    """Write the tables of a profile below ``results`` and, if given, into a README; returns the README's text.
+    """Write the tables of a profile below ``results``, and into a README; returns the text written there.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`headline_runs`, :func:`update_readme`.
