@@ -22,7 +22,7 @@ def test_mean_and_pooled_scores_are_both_named_and_differ():
 
 
 def test_other_folds_are_refused():
-    with pytest.raises(ValueError, match=r"predictions of folds \[1\] do not fit labels of folds \[2\]"):
+    with pytest.raises(ValueError, match=r"predictions of folds \[1\] do not match labels of folds \[2\]"):
         score_folds({1: torch.tensor([0])}, {2: torch.tensor([0])}, CLASSES)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         score_folds({}, {}, CLASSES)

@@ -5,7 +5,7 @@ from test_verdicts import AS_CLAIMED, DEMO, write_runs
 
 from adatosk import paper
 from adatosk.experiments import grid
-from adatosk.experiments.ambiguities import cost_readings
+from adatosk.experiments.ambiguities import counted
 from adatosk.experiments.paper_vs_ours import (
     REFERENCE,
     costs,
@@ -111,7 +111,7 @@ def test_what_compares_soft_masks_refuses_a_model_without_one():
         lambda: settings(base),
         lambda: grid.table2(base),
         lambda: grid.mirrored_exclusion(base.model, 2),
-        lambda: cost_readings(base.model),
+        lambda: counted(base.model),
     ):
         with pytest.raises(ValueError, match="no soft mask: choose one"):
             compare()
