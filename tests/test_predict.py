@@ -65,9 +65,11 @@ def test_it_is_the_models_answer_for_the_frames_it_shows(scene, folder):
     found, model = predict(scene, folder, views=3, locate_face=False), load_model(folder)
     video = normalise(torch.from_numpy(found.frames).permute(3, 0, 1, 2)[None])
     with torch.inference_mode():
-        assert torch.equal(found.logits, model.classify(video, views=3)[0])
-        assert not torch.equal(found.logits, model.classify(video, views=1)[0])
-        assert torch.equal(found.soft_mask.weights, model(video, found.visible[None]).soft_mask.weights)
+        # On a CPU the prediction's products run through oneDNN.
+        torch.testing.assert_close(found.logits, model.classify(video, views=3)[0], rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(found.logits, model.classify(video, views=1)[0], rtol=1e-3, atol=1e-3)
+        weights = model(video, found.visible[None]).soft_mask.weights
+        torch.testing.assert_close(found.soft_mask.weights, weights, rtol=1e-4, atol=1e-5)
     assert found.face is None and found.people == 0
 
 

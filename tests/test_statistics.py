@@ -196,7 +196,7 @@ def works_out_its_own(source: str) -> list[str]:
         bound = isinstance(node, ast.Compare) and getattr(node.left, "attr", "") in ("low", "high")
         if bound and ast.unparse(node.comparators[0]) == "0":
             found.append(ast.unparse(node))
-        found += [name for name in (*module, *names) if name.partition(".")[0] in ("scipy", "comb")]
+        found += [name for name in (*module, *names) if name in ("scipy", "scipy.stats", "comb")]
     return found
 
 
