@@ -5,18 +5,14 @@ import sys
 from adatosk.utils.endings import ending, nothing_left_to_unwind, quiet_interrupts
 
 
-def main(*command: str) -> None:
-    """Run the command line and exit, following the convention of :mod:`adatosk.utils.endings`.
-
-    Args:
-        *command: the subcommand to run; by default the first argument names it.
-    """
+def main() -> None:
+    """Run the command line and exit, following the convention of :mod:`adatosk.utils.endings`."""
     quiet_interrupts()
     try:
         with ending():
             from adatosk.cli import app
 
-            app(args=[*command, *sys.argv[1:]], prog_name="adatosk")
+            app(args=sys.argv[1:], prog_name="adatosk")
     finally:
         nothing_left_to_unwind()
 

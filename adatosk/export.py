@@ -5,9 +5,9 @@ random draws, are constants of the program. Its logits equal the model's under t
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
-    from adatosk.__main__ import main
+    from adatosk.utils.door import run_command
 
-    main("export")
+    run_command("export")
 
 import copy
 import importlib.util

@@ -4,9 +4,9 @@
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
-    from adatosk.__main__ import main
+    from adatosk.utils.door import run_command
 
-    main("predict")
+    run_command("predict")
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,9 +5,9 @@ same command resumes with the videos that have no label yet.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
-    from adatosk.__main__ import main
+    from adatosk.utils.door import run_command
 
-    main("predict")
+    run_command("predict")
 
 import csv
 import json

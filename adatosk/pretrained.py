@@ -15,9 +15,9 @@ where the only additional class allowed is ``argparse.Namespace``, in which the 
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
-    from adatosk.__main__ import main
+    from adatosk.utils.door import run_command
 
-    main("pretrained")
+    run_command("pretrained")
 
 import argparse
 import pickle

@@ -7,9 +7,9 @@ all. Environment variables from which accelerate would take settings are ignored
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
-    from adatosk.__main__ import main
+    from adatosk.utils.door import run_command
 
-    main("train")
+    run_command("train")
 
 import json
 import os

@@ -79,9 +79,8 @@ def test_help_says_what_the_exit_statuses_mean():
 
 
 def test_help_and_the_doors_help_load_nothing_heavy():
-    """And it takes less than a second of processor time."""
     program = f"""
-import contextlib, io, json, os, runpy, sys
+import contextlib, io, json, runpy, sys
 ends = []
 for module, words in {[("adatosk", [])] + [("adatosk", [n]) for n in COMMANDS] + [(f"adatosk.{d}", []) for d in DOORS]}:
     sys.argv = [module, *words, "--help"]
@@ -90,15 +89,12 @@ for module, words in {[("adatosk", [])] + [("adatosk", [n]) for n in COMMANDS] +
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         except SystemExit as end:
             ends.append((end.code, "Usage: adatosk" in said.getvalue()))
-    if len(ends) == 1:
-        seconds = sum(os.times()[:2])
-print(json.dumps([ends, sorted(sys.modules), seconds]))
+print(json.dumps([ends, sorted(sys.modules)]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    ends, modules, seconds = json.loads(done.stdout)
+    ends, modules = json.loads(done.stdout)
     assert ends == [[0, True]] * (1 + len(COMMANDS) + len(DOORS))
     assert not HEAVY & set(modules)
-    assert seconds < 1
 
 
 def test_the_console_script_is_what_the_doors_call():
@@ -268,7 +264,7 @@ MIDDLE = {
     "train": ("adatosk.train:optimizer_step", "resumes after the last whole epoch"),
     "predict": ("adatosk.predict:normalise", "nothing was written"),
     "predict_many": ("adatosk.predict_many:in_chunks", "t.csv.part keeps the rows so far; the same command resumes"),
-    "check": ("adatosk.video.checks:count_frames", "problems.csv keeps what was looked at"),
+    "check": ("adatosk.video.checks.decode_whole", "problems.csv keeps what was looked at"),
     "pretrained": ("adatosk.pretrained:load_encoder", "nothing was written"),
     "export": ("torch.export:export", "of the others nothing was written"),
     "benchmark": ("adatosk.cost.models:time_pair", "of the others nothing was written"),
