@@ -264,7 +264,7 @@ MIDDLE = {
     "train": ("adatosk.train:optimizer_step", "resumes after the last whole epoch"),
     "predict": ("adatosk.predict:normalise", "nothing was written"),
     "predict_many": ("adatosk.predict_many:in_chunks", "t.csv.part keeps the rows so far; the same command resumes"),
-    "check": ("adatosk.video.checks.decode_whole", "problems.csv keeps what was looked at"),
+    "check": ("adatosk.video.checks:decode_whole", "problems.csv keeps what was looked at"),
     "pretrained": ("adatosk.pretrained:load_encoder", "nothing was written"),
     "export": ("torch.export:export", "of the others nothing was written"),
     "benchmark": ("adatosk.cost.models:time_pair", "of the others nothing was written"),
