@@ -78,7 +78,7 @@ test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks
 
 test-crash: setup
-	$(BIN)/python -m pytest -n $(JOBS) -m crash tests/test_crashes.py
+	$(BIN)/python -m pytest -n $(JOBS) -m crash tests/test_crashes.py tests/test_cli.py
 
 test-lowest: $(UV)
 	$(UV) venv --no-config --quiet --clear --python 3.11 $(LOWEST)

@@ -153,7 +153,7 @@ def test_runs_keep_the_cache_that_they_opened(source, tmp_path):
     for first, second in zip(expected, batches(dataset(source, cache=cache), 2), strict=True):
         assert all(torch.equal(a["video"], b["video"]) for a, b in zip(first, second, strict=True))
     # One that has to open the files anew finds others, whose clips lie elsewhere.
-    with pytest.raises(CacheError, match=r"frames\.bin: the cache was built anew .*: start the run again"):
+    with pytest.raises(CacheError, match=r"frames\.bin: the cache was rebuilt .*: start the run again"):
         pickle.loads(sent).clip("clip7")
 
 
