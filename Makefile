@@ -59,7 +59,7 @@ $(READY): $(UV) requirements.lock pyproject.toml
 
 # Snakemake's own lock would outlive a killed process; the Snakefile has another.
 SNAKEMAKE := $(BIN)/python -m snakemake --cores "$$JOBS" --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
-REPORT := $(BIN)/adatosk report --profile "$$PROFILE" $(if $(filter demo,$(PROFILE)),--readme)
+REPORT := $(BIN)/python -m adatosk report --profile "$$PROFILE" $(if $(filter demo,$(PROFILE)),--readme)
 
 reproduce: setup
 	$(SNAKEMAKE) --config profile="$$PROFILE"

@@ -181,7 +181,7 @@ def test_make_hands_on_what_it_is_given_and_runs_none_of_it(tools, target, by_en
     subprocess.run(["make", "-s", target, *arguments], cwd=tools, env=environment, check=True)
     first, report = told(tools)
     assert first[0] == evil and first[1:3] == ["-m", "snakemake"] and f"profile=paper{evil}" in first
-    assert report[1:] == ["-m", "adatosk.experiments.report", "--profile", f"paper{evil}"]
+    assert report[1:] == ["-m", "adatosk", "report", "--profile", f"paper{evil}"]
     assert not (tools / "y").exists() and not list(tools.glob("*touch*"))
 
 
