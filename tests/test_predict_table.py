@@ -180,7 +180,8 @@ def test_names_that_begin_with_a_dash_come_after_two(folder, model, monkeypatch,
     done = command("predict", "--model", model, "--whole-frame", "--", "-a.mp4")
     assert done.exit_code == 0, done.stderr
     done = command("predict", "--model", model, "--whole-frame", "--out", "t.csv", "--", "-a.mp4")
-    assert done.exit_code == 0 and pd.read_csv("t.csv")["path"].tolist() == ["-a.mp4"]
+    # Behind an apostrophe, since a spreadsheet would take it for a formula.
+    assert done.exit_code == 0 and pd.read_csv("t.csv")["path"].tolist() == ["'-a.mp4"]
     assert command("predict", "--model", model, "-a.mp4").exit_code == 2
 
 
