@@ -22,6 +22,7 @@ from adatosk.manifests import Manifest
 from adatosk.predict import PRECISIONS
 from adatosk.presets import PROFILES
 from adatosk.utils.endings import CONVENTION, line_of
+from adatosk.utils.project import PROJECT
 
 COMMANDS = sorted(typer.main.get_command(app).commands)
 DOORS = {
@@ -32,7 +33,7 @@ DOORS = {
     "pretrained": "pretrained",
 }
 HEAVY = {"torch", "numpy", "pandas", "cv2", "av", "scipy", "matplotlib", "timm", "transformers", "accelerate"}
-INTERRUPTIONS = Path(__file__).with_name("interruptions.py")
+INTERRUPTIONS = PROJECT / "tests" / "helpers" / "interruptions.py"
 
 
 @pytest.fixture(scope="module")

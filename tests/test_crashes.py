@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from crash_scenarios import SCENARIOS
 
+from adatosk.utils.project import PROJECT
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or not Path("/proc/self/fd").is_dir(), reason="needs Linux")
 
 
 def crash(folder, most, fates, names):
     """What :mod:`crashes` reports, a dict for each point; none may have a fault."""
-    command = [sys.executable, str(Path(__file__).with_name("crashes.py")), str(folder), str(most), fates, *names]
+    command = [sys.executable, str(PROJECT / "tests" / "helpers" / "crashes.py"), str(folder), str(most), fates, *names]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
     points = [json.loads(line) for line in done.stdout.splitlines()]

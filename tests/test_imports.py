@@ -20,7 +20,7 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 def loaded_by(code: str, names: tuple[str, ...], folder: Path = PROJECT) -> list[str]:
     """Those of ``names`` that a fresh process has loaded after ``code``."""
     script = f"{code}\nimport sys\nprint(*(name for name in {names!r} if name in sys.modules))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "tests" / "helpers")])}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, env=environment, timeout=600
     )

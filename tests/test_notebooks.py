@@ -13,8 +13,8 @@ from nbconvert.preprocessors import ClearMetadataPreprocessor
 from adatosk.experiments import grid
 from adatosk.experiments.notebooks import NotebookCard, notebook_cards
 from adatosk.experiments.paper_vs_ours import REFERENCE
+from adatosk.utils.project import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = PROJECT / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 CHECKED = "nbval-check-output"

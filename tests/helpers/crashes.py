@@ -1,4 +1,4 @@
-"""Kills and refuses file operations, one at a time: ``python tests/crashes.py FOLDER MOST FATE,… SCENARIO …``.
+"""Kills and refuses file operations, one at a time: ``python tests/helpers/crashes.py FOLDER MOST FATE,… SCENARIO …``.
 
 Of each scenario and fate, MOST operations are tried, spread evenly; 0 tries all of them.
 

@@ -16,7 +16,7 @@ every_preset = pytest.mark.parametrize("profile", PRESETS)
 
 def with_folds(folder: Path) -> Path:
     """The smoke manifest, its clips dealt to three folds."""
-    manifest = manifests.load(Path(__file__).parents[1] / "data_manifests" / "embedded-smoke.csv")
+    manifest = manifests.load(PROJECT / "data_manifests" / "embedded-smoke.csv")
     clips = manifest.clips.assign(split=None, fold=[1 + place % 3 for place in range(len(manifest.clips))])
     return manifests.Manifest(manifest.name, manifest.version, manifest.classes, clips).save(folder / "folds.csv")
 

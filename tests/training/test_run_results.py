@@ -12,22 +12,12 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
-from runs import render_pair, same, short_run, train_cut_off, weights_of
+from runs import same, short_run, train_cut_off, weights_of
 
 from adatosk.model import AdaTosk, create_model
-from adatosk.train import Places, Trainer, train
+from adatosk.train import Trainer, train
 from adatosk.training import environment
 from adatosk.utils.provenance import file_digest, provenance
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return render_pair(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def places(data, tmp_path):
-    return Places(data, tmp_path / "results", data / "cache", workers=0)
 
 
 def quiet(_):

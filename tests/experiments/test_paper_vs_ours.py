@@ -1,7 +1,7 @@
 from math import isnan
 
 import pytest
-from test_verdicts import AS_CLAIMED, DEMO, write_runs
+from verdict_runs import AS_CLAIMED, DEMO, write_runs
 
 from adatosk import paper
 from adatosk.experiments import grid

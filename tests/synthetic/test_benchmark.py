@@ -1,7 +1,6 @@
 """The embedded benchmark is the same everywhere, balanced, and says truthfully when and where faces move."""
 
 from collections import Counter
-from pathlib import Path
 
 import av
 import numpy as np
@@ -21,6 +20,7 @@ from adatosk.synthetic import (
     write_benchmark,
 )
 from adatosk.synthetic.action_units import CLASS_UNITS, CLASSES_11, UNITS
+from adatosk.utils.project import PROJECT
 
 DEMO = BENCHMARKS["embedded-demo"]
 TINY = BenchmarkConfig(
@@ -287,7 +287,7 @@ def test_a_damaged_benchmark_json_and_a_folder_of_other_files_are_named(tmp_path
 
 
 def test_card_agrees_with_the_code():
-    card = yaml.safe_load((Path(__file__).parents[1] / "data_manifests" / "embedded.yaml").read_text())
+    card = yaml.safe_load((PROJECT / "data_manifests" / "embedded.yaml").read_text())
     assert card["classes"] | card["further_classes"] == CLASS_UNITS
     assert tuple(card["classes"]) == DEMO.classes
     assert set(card["presets"]) == set(BENCHMARKS)

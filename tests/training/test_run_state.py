@@ -11,21 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import render_pair, same, short_run, train_cut_off, weights_of
+from runs import same, short_run, train_cut_off, weights_of
 
 from adatosk.model import AdaTosk
 from adatosk.predict import predict
 from adatosk.train import Places, Trainer, train
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return render_pair(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def places(data, tmp_path):
-    return Places(data, tmp_path / "results", data / "cache", workers=0)
+from adatosk.utils.project import PROJECT
 
 
 def quiet(_):
@@ -77,7 +68,7 @@ def test_two_processes_resume_with_the_bits_of_undisturbed_ones(data, tmp_path):
         "train_cut_off(config, Places(data, out / 'left', data / 'cache', workers=0))\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(PROJECT / "tests" / "helpers"), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run(
         [*command, str(script), str(data), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=600
