@@ -32,11 +32,16 @@ Semantic = Annotated[str, _named("semantic score", SEMANTIC_SCORES)]
 SoftmaxAxis = Literal["clip", "token", "time", "channel"]
 Gate = Literal["literal", "mean_one"]
 HeadNorm = Literal["layer", "batch"]
-Activation = Literal["normed", "raw"]
+Activation = Literal["normed", "raw", "detached", "shuffled"]
+Scaling = Literal["min_max", "constant", "frame", "mean"]
 
 # Options added after the first runs were published, with the value those runs had. An option at that value is left out
 # of the run id, so that adding an option does not rename existing runs.
-_YOUNGER = ((("model", "soft_mask", "activation"), "normed"), (("weights",), None))
+_YOUNGER = (
+    (("model", "soft_mask", "activation"), "normed"),
+    (("model", "soft_mask", "scaling"), "min_max"),
+    (("weights",), None),
+)
 
 # exp(2 / temperature), the range of a transition's affinities, has to stay within float32.
 MIN_TEMPERATURE = 0.025
@@ -86,7 +91,12 @@ class SoftMaskConfig(Frozen):
             encoder's output.
         temperature: τ of the transition's softmax (Eq. 9), on L2-normalised features.
         activation: tokens whose absolute values A sums (Eq. 10): the encoder's output after its last norm (``normed``)
-            or before it (``raw``). That norm gives all tokens about the same magnitude.
+            or before it (``raw``). That norm gives all tokens about the same magnitude. Two controls use the output
+            without passing a gradient: each token's own (``detached``), or that of another token of the clip
+            (``shuffled``), which keeps the weights and takes away what they mean.
+        scaling: how Eq. 11 is normalised: by minimum and maximum over the clip (``min_max``); by the same two as
+            constants, which pass no gradient (``constant``); by those of each frame (``frame``); or by the clip's mean,
+            which leaves no token without weight (``mean``).
     """
 
     agnostic: bool = True
@@ -100,6 +110,7 @@ class SoftMaskConfig(Frozen):
     score_block: int | None = Field(7, ge=1)
     temperature: float = Field(0.1, ge=MIN_TEMPERATURE)
     activation: Activation = "normed"
+    scaling: Scaling = "min_max"
 
     @property
     def accumulates(self) -> bool:
