@@ -132,6 +132,33 @@ def ambiguities(base: RunConfig) -> list[Row]:
     return [Row("default", base, AMBIGUITY_SEEDS), *changed]
 
 
+# What is changed about A in Eq. 11, by name; the masks of Table 3 that it is tried on, and the number of seeds.
+ACTIVATIONS: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
+    "bounds as constants": ({"scaling": "constant"}, ("CS (A+M)", "CS (A)", "CA + CS (A+M)"), TABLE_SEEDS),
+    "over the mean": ({"scaling": "mean"}, ("CS (A+M)", "CS (A)", "CA + CS (A+M)"), TABLE_SEEDS),
+    # Controls: which part of A does the harm.
+    "A without gradient": ({"activation": "detached"}, ("CS (A)", "CA + CS (A+M)"), COSTLY_SEEDS),
+    "A of other tokens": ({"activation": "shuffled"}, ("CS (A)",), COSTLY_SEEDS),
+    "bounds of each frame": ({"scaling": "frame"}, ("CS (A)",), COSTLY_SEEDS),
+}
+
+
+def activation(base: RunConfig) -> list[Row]:
+    """Masks that use A (Eq. 10) under other normalisations of Eq. 11, and controls.
+
+    The seeds and this rule were fixed before the runs: the profiles' normalisation changes when both masks together
+    score higher under another one, by the rule of :mod:`adatosk.experiments.statistics`, on sparse and on lifelike
+    clips alike. If two do, it is ``bounds as constants``, which is Eq. 11 to the letter, unless ``over the mean``
+    scores higher than it, again on both.
+    """
+    masks = {row.name: row.config for row in table3(base)}
+    return [
+        Row(f"{name}, {what}", masks[name].change(model={"soft_mask": change}), seeds)
+        for what, (change, names, seeds) in ACTIVATIONS.items()
+        for name in names
+    ]
+
+
 def rivals(base: RunConfig) -> list[Row]:
     """The obvious alternatives on the same data, with as many epochs or as many multiply-accumulates.
 

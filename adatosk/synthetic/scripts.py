@@ -195,7 +195,7 @@ class ClipScript(Acting):
 
 
 def clip_id(config: BenchmarkConfig, split: Split, index: int) -> str:
-    """Name of a clip, as in ``3fa210_test_00012``.
+    """Name of a clip, as in ``4728d5_test_00012``.
 
     The configuration's digest leads, since a manifest's digest, and with it every run's id, is made of ids and labels:
     without it, results of an easier benchmark would be taken for those of a harder one.
