@@ -20,7 +20,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import InitVar, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Literal
 
@@ -89,12 +89,12 @@ class Manifest:
         where = where or (lambda row: f"{self}, clip {ids[row]}" if len(ids) else str(self))
         object.__setattr__(self, "clips", _checked_clips(clips, self.classes, where))
 
-    @property
+    @cached_property
     def folds(self) -> tuple[int, ...]:
         """The test folds that exist, sorted; empty for a set with one split."""
         return tuple(sorted(int(fold) for fold in self.clips["fold"].dropna().unique()))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the sorted lines ``id,label,split,fold``, joined by newlines with none at the end.
 

@@ -6,20 +6,25 @@ operations: softmax, norms, GELU, sums. They agree exactly. Stock fvcore would n
 operations for each element of a norm (0.1 %) and rounds einsum; :mod:`adatosk.cost.tracing` corrects that.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
-from torch import nn
 
 from adatosk import paper
 from adatosk.config import ModelConfig
-from adatosk.cost.tracing import both_branches, clip, fvcore_count, view, weightless
-from adatosk.model import AdaTosk
 from adatosk.presets import MODELS
+
+# The grid of runs counts by hand: what plans runs need not wait for torch, which the other counts load.
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adatosk.model import AdaTosk
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class Macs:
 
 def count_parameters(model: AdaTosk | ModelConfig) -> Parameters:
     """Count the parameters of a model, or of one created from a configuration."""
+    from adatosk.cost.tracing import weightless
+
     model = weightless(model) if isinstance(model, ModelConfig) else model
 
     def size(*modules: nn.Module | None) -> int:
@@ -110,13 +117,15 @@ def count_macs(
     Raises:
         ValueError: ``visible`` is impossible, or given or ``complementary`` together with ``training``.
     """
+    from adatosk.cost.tracing import both_branches, clip, fvcore_count, view, weightless
+
     if training and (visible is not None or complementary):
         raise ValueError("training counts the mask ratio's own view: leave visible and complementary out")
     twin = weightless(model)
     if training:
         return _by_part(*fvcore_count(twin, both_branches, (clip(twin),)))
     sizes = _view_sizes(twin.config, visible, complementary)
-    counts = [_by_part(*fvcore_count(twin, AdaTosk.classify_visible, view(twin, size))) for size in sizes]
+    counts = [_by_part(*fvcore_count(twin, type(twin).classify_visible, view(twin, size))) for size in sizes]
     return Macs(*(_added([getattr(c, name) for c in counts]) for name in ("by_part", "by_module", "left_out")))
 
 
@@ -131,7 +140,10 @@ def _by_part(modules: dict[str, int], left_out: dict[str, int]) -> Macs:
 
 def torch_count(model: AdaTosk | ModelConfig, visible: int | None = None, training: bool = False) -> int:
     """Multiply-accumulates of the same forward pass by torch's own counter, which counts 2 per MAC."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode  # it loads triton
+
+    from adatosk.cost.tracing import both_branches, clip, view, weightless
 
     twin = weightless(model)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
