@@ -14,15 +14,12 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from adatosk.utils.limits import ADVICE
 from adatosk.utils.tables import defused
 
 PATIENCE = 1.0  # seconds that a process waits for a lock before it reports it
 
-_ADVICE = {
-    errno.ENOSPC: "make room on this disk and run the same command again",
-    errno.EDQUOT: "make room within your quota and run the same command again",
-    errno.EFBIG: "raise the limit on the size of a file (ulimit -f) and run the same command again",
-}
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PART = re.compile(r"\..+\.\d+\.part")
 
 
@@ -37,9 +34,9 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         code = error.errno
-        if code is None or code not in _ADVICE or _ADVICE[code] in str(error):
+        if code not in _DISK_FAULTS or ADVICE[code] in str(error):
             raise
-        reason = f"{os.strerror(code)}: {_ADVICE[code]}"
+        reason = f"{os.strerror(code)}: {ADVICE[code]}"
         # Files in a folder that is removed are named within it.
         named = error.filename is not None and Path(error.filename).is_absolute()
         raise OSError(code, reason, str(error.filename if named else path)) from error
