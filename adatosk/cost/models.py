@@ -246,7 +246,7 @@ def table2_times(
         configs[f"{cell.mask_ratio:.0%} hidden, r = {cell.r}"] = changed
     runs = {name: prepare("adatosk", cell, Setup(), device) for name, cell in configs.items()}
     table, peaks = _between_peaks(partial(time_pair, runs, repeats, device=device), device, torch.float32)
-    table["gmacs"] = [sum(hand_count(cell).values()) / 1e9 for cell in configs.values()]
+    table["gmacs"] = [hand_count(cell).total() / 1e9 for cell in configs.values()]
     table["mask_ratio"] = [cell.mask_ratio for cell in configs.values()]
     table["excluded_per_step"] = [c.soft_mask.excluded_per_step if c.soft_mask else 0 for c in configs.values()]
     table["peak_share"] = 2 * table["gmacs"] / table["seconds"] / peaks["peak_gflops"]

@@ -193,7 +193,7 @@ def counted(base: ModelConfig = MODELS["adatosk_base"]) -> pd.DataFrame:
 
 
 def _gmacs(config: ModelConfig, visible: int | None = None) -> float:
-    return sum(hand_count(config, visible).values()) / 1e9
+    return hand_count(config, visible).total() / 1e9
 
 
 def _encoders(base: ModelConfig) -> Iterator[Option]:

@@ -134,7 +134,7 @@ def view_gmacs(config: ModelConfig, views: int = 1, complementary: bool = False)
     sizes = [config.visible_patches] * views
     if complementary:
         sizes = [int(mask.sum()) for mask in complementary_masks(1, config.patches, config.mask_ratio)]
-    return sum(sum(hand_count(config, visible=size).values()) for size in sizes) / 1e9
+    return sum(hand_count(config, visible=size).total() for size in sizes) / 1e9
 
 
 def training_tmacs(config: RunConfig) -> float:
@@ -143,7 +143,7 @@ def training_tmacs(config: RunConfig) -> float:
     for stage in grid.stages(config):
         clips = len(manifest_of(stage).subset("train", stage.data.fold, stage.data.exclusions))
         seen = clips - clips % stage.train.batch_size  # the last, smaller batch is dropped
-        forward = sum(hand_count(stage.model, training=stage.train.rec_weight > 0).values())
+        forward = hand_count(stage.model, training=stage.train.rec_weight > 0).total()
         total += 3 * forward * seen * stage.train.epochs
     return total / 1e12
 

@@ -168,7 +168,7 @@ def _step_ratio(model: ModelConfig) -> float:
     """Cost of a supervised training step on all tokens relative to one of the joint model, in MACs."""
     whole = model.change(soft_mask=None, mask_ratio=0.0)
     joint = model.change(soft_mask=None)
-    return sum(hand_count(whole).values()) / sum(hand_count(joint, training=True).values())
+    return hand_count(whole).total() / hand_count(joint, training=True).total()
 
 
 TABLES = {

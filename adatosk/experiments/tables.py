@@ -166,7 +166,7 @@ def ratio_and_exclusion(table: pd.DataFrame, base: RunConfig) -> pd.DataFrame:
     for cell in table2_cost().itertuples():
         name = cell_name(cell.mask_ratio, cell.r)
         found = score_interval(one_view["war"][one_view["row"] == name]) if name in models else NOTHING
-        gmacs = sum(hand_count(models[name]).values()) / 1e9 if name in models else nan
+        gmacs = hand_count(models[name]).total() / 1e9 if name in models else nan
         rows.append((cell.mask_ratio, cell.r, name in models, found.mean, found.low, found.high, found.count, gmacs,
                      cell.gmacs, cell.paper_war, cell.paper_gflops))  # fmt: skip
     columns = ["mask_ratio", "r", "feasible", "war", "low", "high", "repeats", "gmacs", "paper_model_gmacs"]
