@@ -19,7 +19,7 @@ import torch
 from adatosk.config import RunConfig
 from adatosk.cost.operations import hand_count, table2_cost
 from adatosk.experiments.grid import Row, cell_name, repeated, table2
-from adatosk.experiments.statistics import NOTHING, PROTOCOL, interval, p_value, paired, score_interval
+from adatosk.experiments.statistics import NOTHING, PROTOCOL, interval, paired, score_interval
 from adatosk.manifests import manifest_of
 from adatosk.metrics import score_folds
 from adatosk.workspace import Run, Workspace
@@ -144,7 +144,7 @@ def against(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     for row in found.index:
         pairs = paired(table, row, reference)
         one = interval(pairs) if row != reference else replace(NOTHING, count=len(pairs))
-        rows[row] = (one.count, one.mean, one.low, one.high, p_value(pairs) if row != reference else nan)
+        rows[row] = (one.count, one.mean, one.low, one.high, one.p)
     columns = ["repeats", "difference", "low", "high", "p"]
     return found.join(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 
