@@ -1,6 +1,7 @@
 """Files that are written atomically, locks that report what they wait for, and errors that name the file."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -68,6 +69,24 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
     """Write JSON, :func:`replacing` an existing file."""
     write_text(path, json.dumps(content, indent=indent) + "\n")
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """``content`` with a digest of itself, as :func:`unsealed` expects it."""
+    return content | {"sha256": _self_digest(content)}
+
+
+def unsealed(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file without its digest; ``None`` if the file is damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+        return content if content.pop("sha256") == _self_digest(content) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _self_digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:
