@@ -68,15 +68,11 @@ def _check_digest(weights: Path) -> None:
         )
 
 
-def _encode_config(config: ModelConfig) -> dict:
-    return config.model_dump(mode="json")
-
-
 class AdaTosk(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="adatosk",
-    coders={ModelConfig: (_encode_config, ModelConfig.model_validate)},
+    coders={ModelConfig: (lambda config: config.model_dump(mode="json"), ModelConfig.model_validate)},
 ):
     """The whole model; create one with :func:`create_model`.
 

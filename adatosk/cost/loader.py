@@ -5,7 +5,6 @@
 """
 
 import math
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from adatosk.config import RunConfig
 from adatosk.cost.contenders import Setup, count_work, prepare
 from adatosk.cost.decoding import write_images
 from adatosk.cost.models import RESULTS, write_table
-from adatosk.cost.timing import synchronise
+from adatosk.cost.timing import time_pair
 from adatosk.manifests import Manifest
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, encode, write_benchmark
@@ -112,14 +111,7 @@ def loading_rate(source: Source, config: RunConfig, batch: int, workers: int, ro
 def appetite(config: RunConfig, batch: int, device: torch.device | str = "cpu", repeats: int = 5) -> float:
     """Clips per second that training steps consume when their data is already loaded."""
     step = prepare("adatosk", config.model, Setup("training step", batch), device)
-    times = []
-    for _ in range(repeats + 1):
-        synchronise(device)
-        start = time.perf_counter()
-        step()
-        synchronise(device)
-        times.append(time.perf_counter() - start)
-    return batch / statistics.median(times[1:])
+    return batch / float(time_pair({"step": step}, repeats, device=device)["seconds"].iloc[0])
 
 
 def loader_table(
@@ -192,7 +184,8 @@ def trace(
         step = prepare("adatosk", config.model, Setup("training step", batch))
         # The processes prefetch this many batches: when these are consumed, it is known when they were loaded.
         taken = steps + 2 + _AHEAD * count
-        loader = open_loader(source, config, batch, count, rounds=math.ceil((taken + 1) * batch / _length(source)))
+        rounds = math.ceil((taken + 1) * batch / len(source.manifest.clips))
+        loader = open_loader(source, config, batch, count, rounds)
         batches, spans, origin, last = iter(loader), [], 0.0, math.inf
         for number in range(taken):
             began = time.perf_counter()
@@ -210,10 +203,6 @@ def trace(
         shown = [span for span in spans if span[3] > origin and span[2] < last]
         rows += [(count, lane, what, a - origin, b - origin) for lane, what, a, b in shown]
     return pd.DataFrame(rows, columns=["workers", "lane", "what", "start", "end"])
-
-
-def _length(source: Source) -> int:
-    return len(source.manifest.clips)
 
 
 def demo_trace(batch: int = 16, side: int = 96) -> pd.DataFrame:
