@@ -5,7 +5,7 @@ seeds or, on data with folds, over the folds. :func:`write_runs` writes the runs
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,7 +195,7 @@ def _step_ratio(model: ModelConfig) -> float:
     """Cost of a supervised training step on all tokens relative to one of the joint model, in MACs."""
     whole = model.change(soft_mask=None, mask_ratio=0.0)
     joint = model.change(soft_mask=None)
-    return sum(hand_count(whole).values()) / sum(hand_count(joint, training=True).values())
+    return hand_count(whole).total() / hand_count(joint, training=True).total()
 
 
 TABLES = {
@@ -243,25 +243,27 @@ def configs(profile: str, tables: tuple[str, ...] = tuple(TABLES)) -> dict[str, 
     if unknown:
         raise ValueError(f"unknown table {', '.join(sorted(unknown))}: choose {', '.join(TABLES)}")
     base = PROFILES[profile]
-    digest = manifest_of(base).digest
     rounds = [enumerate(repeated(row)) for name in tables for row in TABLES[name](base)]
     ordered = sorted((pair for row in rounds for pair in row), key=lambda pair: pair[0])
-    return {run.run_id(digest): run for _, config in ordered for run in stages(config)}
+    return _by_id(base, (run for _, config in ordered for run in stages(config)))
+
+
+def _by_id(base: RunConfig, runs: Iterable[RunConfig]) -> dict[str, RunConfig]:
+    digest = manifest_of(base).digest
+    return {run.run_id(digest): run for run in runs}
 
 
 def headline_configs(profile: str) -> dict[str, RunConfig]:
     """The first seed or fold of the pair that Table 1 compares, by run id."""
     base = PROFILES[profile]
-    digest = manifest_of(base).digest
-    return {run.run_id(digest): run for run in (repeated(row)[0] for row in table1(base))}
+    return _by_id(base, (repeated(row)[0] for row in table1(base)))
 
 
 def weighed(profile: str) -> dict[str, RunConfig]:
     """The runs whose weights the accuracy-against-cost curve needs, by run id."""
     base = PROFILES[profile]
-    digest = manifest_of(base).digest
     rows = [*table1(base), *(row for row in rivals(base) if row.name == ALL_TOKENS)]
-    return {run.run_id(digest): run for row in rows for run in repeated(row, WEIGHED_SEEDS)}
+    return _by_id(base, (run for row in rows for run in repeated(row, WEIGHED_SEEDS)))
 
 
 def run_table(profile: str) -> pd.DataFrame:

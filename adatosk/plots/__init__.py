@@ -9,29 +9,3 @@ from adatosk.plots.frames import blow_up, masks_over_frames, pictures, repaint, 
 from adatosk.plots.scores import confusions, learning_curves, probabilities, recalls
 from adatosk.plots.steps import frame_differences, gate_weights, tokens_over_time, transition
 from adatosk.plots.style import ORANGE, new_figure, use_style
-
-__all__ = [
-    "ORANGE",
-    "action_units",
-    "blow_up",
-    "class_balance",
-    "confusions",
-    "frame_differences",
-    "gate_weights",
-    "learning_curves",
-    "macs_by_part",
-    "masks_over_frames",
-    "motion",
-    "new_figure",
-    "pictures",
-    "probabilities",
-    "recalls",
-    "repaint",
-    "sampling",
-    "show_visible",
-    "table2_costs",
-    "tint_patches",
-    "tokens_over_time",
-    "transition",
-    "use_style",
-]
