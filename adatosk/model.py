@@ -1,6 +1,5 @@
 """AdaTosk: a masked autoencoder with a classification branch behind a temporal soft mask (Figure 2)."""
 
-import json
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -42,20 +40,6 @@ class Output:
 
 LONGEST_REASON = 300  # characters: for a file of other weights, torch would list every missing one
 _OTHER = "name a folder that save_pretrained wrote, such as runs/<run id>/checkpoints/last, or train the model again"
-
-
-def _check_config(file: Path) -> None:
-    """Raise a `ValueError` that names the file and the field if it does not describe a model."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no {…} of settings")  # noqa: TRY004  a fault of the file, as the others
-        ModelConfig.model_validate(content)
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()]
-        raise ValueError(f"{file}: not a model's configuration ({'; '.join(faults)}): {_OTHER}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not a model's configuration ({error}): {_OTHER}") from error
 
 
 def _check_digest(weights: Path) -> None:
@@ -105,7 +89,10 @@ class AdaTosk(
         """
         source, options = pretrained_model_name_or_path, dict[str, Any](kwargs, strict=True)
         if Path(source).is_dir():
-            _check_config(Path(source) / "config.json")
+            try:
+                ModelConfig.read(Path(source) / "config.json")
+            except ValueError as error:
+                raise ValueError(f"{error}: {_OTHER}") from error
             _check_digest(Path(source) / "model.safetensors")
         try:
             with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model
