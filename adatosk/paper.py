@@ -144,11 +144,11 @@ def _placed(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table.assign(place=[f"{SOURCE}, {name}, row {row + 1}" for row in range(len(table))])
 
 
-def _gain(over: str | list[str], columns: list[str] | None = None, ours: str = WITH_SOFT_MASK) -> list[float]:
-    """Points of UAR and WAR by which ``ours`` exceeds the best of the methods ``over`` in Table 1."""
+def _gain(over: str | list[str], columns: list[str] | None = None) -> list[float]:
+    """Points of UAR and WAR by which the model with soft mask exceeds the best of the methods ``over`` in Table 1."""
     table = table1().set_index("method")
     over = [over] if isinstance(over, str) else over
-    return [table.at[ours, column] - table.loc[over, column].max() for column in columns or _SCORES]
+    return [table.at[WITH_SOFT_MASK, column] - table.loc[over, column].max() for column in columns or _SCORES]
 
 
 def _saving(column: str, over: str | list[str], ours: str = WITH_SOFT_MASK) -> list[float]:

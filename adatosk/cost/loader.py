@@ -53,15 +53,15 @@ class Source:
 
 
 @contextmanager
-def rendered(config: RunConfig, side: int, benchmark: str = "embedded-smoke") -> Iterator[list[Source]]:
-    """A rendered benchmark's clips as H.264 files and as folders of JPEG images, ``side`` pixels a side, and cached.
+def rendered(config: RunConfig, side: int) -> Iterator[list[Source]]:
+    """The clips of ``embedded-smoke`` as H.264 files and as folders of JPEG images, ``side`` pixels a side, and cached.
 
     Args:
         config: its ``data.cache_size`` is the cache's size; if that is ``None``, there is no cache.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        whole = write_benchmark(BENCHMARKS[benchmark], root / "rendered", workers=1, progress=False)
+        whole = write_benchmark(BENCHMARKS["embedded-smoke"], root / "rendered", workers=1, progress=False)
         clips = whole.clips
         (root / "videos").mkdir()
         for clip in clips.itertuples():
@@ -108,10 +108,10 @@ def loading_rate(source: Source, config: RunConfig, batch: int, workers: int, ro
     return clips / (time.perf_counter() - start)
 
 
-def appetite(config: RunConfig, batch: int, device: torch.device | str = "cpu", repeats: int = 5) -> float:
-    """Clips per second that training steps consume when their data is already loaded."""
-    step = prepare("adatosk", config.model, Setup("training step", batch), device)
-    return batch / float(time_pair({"step": step}, repeats, device=device)["seconds"].iloc[0])
+def appetite(config: RunConfig, batch: int) -> float:
+    """Clips per second that training steps on this CPU consume when their data is already loaded."""
+    step = prepare("adatosk", config.model, Setup("training step", batch))
+    return batch / float(time_pair({"step": step})["seconds"].iloc[0])
 
 
 def loader_table(
@@ -205,10 +205,10 @@ def trace(
     return pd.DataFrame(rows, columns=["workers", "lane", "what", "start", "end"])
 
 
-def demo_trace(batch: int = 16, side: int = 96) -> pd.DataFrame:
+def demo_trace(batch: int = 16) -> pd.DataFrame:
     """:func:`trace` of profile ``demo`` reading video files, where there is something to overlap; with provenance."""
     config = PROFILES["demo"].change(data={"cache_size": None})
-    with rendered(config, side) as found:
+    with rendered(config, side=96) as found:
         return trace(found[0], config, batch).assign(**provenance())
 
 

@@ -148,16 +148,16 @@ def training_tmacs(config: RunConfig) -> float:
     return total / 1e12
 
 
-def averaged(points: pd.DataFrame, score: str = "war") -> pd.DataFrame:
-    """Means over repeats, in the order of ``points``.
+def averaged(points: pd.DataFrame) -> pd.DataFrame:
+    """Means of WAR over repeats, in the order of ``points``.
 
     Returns:
-        one row per curve and setting: ``gmacs``, ``repeats``, ``mean`` of the score, and ``low`` and ``high``, its 95 %
+        one row per curve and setting: ``gmacs``, ``repeats``, ``mean``, and ``low`` and ``high``, its 95 %
         interval (NaN where there is none).
     """
     rows = []
     for (curve, setting), group in points.groupby(["curve", "setting"], sort=False):
-        found = score_interval(group[score])
+        found = score_interval(group["war"])
         rows.append((curve, setting, group["gmacs"].iloc[0], found.count, found.mean, found.low, found.high))
     return pd.DataFrame(rows, columns=["curve", "setting", "gmacs", "repeats", "mean", "low", "high"])
 

@@ -197,13 +197,13 @@ def judge_better(difference: Interval) -> Verdict:
     return verdicts[side(difference)]
 
 
-def judge_negligible(difference: Interval, margin: float = NEGLIGIBLE) -> Verdict:
+def judge_negligible(difference: Interval) -> Verdict:
     """The rule for a claim that two rows hardly differ."""
     if difference.count < FEWEST:
         return "too few runs"
-    if -margin <= difference.low and difference.high <= margin:
+    if difference.low >= -NEGLIGIBLE and difference.high <= NEGLIGIBLE:
         return "reproduced"
-    return "not reproduced" if difference.low > margin or difference.high < -margin else "undecided"
+    return "not reproduced" if difference.low > NEGLIGIBLE or difference.high < -NEGLIGIBLE else "undecided"
 
 
 def judge_count(value: float, low: float, high: float, rounding: float) -> Verdict:

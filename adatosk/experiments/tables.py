@@ -65,7 +65,7 @@ def _runs(rows: Iterable[Row], results: Path, at_most: int | None) -> Iterator[t
             yield row, config, Run(results / "runs" / config.run_id(manifest_of(config).digest))
 
 
-def over_folds(row: Row, results: Path, protocol: str = PROTOCOL) -> pd.DataFrame:
+def over_folds(row: Row, results: Path) -> pd.DataFrame:
     """A row's cross-validation as the field reports it, over its finished folds; see ``metrics.score_folds``.
 
     Raises:
@@ -84,7 +84,7 @@ def over_folds(row: Row, results: Path, protocol: str = PROTOCOL) -> pd.DataFram
     found = {fold: run.predictions for fold, run in runs.items()}
     predicted, labels = (
         {f: torch.tensor(pd.Categorical(t[name], classes).codes.astype(int)) for f, t in found.items()}
-        for name in (protocol, "label")
+        for name in (PROTOCOL, "label")
     )
     table, _ = score_folds(predicted, labels, classes)
     return table

@@ -138,9 +138,9 @@ def comparisons(found: pd.DataFrame, margin: float = statistics.NEGLIGIBLE) -> F
     return figure
 
 
-def _near(found: pd.DataFrame, times: float = 4.0) -> list[float]:
+def _near(found: pd.DataFrame) -> list[float]:
     """Bounds of intervals that are not far beyond the means, so that they fit in the picture."""
-    limit = times * max(found["ours"].abs().max(), 1.0)
+    limit = 4 * max(found["ours"].abs().max(), 1.0)
     return [bound for bound in (*found["low"], *found["high"]) if abs(bound) <= limit]
 
 
