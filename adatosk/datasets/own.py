@@ -112,7 +112,8 @@ def assign_folds(
         counts[member][kind] = counts[member].get(kind, 0) + 1
     sizes = np.bincount(members).tolist()
     # A digest breaks ties: it depends on names and seed, and not on the order of rows.
-    order = sorted(range(len(names)), key=lambda group: (-sizes[group], _digest(seed, names[group])))
+    digests = [hashlib.sha256(f"{seed},{name}".encode()).hexdigest() for name in names]
+    order = sorted(range(len(names)), key=lambda group: (-sizes[group], digests[group]))
     dealt = _deal([counts[group] for group in order], (np.bincount(kinds) / folds).tolist(), folds)
     home = np.empty(len(names), dtype=np.int64)
     home[order] = dealt
@@ -151,10 +152,6 @@ def _deal(groups: Sequence[Mapping[int, int]], share: Sequence[float], folds: in
             sizes[best] += count
         found.append(best + 1)
     return found
-
-
-def _digest(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed},{name}".encode()).hexdigest()
 
 
 def _without_suffix(path: str) -> str:

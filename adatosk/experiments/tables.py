@@ -66,7 +66,7 @@ def _runs(rows: Iterable[Row], results: Path, at_most: int | None) -> Iterator[t
 
 
 def over_folds(row: Row, results: Path) -> pd.DataFrame:
-    """A row's cross-validation as the field reports it, over its finished folds; see ``metrics.score_folds``.
+    """A row's cross-validation with one view, over its finished folds; see :func:`adatosk.metrics.score_folds`.
 
     Raises:
         FileNotFoundError: no fold has been run.

@@ -96,7 +96,8 @@ class RunState:
         if accelerator.is_main_process:
             state = optimizer.state_dict()
             write_tensors(saving / "model.safetensors", model.state_dict())
-            write_tensors(saving / "optimizer.safetensors", _flat(state["state"]))
+            moments = {f"{n}.{name}": value for n, values in state["state"].items() for name, value in values.items()}
+            write_tensors(saving / "optimizer.safetensors", moments)
             if best:
                 write_tensors(saving / "best.safetensors", best)
             write_json(saving / "progress.json", asdict(progress) | {"groups": state["param_groups"]})
@@ -173,10 +174,6 @@ def _parsed(path: Path, files: dict[str, str], parse: Callable[[bytes], _Content
     if hashlib.sha256(content).hexdigest() != files[path.name]:
         raise ValueError(f"{path}: damaged, because its SHA-256 differs from that in state.json: {_ADVICE}")
     return parse(content)
-
-
-def _flat(state: dict[int, dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{place}.{name}": value for place, values in state.items() for name, value in values.items()}
 
 
 def _nested(flat: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
