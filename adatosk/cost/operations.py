@@ -3,23 +3,28 @@
 MACs are counted three ways: by fvcore from the traced graph, by torch from the operators that run, and by hand from
 the layers' sizes. All three count matrix products (linear layers, attention, affinities) and omit elementwise
 operations: softmax, norms, GELU, sums. They agree exactly. Stock fvcore would not: it skips fused attention, adds 5
-operations for each element of a norm (0.1 %) and rounds einsum, so it gets handlers of our own.
+operations for each element of a norm (0.1 %) and rounds einsum; :mod:`adatosk.cost.tracing` corrects that.
 """
 
+from __future__ import annotations
+
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
 
 from adatosk import paper
 from adatosk.config import ModelConfig
-from adatosk.model import AdaTosk
 from adatosk.presets import MODELS
+
+# The grid of runs counts by hand: what plans runs need not wait for torch, which the other counts load.
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adatosk.model import AdaTosk
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ class Macs:
 
 def count_parameters(model: AdaTosk | ModelConfig) -> Parameters:
     """Count the parameters of a model, or of one created from a configuration."""
-    model = _weightless(model)
+    from adatosk.cost.tracing import weightless
+
+    model = weightless(model) if isinstance(model, ModelConfig) else model
 
     def size(*modules: nn.Module | None) -> int:
         return sum(p.numel() for module in modules if module is not None for p in module.parameters())
@@ -94,7 +101,9 @@ def count_macs(model: AdaTosk | ModelConfig, visible: int | None = None, trainin
     Raises:
         ValueError: ``visible`` is impossible, or given together with ``training``.
     """
-    modules, left_out = _fvcore_count(*_forward_pass(model, visible, training))
+    from adatosk.cost.tracing import forward_pass, fvcore_count
+
+    modules, left_out = fvcore_count(*forward_pass(*_counted(model, visible, training)))
     names = {"embedding": ("encoder.patch_embed",), "blocks": ("encoder.blocks",), "head": ("head",)}
     names |= {"decoder": ("decoder", "encoder_to_decoder")}
     parts = {part: sum(modules[name] for name in group) for part, group in names.items()}
@@ -104,36 +113,23 @@ def count_macs(model: AdaTosk | ModelConfig, visible: int | None = None, trainin
 
 def torch_count(model: AdaTosk | ModelConfig, visible: int | None = None, training: bool = False) -> int:
     """Multiply-accumulates of the same forward pass by torch's own counter, which counts 2 per MAC."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode  # it loads triton
 
-    twin, call, inputs = _forward_pass(model, visible, training)
+    from adatosk.cost.tracing import forward_pass
+
+    twin, call, inputs = forward_pass(*_counted(model, visible, training))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         call(twin, *inputs)
     return counter.get_total_flops() // 2
 
 
-_Call = Callable[..., Tensor | tuple[Tensor, ...]]
-
-
-def _weightless(model: AdaTosk | ModelConfig) -> AdaTosk:
-    """A model of the same shapes, in eval mode, without weights: on the meta device, which computes nothing."""
-    with torch.device("meta"):
-        return AdaTosk(model.config if isinstance(model, AdaTosk) else model).eval()
-
-
-def _forward_pass(
-    model: AdaTosk | ModelConfig, visible: int | None, training: bool
-) -> tuple[AdaTosk, _Call, tuple[Tensor, ...]]:
-    """A model without weights, and the call that is counted with its inputs after the model."""
+def _counted(model: AdaTosk | ModelConfig, visible: int | None, training: bool) -> tuple[ModelConfig, int | None]:
+    """The configuration and the visible patches that are counted; ``None`` for both branches."""
+    config = model if isinstance(model, ModelConfig) else model.config
     if training and visible is not None:
         raise ValueError("training counts the mask ratio's own view: leave visible out")
-    twin = _weightless(model)
-    config = twin.config
-    with torch.device("meta"):
-        if training:
-            return twin, _both_branches, (torch.zeros(1, 3, config.frames, config.image_size, config.image_size),)
-        patches = torch.zeros(1, config.steps, config.patches, 3 * config.tubelet * config.patch_size**2)
-        return twin, AdaTosk.classify_visible, (patches, torch.arange(_visible(config, visible))[None])
+    return config, None if training else _visible(config, visible)
 
 
 def _visible(config: ModelConfig, visible: int | None) -> int:
@@ -141,65 +137,6 @@ def _visible(config: ModelConfig, visible: int | None) -> int:
     if not 1 <= visible <= config.patches:
         raise ValueError(f"visible must lie between 1 and the {config.patches} patches, got {visible}")
     return visible
-
-
-def _both_branches(model: AdaTosk, video: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and reconstruction under a fixed hard mask; torch's global random stream is not advanced."""
-    output = model(video, generator=torch.Generator().manual_seed(0))
-    return output.logits, output.reconstruction
-
-
-def _fvcore_count(model: nn.Module, call: _Call, inputs: tuple[Tensor, ...]) -> tuple[dict[str, int], dict[str, int]]:
-    """Count the products in ``call(model, *inputs)``.
-
-    Returns:
-        multiply-accumulates of each module by name, the whole model being ``"model"``; and the operators that are not
-        counted, with their number of calls.
-    """
-    with warnings.catch_warnings():  # fvcore calls torch.jit.script when it is imported
-        warnings.simplefilter("ignore", FutureWarning)
-        from fvcore.nn import FlopCountAnalysis, jit_handles
-    handlers = {
-        "aten::linear": jit_handles.linear_flop_jit,
-        "aten::addmm": jit_handles.addmm_flop_jit,
-        "aten::mm": jit_handles.matmul_flop_jit,
-        "aten::bmm": jit_handles.bmm_flop_jit,
-        "aten::matmul": jit_handles.matmul_flop_jit,
-        "aten::einsum": _einsum_macs,
-        "aten::scaled_dot_product_attention": _attention_macs,
-    }
-    analysis = FlopCountAnalysis(_Traced(model, call), inputs).clear_op_handles().set_op_handle(**handlers)
-    # The uncounted operators are returned, so fvcore need not print them.
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    with torch.no_grad():
-        by_module = {name.removeprefix("model."): int(count) for name, count in analysis.by_module().items()}
-    # The root also includes operations in methods of the model outside any module's forward.
-    return by_module | {"model": by_module.pop("")}, dict(analysis.unsupported_ops())
-
-
-def _attention_macs(inputs: list, outputs: list) -> int:
-    """2·B·h·N·M·d for queries ``(B, h, N, d)`` and keys ``(B, h, M, d)``: q·k, then weights times values."""
-    queries, keys = (value.type().sizes() for value in inputs[:2])
-    return 2 * math.prod(queries) * keys[-2]
-
-
-def _einsum_macs(inputs: list, outputs: list) -> int:
-    """Product of the sizes of all indices of two operands; fvcore parses it from a text rounded to 4 digits."""
-    terms = inputs[0].toIValue().replace(" ", "").split("->")[0].split(",")
-    shapes = [value.type().sizes() for value in inputs[1].node().inputs()]
-    pairs = zip("".join(terms), (size for shape in shapes for size in shape), strict=True)
-    return math.prod(dict(pairs).values())
-
-
-class _Traced(nn.Module):
-    """Wraps the call, because the tracer requires a module."""
-
-    def __init__(self, model: nn.Module, call: _Call):
-        super().__init__()
-        self.model, self.call = model, call
-
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        return self.call(self.model, *inputs)
 
 
 def hand_count(config: ModelConfig, visible: int | None = None, training: bool = False) -> Counter[str]:
