@@ -5,7 +5,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from math import inf
 from typing import Any
@@ -69,19 +69,21 @@ def _results(pool: Executor, function: Callable, chunks: Sequence[Sequence], ahe
         yield number, future.result()
 
 
-def in_one_process(pool: Executor, function: Callable, *arguments: Any) -> Any:
-    """Run ``function(*arguments)`` in a process of an idle pool, which is terminated by an interruption.
+def in_one_process(function: Callable, *arguments: Any) -> Any:
+    """Run ``function(*arguments)`` in a process of its own, which is terminated by an interruption.
 
     Only this process receives Ctrl-C: the other one would print its own traceback.
     """
-    with _interrupts_held_back():
-        future = pool.submit(function, *arguments)
-    try:
-        return future.result()
-    except KeyboardInterrupt:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
+    # Spawned, because a fork would start with this process's memory.
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with _interrupts_held_back():
+            future = pool.submit(function, *arguments)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 @contextmanager
