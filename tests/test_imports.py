@@ -11,7 +11,7 @@ from adatosk.utils.project import PROJECT
 
 # Seconds each, and of no use to who only makes batches.
 COMPILER = ("torch._dynamo", "torch._inductor", "sympy", "triton")
-LIBRARIES = ("torchvision", "timm", "transformers", "accelerate", "fvcore", "seaborn", "scipy.stats")
+LIBRARIES = ("torchvision", "timm", "transformers", "accelerate", "torchmetrics", "fvcore", "seaborn", "scipy.stats")
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 
 
