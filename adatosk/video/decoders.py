@@ -90,12 +90,13 @@ class Frames:
                 raise VideoError(
                     f"{self.file.path}: its pictures are to be turned by an angle that is no quarter turn: {ADVICE}"
                 )
-            image = upright(_rgb(convert, frame), turn)
-            shape = shape or image.shape
-            if image.shape != shape:
-                sizes = f"{shape[1]}×{shape[0]}, {image.shape[1]}×{image.shape[0]} pixels"
+            found = (frame.width, frame.height) if turn.exchange else (frame.height, frame.width)
+            shape = shape or found
+            if found != shape:
+                sizes = f"{shape[1]}×{shape[0]}, {found[1]}×{found[0]} pixels"
                 raise VideoError(f"{self.file.path}: its frames change their size ({sizes}): {ADVICE}")
-            yield image
+            # Without a name, so that an image is released before the next frame is decoded: one of 8K takes 100 MB.
+            yield upright(_rgb(convert, frame), turn)
 
     @property
     def keyframes(self) -> list[int]:

@@ -104,6 +104,7 @@ def decode_whole(path: str | Path) -> tuple[int, int, int]:
     frames, height, width = Frames(inspect(path), thorough=True), 0, 0
     for image in frames.images(range(frames.count)):
         height, width = image.shape[:2]
+        del image
     return frames.count, width, height
 
 

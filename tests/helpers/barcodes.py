@@ -55,12 +55,14 @@ def numbers(frames: np.ndarray) -> list[int]:
     return (bits << np.arange(BITS)).sum(1).tolist()
 
 
-def write(path: Path, codec: str, gop: int = 12, b_frames: int = 0, options=(), count: int = NUMBER, **mux) -> Path:
+def write(
+    path: Path, codec: str, gop: int = 12, b_frames: int = 0, options=(), count: int = NUMBER, mux_options=None
+) -> Path:
     try:
         encoder = av.codec.Codec(codec, "w")
     except av.codec.codec.UnknownCodecError:
         pytest.skip(f"this build of PyAV has no encoder {codec}")
-    with av.open(str(path), "w", **mux) as container:
+    with av.open(str(path), "w", options=mux_options or {}) as container:
         stream = container.add_stream(encoder.name, rate=25, options=dict(options))
         stream.width, stream.height = WIDTH, HEIGHT
         stream.pix_fmt = {"mjpeg": "yuvj420p"}.get(codec, "yuv420p10le" if "10" in path.name else "yuv420p")

@@ -50,6 +50,17 @@ def test_a_late_frame_of_a_long_file_is_found_by_a_seek(tmp_path):
             assert numbers(read_clip(path, start=start)) == frame_indices(700, start=start).tolist()
 
 
+def test_a_transport_stream_whose_clock_is_about_to_wrap_is_whole(tmp_path):
+    for offset in ("95430", "95440", "95442"):  # its 33 bits of 1/90000 s wrap after 95443.7 s
+        path = write(tmp_path / "a.ts", "libx264", 12, 2, X264, mux_options={"output_ts_offset": offset})
+        assert numbers(decode_all(path)) == list(range(NUMBER))
+
+
+def test_an_animated_avif_is_more_than_its_still_image(tmp_path):
+    path = write(tmp_path / "a.avif", "libsvtav1", 30, 0, {"preset": "11", "crf": "20", "svtav1-params": "lp=1"})
+    assert count_frames(path) == len(decode_all(path)) == NUMBER
+
+
 def test_a_file_that_begins_inside_a_group_begins_at_its_first_keyframe(tmp_path):
     path = write(tmp_path / "a.ts", "mpeg2video", 12, 0)
     with av.open(str(path)) as container:
