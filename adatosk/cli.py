@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that help appears at once; each command imports what it needs.
 """
 
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial, wraps
@@ -85,6 +86,9 @@ def train(
     ] = False,
 ) -> None:
     """Train and evaluate one run, and print its folder; a finished run is left unchanged."""
+    from adatosk.launch import check_launched
+
+    check_launched(["-m", "adatosk.train", *sys.argv[2:]])
     from adatosk.config import RunConfig
     from adatosk.train import train as train_run
     from adatosk.utils.project import PROJECT, Places
