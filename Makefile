@@ -12,17 +12,20 @@ DATASET ?=
 ROOT ?=
 # PROFILE=paper DATASET=mafw selects the profile paper-mafw.
 PROFILE ?= demo
+# Where jobs run: a file in workflow/profiles.
+CLUSTER ?= local
 # Taken verbatim, whatever characters they contain: make does not expand them again, and the shell gets them from the
 # environment.
 override DATASET := $(value DATASET)
 override ROOT := $(value ROOT)
 override PROFILE := $(value PROFILE)
+override CLUSTER := $(value CLUSTER)
 ifneq ($(and $(filter paper,$(PROFILE)),$(filter-out dfew,$(DATASET))),)
 override PROFILE := paper-$(DATASET)
 endif
 # nproc would otherwise obey the variable exported below.
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
-export PROFILE JOBS
+export PROFILE JOBS CLUSTER
 export ADATOSK_ROOT := $(ROOT)
 
 # The models are small: two runs with one thread each are faster than one run with two threads.
@@ -58,7 +61,8 @@ $(READY): $(UV) requirements.lock pyproject.toml
 	touch $@
 
 # Snakemake's own lock would outlive a killed process; the Snakefile has another.
-SNAKEMAKE := $(BIN)/python -m snakemake --cores "$$JOBS" --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
+SNAKEMAKE := $(BIN)/python -m snakemake --workflow-profile "workflow/profiles/$$CLUSTER.yaml" \
+	$(if $(filter local,$(CLUSTER)),--cores "$$JOBS") --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
 REPORT := $(BIN)/python -m adatosk report --profile "$$PROFILE" $(if $(filter demo,$(PROFILE)),--readme)
 
 reproduce: setup

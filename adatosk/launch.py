@@ -1,4 +1,4 @@
-"""Starts a command of the workflow on the GPUs that it asks for: ``python -m adatosk.launch --gpus 2 -- COMMAND``.
+"""Starts a command of the workflow on the GPUs that it asks for: ``python -m adatosk.launch --gres gpu:2 -- COMMAND``.
 
 COMMAND is what follows ``python``, such as ``-m adatosk.train run.json``. It becomes one process, or torchrun's: one
 process per GPU of this node, or of each of several nodes of a SLURM job. Where several commands share a machine, each
@@ -8,6 +8,7 @@ waits for GPUs with a free place, so that they spread over all of them.
 import argparse
 import os
 import random
+import re
 import shlex
 import shutil
 import socket
@@ -27,17 +28,31 @@ _PATIENCE = 1.0  # seconds between two looks for a free GPU
 _NO_GPU = ("", "-1", "NoDevFiles")
 
 
-def started(command: Sequence[str], gpus: int = 0, nodes: int = 1, cpus: int = 1) -> list[str]:
+def gpu_count(gres: str) -> int:
+    """GPUs of each node in SLURM's notation of generic resources: ``gpu``, ``gpu:8``, ``gpu:a100:8``, or ``""`` for none.
+
+    Raises:
+        ValueError: it says anything else.
+    """
+    found = re.fullmatch(r"gpu(?::[A-Za-z_][\w.]*)?(?::(\d+))?", gres)
+    if gres and found is None:
+        raise ValueError(f"gres='{gres}': write gpu:8, gpu:a100:8, or nothing for no GPU")
+    return 0 if found is None else int(found[1] or 1)
+
+
+def started(command: Sequence[str], gres: str = "", nodes: int = 1, cpus: int = 1) -> list[str]:
     """The words that start ``python COMMAND`` with one process per GPU, or one process where there is no GPU.
 
     Args:
         command: what follows ``python``.
-        gpus, cpus: GPUs and CPU cores of each node.
+        gres: GPUs of each node, as :func:`gpu_count` reads them.
         nodes: number of nodes, all of this SLURM job.
+        cpus: CPU cores of each node.
 
     Raises:
         ValueError: several nodes outside a SLURM job.
     """
+    gpus = gpu_count(gres)
     if nodes == 1 and gpus <= 1:
         return [sys.executable, *command]
     torchrun = [sys.executable, *_TORCHRUN, f"--nproc-per-node={max(gpus, 1)}"]
@@ -49,7 +64,7 @@ def started(command: Sequence[str], gpus: int = 0, nodes: int = 1, cpus: int = 1
             f"{nodes} nodes, and this is no SLURM job: submit it with CLUSTER=slurm-nodes, or use one node"
         )
     srun = ["srun", f"--nodes={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"]
-    srun += [f"--gres=gpu:{gpus}"] if gpus else []
+    srun += [f"--gres={gres}"] if gpus else []
     meet = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-id={job}"]
     endpoint = f"{socket.gethostname()}:{_FIRST_PORT + int(job) % _PORTS}"
     return [*srun, *torchrun, *meet, f"--rdzv-endpoint={endpoint}", *command]
@@ -94,7 +109,7 @@ def occupy(gpus: Sequence[str], count: int, share: int) -> list[str]:
         ValueError: there are not as many GPUs.
     """
     if count > len(gpus):
-        raise ValueError(f"asked for {count} GPUs, and this process may use {len(gpus)}: ask for fewer (--gpus)")
+        raise ValueError(f"asked for {count} GPUs, and this process may use {len(gpus)}: ask for fewer (gres)")
     # A SLURM job numbers its own GPUs from 0, so the same name in another job is another GPU.
     scope = f"{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'here')}"
     folder = Path(tempfile.gettempdir()) / f"adatosk-gpus-{scope}"
@@ -131,16 +146,16 @@ def _locked(path: Path) -> int | None:
 def main() -> None:
     """Become the command."""
     parser = argparse.ArgumentParser(prog="python -m adatosk.launch", description=__doc__)
-    parser.add_argument("--gpus", type=int, default=0, help="GPUs of each node, with one process each")
+    parser.add_argument("--gres", default="", help="GPUs of each node, with one process each, such as gpu:8")
     parser.add_argument("--nodes", type=int, default=1, help="nodes of this SLURM job")
     parser.add_argument("--cpus", type=int, default=1, help="CPU cores of each node")
     parser.add_argument("--share", type=int, default=1, help="commands that may use a GPU at once")
     parser.add_argument("command", nargs="+", help="what follows python")
     given = parser.parse_args()
     try:
-        words = started(given.command, given.gpus, given.nodes, given.cpus)
-        if given.gpus and given.nodes == 1:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(occupy(visible_gpus(), given.gpus, given.share))
+        words, gpus = started(given.command, given.gres, given.nodes, given.cpus), gpu_count(given.gres)
+        if gpus and given.nodes == 1:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(occupy(visible_gpus(), gpus, given.share))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     os.execvp(words[0], words)

@@ -27,21 +27,21 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr("socket.gethostname", lambda: "node7")
 
 
-@pytest.mark.parametrize("gpus", [0, 1])
-def test_one_gpu_or_none_is_one_plain_process(gpus):
-    assert started(TRAIN, gpus=gpus) == [sys.executable, *TRAIN]
+@pytest.mark.parametrize("gres", ["", "gpu", "gpu:1"])
+def test_one_gpu_or_none_is_one_plain_process(gres):
+    assert started(TRAIN, gres) == [sys.executable, *TRAIN]
 
 
 def test_the_gpus_of_a_node_are_torchrun_s():
     torchrun = [sys.executable, "-m", "torch.distributed.run"]
-    assert started(TRAIN, gpus=8) == [*torchrun, "--nproc-per-node=8", "--standalone", *TRAIN]
+    assert started(TRAIN, "gpu:8") == [*torchrun, "--nproc-per-node=8", "--standalone", *TRAIN]
 
 
 def test_several_nodes_meet_at_the_first_at_a_port_of_the_job(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "123456")
-    words = started(TRAIN, gpus=4, nodes=2, cpus=32)
+    words = started(TRAIN, "gpu:a100:4", nodes=2, cpus=32)
     assert words[:4] == ["srun", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=32"]
-    assert {"--gres=gpu:4", "--kill-on-bad-exit=1"} == set(words[4 : words.index(sys.executable)])
+    assert {"--gres=gpu:a100:4", "--kill-on-bad-exit=1"} == set(words[4 : words.index(sys.executable)])
     assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-id=123456", "--rdzv-endpoint=node7:23456"} <= set(words)
     assert words[-len(TRAIN) :] == TRAIN and "--standalone" not in words
 
@@ -54,7 +54,13 @@ def test_several_nodes_without_gpus_are_a_process_each(monkeypatch):
 
 def test_several_nodes_need_a_job():
     with pytest.raises(ValueError, match="2 nodes, and this is no SLURM job: submit it with CLUSTER=slurm-nodes"):
-        started(TRAIN, gpus=8, nodes=2)
+        started(TRAIN, "gpu:8", nodes=2)
+
+
+@pytest.mark.parametrize("gres", ["gpus:1", "gpu:8:a100", "gpu:", "shard:2", "gpu:-1"])
+def test_other_resources_are_no_gpus(gres):
+    with pytest.raises(ValueError, match="write gpu:8, gpu:a100:8, or nothing"):
+        started(TRAIN, gres)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,7 @@ WORK += "print(json.dumps([os.environ['CUDA_VISIBLE_DEVICES'].split(','), a, tim
 
 def work(share: int) -> tuple[list[str], float, float]:
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
-    done = process("adatosk.launch", "--gpus", "1", "--share", share, "--", "-c", WORK, env=environment)
+    done = process("adatosk.launch", "--gres", "gpu:1", "--share", share, "--", "-c", WORK, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -133,7 +139,7 @@ def test_twelve_commands_on_four_gpus_are_never_more_than_allowed_on_one(share):
 
 def test_a_killed_command_gives_its_gpu_back(tmp_path):
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0"}
-    line = [sys.executable, "-m", "adatosk.launch", "--gpus", "1", "--"]
+    line = [sys.executable, "-m", "adatosk.launch", "--gres", "gpu:1", "--"]
     holder = [*line, "-c", "import time; print(1, flush=True); time.sleep(600)"]
     with subprocess.Popen(holder, env=environment, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout.readline() == "1\n"

@@ -3,7 +3,7 @@
 Nothing here depends on a model or on a run's results; a loader's process needs only torch, NumPy and the decoders.
 """
 
-from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache
+from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache, open_clips
 from adatosk.clips.dataset import IMAGENET_MEAN, IMAGENET_STD, ClipDataset, make_loader, normalise
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "make_loader",
     "normalise",
     "open_cache",
+    "open_clips",
 ]
