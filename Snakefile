@@ -14,12 +14,11 @@ import sys
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from papermill import inspect_notebook
 
 from adatosk.experiments.grid import (
     HEADLINE_SEEDS, REPRODUCE, configs, headline_configs, run_file, stages, weighed, write_runs
 )
-from adatosk.experiments.notebooks import NotebookCard, notebook_cards
+from adatosk.experiments.notebooks import notebook_cards, parameter_names
 from adatosk.launch import gpu_count, visible_gpus
 from adatosk.manifests import manifest_path
 from adatosk.presets import PROFILES
@@ -48,7 +47,7 @@ def parameters(name: str, root: str | None = GIVEN_ROOT) -> list[str]:
     """What papermill gives a notebook: of these, the parameters that it has, for papermill would only warn."""
     texts = {"profile": PROFILE, "dataset": None if RENDERED else DATASET, "root": root}
     values = {"fold": PROFILES[PROFILE].data.fold, "repeats": HEADLINE_SEEDS}
-    known = inspect_notebook(f"notebooks/{name}.ipynb")
+    known = parameter_names(Path("notebooks") / f"{name}.ipynb")
     given = [("-r" if key in texts else "-p", key, value) for key, value in (texts | values).items() if key in known]
     return [part for option, key, value in given if value is not None for part in (option, key, str(value))]
 
@@ -93,9 +92,11 @@ def made(run_id: str) -> Path:
     return weights(run_id) if any(run_id in WEIGHTS[card.weights] for card in CARDS.values()) else scores(run_id)
 
 
-def read_by(card: NotebookCard) -> list[Path]:
-    """The files of the runs that a notebook reads."""
-    return [made(run_id) for run_id in configs(PROFILE, card.tables) | WEIGHTS[card.weights]]
+# The files of the runs that each notebook reads.
+READ_BY = {
+    name: [made(run_id) for run_id in configs(PROFILE, card.tables) | WEIGHTS[card.weights]]
+    for name, card in CARDS.items()
+}
 
 
 def written_by(name: str) -> list[Path]:
@@ -185,7 +186,7 @@ onstart:
 rule all:
     input:
         # Named here as well: the notebooks that came with the repository would otherwise do without.
-        [read_by(card) for card in CARDS.values()],
+        list(READ_BY.values()),
         [written_by(name) for name in CARDS],
 
 
@@ -233,7 +234,7 @@ for name in CARDS:
         input:
             ancient(PREPARED),
             source=Path("notebooks") / f"{name}.ipynb",
-            runs=read_by(CARDS[name]),
+            runs=READ_BY[name],
         output:
             # These, too, stay until the new ones are there.
             [update(path) for path in written_by(name)],

@@ -8,9 +8,9 @@ import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 # What a configuration may name: frame distances (Eq. 4, Table 4), and semantic scores (Eq. 11, Table 3), with whether
 # each uses the accumulated score M. adatosk.soft_mask implements them, and adds those that users register there.
@@ -30,13 +30,17 @@ def _named(kind: str, known: Collection[str]) -> AfterValidator:
 Distance = Annotated[str, _named("frame distance", FRAME_DISTANCES)]
 Semantic = Annotated[str, _named("semantic score", SEMANTIC_SCORES)]
 SoftmaxAxis = Literal["clip", "token", "time", "channel"]
-Gate = Literal["literal", "mean_one"]
 HeadNorm = Literal["layer", "batch"]
-Activation = Literal["normed", "raw"]
+Activation = Literal["normed", "raw", "detached", "shuffled"]
+Scaling = Literal["min_max", "constant", "frame", "mean"]
 
 # Options added after the first runs were published, with the value those runs had. An option at that value is left out
 # of the run id, so that adding an option does not rename existing runs.
-_YOUNGER = ((("model", "soft_mask", "activation"), "normed"), (("weights",), None))
+_YOUNGER = (
+    (("model", "soft_mask", "activation"), "normed"),
+    (("model", "soft_mask", "scaling"), "min_max"),
+    (("weights",), None),
+)
 
 # exp(2 / temperature), the range of a transition's affinities, has to stay within float32.
 MIN_TEMPERATURE = 0.025
@@ -50,6 +54,7 @@ class Frozen(BaseModel):
     """A configuration that cannot be changed, only copied with changes; unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    what: ClassVar[str] = "configuration"
 
     @model_validator(mode="after")
     def _countable(self) -> Self:
@@ -65,6 +70,18 @@ class Frozen(BaseModel):
         Dicts are merged into the current value, anything else replaces it; ``ValueError`` for an unknown field.
         """
         return type(self).model_validate(_merge(self.model_dump(), parts))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a JSON file; ``ValueError`` names the file and every field that is wrong."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such {cls.what} file")
+        try:
+            return cls.model_validate_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        except ValidationError as error:
+            faults = [f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()]
+            raise ValueError(f"{path}: not a valid {cls.what}: {'; '.join(faults)}") from error
 
 
 class SoftMaskConfig(Frozen):
@@ -86,20 +103,26 @@ class SoftMaskConfig(Frozen):
             encoder's output.
         temperature: τ of the transition's softmax (Eq. 9), on L2-normalised features.
         activation: tokens whose absolute values A sums (Eq. 10): the encoder's output after its last norm (``normed``)
-            or before it (``raw``). That norm gives all tokens about the same magnitude.
+            or before it (``raw``). That norm gives all tokens about the same magnitude. Two controls use the output
+            without passing a gradient: each token's own (``detached``), or that of another token of the clip
+            (``shuffled``), which keeps the weights and takes away what they mean.
+        scaling: how Eq. 11 is normalised: by minimum and maximum over the clip (``min_max``); by the same two as
+            constants, which pass no gradient (``constant``); by those of each frame (``frame``); or by the clip's mean,
+            which leaves no token without weight (``mean``).
     """
 
     agnostic: bool = True
     semantic: Semantic = "A+M"
     top_k: int = Field(4, ge=1)
     distance: Distance = "l1"
-    gate: Gate = "mean_one"
+    gate: Literal["literal", "mean_one"] = "mean_one"
     gate_reduction: int = Field(16, ge=1)
     axis: SoftmaxAxis = "clip"
     excluded_per_step: int = Field(4, ge=0)
     score_block: int | None = Field(7, ge=1)
     temperature: float = Field(0.1, ge=MIN_TEMPERATURE)
     activation: Activation = "normed"
+    scaling: Scaling = "min_max"
 
     @property
     def accumulates(self) -> bool:
@@ -136,6 +159,7 @@ class ModelConfig(Frozen):
         normalise_target: reconstruct patches normalised to zero mean and unit variance, as VideoMAE does.
     """
 
+    what = "model configuration"
     classes: tuple[str, ...] = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
     frames: int = Field(16, ge=2)
     image_size: int = Field(224, ge=8)
@@ -342,6 +366,7 @@ class RunConfig(Frozen):
             weights are random; setting both is an error.
     """
 
+    what = "run configuration"
     model: ModelConfig
     data: DataConfig
     train: TrainConfig
@@ -360,17 +385,6 @@ class RunConfig(Frozen):
         """First 12 hex digits of the SHA-256 of this configuration and the manifest's digest."""
         text = json.dumps([_identity(self.model_dump(mode="json")), manifest_digest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    @classmethod
-    def read(cls, path: str | Path) -> Self:
-        """Read a JSON file; ``ValueError`` names the file and every field that is wrong."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such configuration file")
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: not a valid run configuration: {error}") from error
 
 
 def _identity(run: dict) -> dict:

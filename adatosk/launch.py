@@ -29,7 +29,7 @@ _NO_GPU = ("", "-1", "NoDevFiles")
 
 
 def gpu_count(gres: str) -> int:
-    """GPUs of each node in SLURM's notation of generic resources: ``gpu``, ``gpu:8``, ``gpu:a100:8``, or ``""`` for none.
+    """GPUs of each node, which SLURM writes ``gpu``, ``gpu:8`` or ``gpu:a100:8``; ``""`` for none.
 
     Raises:
         ValueError: it says anything else.

@@ -20,7 +20,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import InitVar, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Literal
 
@@ -29,21 +29,11 @@ import pandas as pd
 
 from adatosk.config import RunConfig
 from adatosk.utils.files import replacing
-from adatosk.utils.paths import ManifestError, first_fault, resolve, short
+from adatosk.utils.paths import ManifestError, first_fault, short
+from adatosk.utils.paths import resolve as resolve
 from adatosk.utils.project import MANIFESTS
 from adatosk.utils.tables import SEPARATORS, defused, read_table, read_text, some
 from adatosk.video.checks import Report, check_clips
-
-__all__ = [
-    "Manifest",
-    "ManifestError",
-    "checked_classes",
-    "label_fault",
-    "load",
-    "manifest_of",
-    "manifest_path",
-    "resolve",
-]
 
 COLUMNS = ("path", "id", "label", "fold", "split", "frames", "subject")
 REQUIRED = ("path", "id", "label")
@@ -89,27 +79,18 @@ class Manifest:
         where = where or (lambda row: f"{self}, clip {ids[row]}" if len(ids) else str(self))
         object.__setattr__(self, "clips", _checked_clips(clips, self.classes, where))
 
-    @property
+    @cached_property
     def folds(self) -> tuple[int, ...]:
         """The test folds that exist, sorted; empty for a set with one split."""
         return tuple(sorted(int(fold) for fold in self.clips["fold"].dropna().unique()))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the sorted lines ``id,label,split,fold``, joined by newlines with none at the end.
 
         NA is an empty field. The digest does not depend on row order, paths or other columns.
         """
         return _digest(self.clips[["id", "label", "split", "fold"]])
-
-    def label_digest(self, ids: Iterable[str] | None = None) -> str:
-        """SHA-256 (hex) of the sorted lines ``id,label`` joined by newlines, of all clips or of those in ``ids``."""
-        clips = self.clips
-        if ids is not None:
-            ids = set(ids)
-            self._known(ids)
-            clips = clips[clips["id"].isin(ids)]
-        return _digest(clips[["id", "label"]])
 
     def subset(
         self, split: Literal["train", "test"], fold: int | None = None, exclusions: Collection[str] = ()
@@ -361,6 +342,11 @@ def label_fault(label: str, classes: tuple[str, ...]) -> str:
     meant = {name.casefold(): name for name in classes}.get(label.casefold())
     hint = f"write '{meant}' (case counts)" if meant else f"the classes are {', '.join(classes)}"
     return f"unknown label '{short(label)}': {hint}"
+
+
+def label_digest(clips: pd.DataFrame) -> str:
+    """SHA-256 (hex) of the sorted lines ``id,label`` of a manifest's rows, joined by newlines."""
+    return _digest(clips[["id", "label"]])
 
 
 def _digest(fields: pd.DataFrame) -> str:

@@ -1,6 +1,5 @@
 """AdaTosk: a masked autoencoder with a classification branch behind a temporal soft mask (Figure 2)."""
 
-import json
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -44,20 +42,6 @@ LONGEST_REASON = 300  # characters: for a file of other weights, torch would lis
 _OTHER = "name a folder that save_pretrained wrote, such as runs/<run id>/checkpoints/last, or train the model again"
 
 
-def _check_config(file: Path) -> None:
-    """Raise a `ValueError` that names the file and the field if it does not describe a model."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no {…} of settings")  # noqa: TRY004  a fault of the file, as the others
-        ModelConfig.model_validate(content)
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()]
-        raise ValueError(f"{file}: not a model's configuration ({'; '.join(faults)}): {_OTHER}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not a model's configuration ({error}): {_OTHER}") from error
-
-
 def _check_digest(weights: Path) -> None:
     """Raise a `ValueError` if a run's weights are damaged, or not the ones that its scores were measured with."""
     expected = recorded_digest(weights)
@@ -68,15 +52,11 @@ def _check_digest(weights: Path) -> None:
         )
 
 
-def _encode_config(config: ModelConfig) -> dict:
-    return config.model_dump(mode="json")
-
-
 class AdaTosk(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="adatosk",
-    coders={ModelConfig: (_encode_config, ModelConfig.model_validate)},
+    coders={ModelConfig: (lambda config: config.model_dump(mode="json"), ModelConfig.model_validate)},
 ):
     """The whole model; create one with :func:`create_model`.
 
@@ -109,7 +89,10 @@ class AdaTosk(
         """
         source, options = pretrained_model_name_or_path, dict[str, Any](kwargs, strict=True)
         if Path(source).is_dir():
-            _check_config(Path(source) / "config.json")
+            try:
+                ModelConfig.read(Path(source) / "config.json")
+            except ValueError as error:
+                raise ValueError(f"{error}: {_OTHER}") from error
             _check_digest(Path(source) / "model.safetensors")
         try:
             with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model

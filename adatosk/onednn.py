@@ -24,12 +24,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
 
 
-def _flops(x: tuple[int, ...], weight: tuple[int, ...], *_: object, **__: object) -> int:
-    return 2 * math.prod(x) * weight[0]
-
-
-# For torch's FlopCounterMode, which does not know oneDNN's operator.
-FLOPS = {torch.ops.mkldnn._linear_pointwise: _flops}
+# For torch's FlopCounterMode, which does not know oneDNN's operator: from the shapes of x and W.
+FLOPS = {torch.ops.mkldnn._linear_pointwise: lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0]}
 
 
 class _OneDnnLinear(torch.autograd.Function):

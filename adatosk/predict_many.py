@@ -11,12 +11,11 @@ if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is 
 
 import csv
 import json
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,7 +33,7 @@ from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
 from adatosk.predict import PRECISIONS, as_seen, load_model
 from adatosk.utils.files import check_target, is_ordinary, replacing
-from adatosk.utils.parallel import available_cores, in_chunks
+from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.utils.provenance import file_digest
 from adatosk.utils.tables import defused
 from adatosk.video import VideoError, read_clip
@@ -89,18 +88,7 @@ def _entries(folder: str | Path) -> list[Path]:
     return sorted((path for path in Path(folder).iterdir() if not path.name.startswith(".")), key=natural_key)
 
 
-def predict_many(
-    paths: Sequence[str | Path] | str | Path,
-    model: AdaTosk | str | Path,
-    batch_size: int = 8,
-    precision: str = "fp32",
-    compile: bool = False,
-    views: int = 1,
-    locate_face: bool = True,
-    stride: int = 4,
-    workers: int | None = None,
-    person: int = 1,
-) -> pd.DataFrame:
+def predict_many(paths: Sequence[str | Path] | str | Path, model: AdaTosk | str | Path, **options: Any) -> pd.DataFrame:
     """Classify one clip of each video, in batches; the decoder does not run, and the next videos are read meanwhile.
 
     Every clip is seen under the same hard masks, those of :func:`adatosk.predict.predict`, so its scores do not depend
@@ -108,12 +96,9 @@ def predict_many(
 
     Args:
         paths: videos, or a folder of them, see :func:`find_videos`.
-        model, locate_face, stride, person: as for :func:`adatosk.predict.predict`.
-        batch_size: clips per batch.
-        precision: ``fp32`` or ``bf16``; weights are converted once.
-        compile: use ``torch.compile``, for a GPU; on a CPU it is slower than the packed weights used otherwise.
-        views: number of hard masks to average over.
-        workers: reader threads; one per core by default.
+        model: as for :func:`adatosk.predict.predict`.
+        **options: ``batch_size``, ``precision``, ``compile``, ``views``, ``locate_face``, ``stride``, ``workers`` and
+            ``person`` of :func:`predict_rows`.
 
     Returns:
         one row per video, in the order given: ``path``, ``label``, a column of probabilities for each class, ``face``,
@@ -126,8 +111,7 @@ def predict_many(
     """
     videos = find_videos(paths) if isinstance(paths, str | Path) else [Path(path) for path in paths]
     model = model if isinstance(model, AdaTosk) else load_model(model)
-    found = predict_rows(videos, model, batch_size, precision, compile, views, locate_face, stride, workers, person)
-    rows = [row for batch in found for row in batch]
+    rows = [row for batch in predict_rows(videos, model, **options) for row in batch]
     return pd.DataFrame(rows, columns=columns_of(model))
 
 
@@ -148,7 +132,16 @@ def predict_rows(
     workers: int | None = None,
     person: int = 1,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of :func:`predict_many` batch by batch; it has the same arguments and errors."""
+    """Yield the rows of :func:`predict_many` batch by batch, with the same errors.
+
+    Args:
+        batch_size: clips per batch.
+        precision: ``fp32`` or ``bf16``; weights are converted once.
+        compile: use ``torch.compile``, for a GPU; on a CPU it is slower than the packed weights used otherwise.
+        views: number of hard masks to average over.
+        locate_face, stride, person: as for :func:`adatosk.predict.predict`.
+        workers: reader threads; one per core by default.
+    """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
     if batch_size < 1:
@@ -158,10 +151,11 @@ def predict_rows(
         load_detector()  # tried, since without it no video has a label
     classify = _classifier(model, views, PRECISIONS[precision], compile)
     read = partial(_read, config=model.config, person=person if locate_face else None, stride=stride)
-    clips = _ahead(paths, read, available_cores() if workers is None else workers, 2 * batch_size)
-    for chunk in in_chunks(paths, batch_size):
-        found = [next(clips) for _ in chunk]
-        yield _rows(chunk, found, classify, batch_size if compile else None, model.config)
+    with side_by_side(workers, progress=False) as each:
+        clips = each(read, in_chunks(paths, 1), ahead=2 * batch_size)
+        for chunk in in_chunks(paths, batch_size):
+            found = [clip for _, clip in islice(clips, len(chunk))]
+            yield _rows(chunk, found, classify, batch_size if compile else None, model.config)
 
 
 def _classifier(model: AdaTosk, views: int, dtype: torch.dtype, compile: bool) -> Callable[[Tensor], Tensor]:
@@ -185,8 +179,9 @@ class _Clip:
     face: str
 
 
-def _read(path: Path, config: ModelConfig, person: int | None, stride: int) -> _Clip | str:
-    """The clip, cut to the face of a person if one is given, or what is wrong with it."""
+def _read(paths: Sequence[Path], config: ModelConfig, person: int | None, stride: int) -> _Clip | str:
+    """The clip of one path, cut to the face of a person if one is given, or what is wrong with it."""
+    (path,) = paths
     try:
         frames = read_clip(path, config.frames, stride)
         face = None if person is None else face_in(path, frames, person)
@@ -195,21 +190,6 @@ def _read(path: Path, config: ModelConfig, person: int | None, stride: int) -> _
         return str(error)
     except Exception as error:  # of any kind: one clip must not cost the rows of all others
         return f"{path}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
-
-
-def _ahead(paths: Sequence[Path], read: Callable, workers: int, ahead: int) -> Iterator[_Clip | str]:
-    """Yield ``read(path)`` in order; threads read at most ``ahead`` videos in advance."""
-    pool = ThreadPoolExecutor(max(1, workers))
-    waiting: deque = deque()
-    try:
-        for path in paths:
-            waiting.append(pool.submit(read, path))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _rows(

@@ -5,6 +5,7 @@ parts, the gate's MLP θ (Eq. 6) and the projection f (Eq. 9). Where tokens have
 n_t, n_s)``) marks those that remain; an excluded token is ignored everywhere and has weight 0.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from adatosk.config import (
     FRAME_DISTANCES,
     MIN_TEMPERATURE,
     SEMANTIC_SCORES,
+    Scaling,
     SoftMaskConfig,
     SoftmaxAxis,
     check_exclusion,
@@ -292,28 +294,56 @@ def semantic_scores(tokens: Tensor) -> Tensor:
     return tokens.abs().sum(dim=-1)
 
 
-def class_semantic_mask(tokens: Tensor, scores: Tensor | None, kept: Tensor, use: str = "A+M") -> Tensor:
-    """S^semantic = A (1 - M), min-max normalised over the kept tokens of each clip (Eq. 11).
+def class_semantic_mask(
+    tokens: Tensor, scores: Tensor | None, kept: Tensor, use: str = "A+M", scaling: Scaling = "min_max"
+) -> Tensor:
+    """S^semantic = A (1 - M), normalised over the kept tokens of each clip (Eq. 11).
 
     Args:
         tokens: ``(B, n_t, n_s, D)``.
         scores: M ``(B, n_t, n_s)``; may be ``None`` if ``use`` does not need it, like ``A``.
         kept: bool ``(B, n_t, n_s)``.
         use: both scores, one alone (Table 3), or one registered with :func:`semantic_score`.
+        scaling: to [0, 1] by minimum and maximum over the clip (``min_max``, Eq. 11), by the same two without their
+            gradient (``constant``) or by those of each frame (``frame``); or over the clip's mean (``mean``).
 
     Returns:
-        ``(B, n_t, n_s)`` in [0, 1], 0 on excluded tokens; if the values of all kept tokens are equal, they are 1.
+        ``(B, n_t, n_s)`` in [0, 1], or with mean 1 over the kept tokens for ``mean``; 0 on excluded tokens. If the
+        values of all kept tokens are equal, they are 1.
     """
     if use not in SCORES:
         raise ValueError(f"unknown semantic scores '{use}': choose {', '.join(SCORES)}")
     if SEMANTIC_SCORES[use] and scores is None:
         raise ValueError(f"semantic scores '{use}' need the accumulative score M")
     value = SCORES[use](tokens, scores)
-    low = value.masked_fill(~kept, torch.inf).amin(dim=(1, 2), keepdim=True)
-    high = value.masked_fill(~kept, -torch.inf).amax(dim=(1, 2), keepdim=True)
+    return _scaled(value, kept, scaling).masked_fill(~kept, 0.0)
+
+
+def _scaled(value: Tensor, kept: Tensor, scaling: Scaling) -> Tensor:
+    """``value`` ``(B, n_t, n_s)`` normalised over its kept entries."""
+    tiny = torch.finfo(value.dtype).tiny
+    if scaling == "mean":
+        total = value.masked_fill(~kept, 0.0).sum(dim=(1, 2), keepdim=True)
+        return torch.where(total > 0, value * kept.sum(dim=(1, 2), keepdim=True) / total.clamp_min(tiny), 1.0)
+    if scaling not in ("min_max", "constant", "frame"):
+        raise ValueError(f"unknown scaling '{scaling}': choose min_max, constant, frame or mean")
+    dims = (2,) if scaling == "frame" else (1, 2)
+    bounds = value.detach() if scaling == "constant" else value
+    low = bounds.masked_fill(~kept, torch.inf).amin(dim=dims, keepdim=True)
+    high = bounds.masked_fill(~kept, -torch.inf).amax(dim=dims, keepdim=True)
     spread = high - low
-    scaled = torch.where(spread > 0, (value - low) / spread.clamp_min(torch.finfo(value.dtype).tiny), 1.0)
-    return scaled.masked_fill(~kept, 0.0)
+    return torch.where(spread > 0, (value - low) / spread.clamp_min(tiny), 1.0)
+
+
+def _shuffled(tokens: Tensor) -> Tensor:
+    """``(B, n_t, n_s, D)``, the tokens of each clip in another order, the same for all clips and calls."""
+    _, steps, count, _ = tokens.shape
+    size = steps * count
+    # Steps of about the golden ratio scatter neighbours in time and space; a stride without common divisor with the
+    # size visits each token once.
+    stride = next(stride for stride in range(max(round(0.618 * size), 1), 0, -1) if math.gcd(stride, size) == 1)
+    order = (torch.arange(size, device=tokens.device) * stride + 1) % size  # at most one token stays where it is
+    return tokens.flatten(1, 2)[:, order].unflatten(1, (steps, count))
 
 
 class TemporalSoftMask(nn.Module):
@@ -339,6 +369,17 @@ class TemporalSoftMask(nn.Module):
             return None, all_kept(tokens)
         return accumulate_scores(tokens, self.project, self.config.excluded_per_step, self.config.temperature)
 
+    def _activated(self, tokens: Tensor, raw: Tensor | None) -> Tensor:
+        """The tokens whose absolute values A sums (Eq. 10)."""
+        source = self.config.activation
+        if source == "raw":
+            if raw is None:
+                raise ValueError("activation 'raw' needs the tokens before the encoder's last norm")
+            return raw
+        if source == "shuffled":
+            return _shuffled(tokens.detach())
+        return tokens.detach() if source == "detached" else tokens
+
     def forward(
         self, tokens: Tensor, scored: tuple[Tensor | None, Tensor] | None = None, raw: Tensor | None = None
     ) -> SoftMask:
@@ -352,9 +393,7 @@ class TemporalSoftMask(nn.Module):
             ValueError: ``activation="raw"`` without ``raw``.
         """
         config = self.config
-        activated = raw if config.activation == "raw" else tokens
-        if activated is None:
-            raise ValueError("activation 'raw' needs the tokens before the encoder's last norm")
+        activated = self._activated(tokens, raw)
         scores, kept = self.score(tokens) if scored is None else scored
         weights, agnostic, active, semantic = kept.unsqueeze(-1).to(tokens.dtype), None, None, None
         if self.gate is not None:
@@ -363,7 +402,7 @@ class TemporalSoftMask(nn.Module):
             )
             weights = agnostic
         if config.semantic != "none":
-            semantic = class_semantic_mask(activated, scores, kept, config.semantic)
+            semantic = class_semantic_mask(activated, scores, kept, config.semantic, config.scaling)
             weights = weights * semantic.unsqueeze(-1)
         # M is always float32; the masked tokens keep the model's type.
         return SoftMask(weights.to(tokens.dtype), agnostic, semantic, scores, kept, active)

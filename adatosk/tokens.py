@@ -33,11 +33,11 @@ def patchify(video: Tensor, tubelet: int, patch: int) -> Tensor:
     return rearrange(video, "b c (nt t) (nh h) (nw w) -> b nt (nh nw) (c t h w)", t=tubelet, h=patch, w=patch)
 
 
-def unpatchify(patches: Tensor, tubelet: int, patch: int, channels: int = 3) -> Tensor:
-    """Invert :func:`patchify`: ``(B, n_t, N_s, C·t·h·w)`` to ``(B, C, T, H, W)`` for a square frame."""
+def unpatchify(patches: Tensor, tubelet: int, patch: int) -> Tensor:
+    """Invert :func:`patchify`: ``(B, n_t, N_s, C·t·h·w)`` to ``(B, 3, T, H, W)`` for a square frame."""
     side = round(patches.shape[2] ** 0.5)
     pattern = "b nt (nh nw) (c t h w) -> b c (nt t) (nh h) (nw w)"
-    return rearrange(patches, pattern, nh=side, c=channels, t=tubelet, h=patch, w=patch)
+    return rearrange(patches, pattern, nh=side, c=3, t=tubelet, h=patch, w=patch)
 
 
 def sinusoid_positions(count: int, width: int) -> Tensor:

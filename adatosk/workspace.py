@@ -4,28 +4,34 @@ Notebooks read the workflow's runs through this module, by configuration. Readin
 was opened with ``train_missing``, which is the default for profile ``smoke``, whose runs take seconds.
 """
 
+from __future__ import annotations
+
 import shlex
 import types
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
-from matplotlib.figure import Figure
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from adatosk.clips import ClipDataset, open_cache
 from adatosk.config import RunConfig
 from adatosk.manifests import Manifest, manifest_of
-from adatosk.model import AdaTosk
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, check_folder, write_benchmark
 from adatosk.utils.files import locked, replacing, write_csv
 from adatosk.utils.project import CACHE, PROJECT, Places
 from adatosk.utils.provenance import read_metrics
 from adatosk.utils.tables import read_csv
+
+# Importing torch and the training takes seconds; the workflow and most notebooks only read scores.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from adatosk.clips import ClipDataset
+    from adatosk.model import AdaTosk
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class Run:
 
     def model(self, weights: str = "last") -> AdaTosk:
         """The trained model in evaluation mode; ``weights`` is ``last`` or ``best_on_test``."""
+        from adatosk.model import AdaTosk
+
         return AdaTosk.from_pretrained(self.folder / "checkpoints" / weights).eval()
 
 
@@ -133,7 +141,7 @@ class Workspace:
     def _finished(self, config: RunConfig, need_checkpoint: bool) -> bool:
         if not need_checkpoint:
             return self._run_of(config).finished
-        from adatosk.train import Trainer  # importing it takes seconds, and most notebooks need only scores
+        from adatosk.train import Trainer
 
         return Trainer(config, self.places).finished(need_checkpoint)
 
@@ -176,6 +184,8 @@ class Workspace:
 
     def split(self, name: Literal["train", "test"], config: RunConfig | None = None) -> ClipDataset:
         """The clips of ``train`` or ``test`` as a run of ``config`` sees them, by default of the profile."""
+        from adatosk.clips import ClipDataset, open_cache
+
         config = self.config if config is None else config
         data, places, manifest = config.data, self.places, manifest_of(config)
         cache = open_cache(manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers)

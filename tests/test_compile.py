@@ -12,7 +12,7 @@ MASKS = [
     {},
     None,
     {"score_block": None, "distance": "cosine", "axis": "token", "activation": "raw"},
-    {"distance": "classification", "axis": "time", "gate": "literal"},
+    {"distance": "classification", "axis": "time", "gate": "literal", "scaling": "mean", "activation": "shuffled"},
 ]
 
 

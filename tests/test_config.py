@@ -7,7 +7,7 @@ from adatosk.config import RunConfig
 from adatosk.presets import PROFILES
 from adatosk.utils.project import PROJECT
 
-YOUNGER = {"activation", "weights"}
+YOUNGER = {"activation", "scaling", "weights"}
 
 
 def without(part, names):
@@ -30,11 +30,12 @@ def test_an_option_added_later_renames_no_run_until_it_is_used():
     ids = {
         run.run_id("digest"),
         run.change(model={"soft_mask": {"activation": "raw"}}).run_id("digest"),
+        run.change(model={"soft_mask": {"scaling": "mean"}}).run_id("digest"),
         run.change(model={"soft_mask": None}).run_id("digest"),
         run.change(initial=run.change(seed=1).model_dump()).run_id("digest"),
         run.change(initial=run.change(model={"soft_mask": {"activation": "raw"}}).model_dump()).run_id("digest"),
     }
-    assert len(ids) == 5
+    assert len(ids) == 6
 
 
 @pytest.mark.parametrize("profile", ["demo"])

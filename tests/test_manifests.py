@@ -1,30 +1,17 @@
 import hashlib
 
-import numpy as np
 import pandas as pd
 import pytest
-from media import moving_frames, truncate, write_frames, write_video
+from clip_tables import clip_table
 
 from adatosk import manifests
-from adatosk.manifests import Manifest, ManifestError
+from adatosk.manifests import Manifest, ManifestError, label_digest
 
 HEADER = "# name: own\n# version: 1\n# classes: happy sad\n"
 
 
-def table(**columns) -> pd.DataFrame:
-    count = len(next(iter(columns.values()))) if columns else 4
-    base = {
-        "path": [f"v/{i}.mp4" for i in range(count)],
-        "id": [str(i) for i in range(count)],
-        "label": ["happy", "sad"] * (count // 2) + ["happy"] * (count % 2),
-    }
-    if not {"split", "fold"} & set(columns):
-        base["split"] = ["train"] * (count - 1) + ["test"]
-    return pd.DataFrame(base | columns)
-
-
 def manifest(**columns) -> Manifest:
-    return Manifest("own", "1", ("happy", "sad"), table(**columns))
+    return Manifest("own", "1", ("happy", "sad"), clip_table(**columns))
 
 
 def write(tmp_path, text: str):
@@ -78,7 +65,8 @@ def test_digest_is_of_ids_labels_and_membership_only():
         changed = first.clips.copy()
         changed.loc[3, column] = value
         assert Manifest("own", "1", first.classes, changed).digest != first.digest
-    assert first.label_digest(["1", "0"]) == hashlib.sha256(b"0,happy\n1,sad").hexdigest()
+    two = first.clips[first.clips["id"].isin(["1", "0"])]
+    assert label_digest(two) == hashlib.sha256(b"0,happy\n1,sad").hexdigest()
 
 
 def test_folds_split_into_test_and_the_rest():
@@ -162,13 +150,13 @@ def test_faults_in_memory_name_the_clip():
     with pytest.raises(ManifestError, match="manifest 'own', clip 1: unknown label 'sat'"):
         manifest(label=["sad", "sat"])
     with pytest.raises(ManifestError, match="has a space"):
-        Manifest("own", "1", ("very happy", "sad"), table())
+        Manifest("own", "1", ("very happy", "sad"), clip_table())
 
 
 @pytest.mark.parametrize("name", ["", " ", ".", "..", "../../up", "my/set", "my\\set", "C:", "two\nlines", "own\n"])
 def test_names_become_part_of_file_names(tmp_path, name):
     with pytest.raises(ManifestError, match=r"name .* cannot be part of a file's name"):
-        Manifest(name, "1", ("happy", "sad"), table())
+        Manifest(name, "1", ("happy", "sad"), clip_table())
     if name.strip() and "\n" not in name:
         with pytest.raises(ManifestError, match=r"m\.csv: name .* cannot be part of a file's name"):
             manifests.load(write(tmp_path, HEADER.replace("own", name) + ROWS))
@@ -177,8 +165,8 @@ def test_names_become_part_of_file_names(tmp_path, name):
 @pytest.mark.parametrize("version", ["1\n2", "1\n", "\r"])
 def test_versions_are_one_line(version):
     with pytest.raises(ManifestError, match=r"manifest 'own': version .* has a line break"):
-        Manifest("own", version, ("happy", "sad"), table())
-    assert Manifest("my own.set", "", ("happy", "sad"), table()).name == "my own.set"
+        Manifest("own", version, ("happy", "sad"), clip_table())
+    assert Manifest("my own.set", "", ("happy", "sad"), clip_table()).name == "my own.set"
 
 
 def test_resolve_never_leaves_the_root(tmp_path):
@@ -244,164 +232,3 @@ def test_a_manifest_that_a_spreadsheet_saved_is_read(tmp_path, separator):
 @pytest.mark.parametrize("path", ["1:30.mp4", "12:30.mp4", "..a.mp4", "a..b/c.mp4", ".a", "a./b"])
 def test_names_that_only_look_like_drives_or_parents_are_paths(path):
     assert manifest(path=[path, "b"]).clips["path"][0] == path
-
-
-@pytest.fixture
-def planted(tmp_path):
-    """A root with every fault that a check has to find, and the manifest over it."""
-    root = tmp_path / "data"
-    kinds = {"fine": 0, "copy": 0, "cut": 2, "short": 3, "linked": 4}
-    for name, seed in kinds.items():
-        write_video(root / f"{name}.mp4", moving_frames(12, 32, 40, seed), faststart=True)
-    truncate(root / "cut.mp4", 0.7)
-    (root / "linked.mp4").rename(tmp_path / "linked.mp4")
-    (root / "linked.mp4").symlink_to(tmp_path / "linked.mp4")
-    for name, seed in {"folder": 5, "dim": 6}.items():
-        write_frames(root / name, moving_frames(9, 24, 24, seed), ".jpg")
-    truncate(root / "dim" / "6.jpg", 0.8)
-    write_frames(root / "one", moving_frames(1, 24, 24, 7))
-    (root / "none").mkdir()
-    (root / "text.mp4").write_text("a note\n" * 50)
-    names = ["fine", "copy", "cut", "short", "linked", "folder", "dim", "one", "none", "text", "gone"]
-    videos = {*kinds, "text", "gone"}
-    clips = table(
-        id=names,
-        path=[f"{name}.mp4" if name in videos else name for name in names],
-        frames=[20 if name == "short" else None for name in names],
-        split=["train", "test"] * 5 + ["train"],
-    )
-    return root, Manifest("own", "1", ("happy", "sad"), clips)
-
-
-def test_check_finds_every_planted_fault(planted, tmp_path):
-    root, whole = planted
-    report = whole.check(root, progress=False)
-    problems = report.table.set_index("id")["problem"]
-    said = {
-        "copy": "the same content as clip 'fine', and they are in train and test at once",
-        "cut": "cut short",
-        "short": "12 frames, the manifest says 20",
-        "linked": "leads out of the root",
-        "dim": "6.jpg: not an image",
-        "none": "without frames",
-        "text": "not a video",
-        "gone": "no such video file",
-    }
-    assert set(report.broken["id"]) == set(said)
-    for name, text in said.items():
-        assert text in problems[name], name
-    rows = report.table.set_index("id")
-    assert tuple(rows.loc["fine", ["frames", "width", "height"]]) == (12, 40, 32)
-    assert rows.loc["fine", "bytes"] == (root / "fine.mp4").stat().st_size
-    assert tuple(rows.loc["one", ["frames", "width", "height"]]) == (1, 24, 24)
-    assert report.statistics.loc["count", "frames"] == 3
-    with pytest.raises(ManifestError, match="8 of 11 clips of 'own' are broken") as error:
-        report.raise_if_broken()
-    assert "exclusions" in str(error.value)
-    with pytest.raises(ManifestError, match="1 of 11"):
-        report.raise_if_broken([name for name in said if name != "cut"])
-    report.raise_if_broken(list(said))
-
-
-def test_check_goes_on_where_it_stopped(planted, tmp_path, monkeypatch):
-    root, whole = planted
-    path = tmp_path / "reports" / "check.csv"
-    first = whole.check(root, progress=False, report=path)
-    # A kill leaves some rows, the last of them torn.
-    lines = path.read_text().splitlines()
-    fine = [line for line in lines if line.split(",")[0] in ("fine", "folder", "one")]
-    path.write_text("\n".join([lines[0], fine[0], fine[1], fine[2][: len(fine[2]) // 2]]))
-    opened = []
-    from adatosk.video import checks
-
-    decode = checks.decode_whole
-    monkeypatch.setattr(checks, "decode_whole", lambda path: opened.append(path.name) or decode(path))
-    again = whole.check(root, progress=False, report=path)
-    assert {"fine.mp4", "folder"}.isdisjoint(opened) and {"one", "cut.mp4"} <= set(opened)
-    monkeypatch.undo()
-    # One that was repaired is looked at again.
-    write_video(root / "cut.mp4", moving_frames(12, 32, 40, 2))
-    last = whole.check(root, progress=False, report=path)
-    assert set(first.broken["id"]) - set(last.broken["id"]) == {"cut"}
-    assert len(again.table) == len(last.table) == 11
-    saved = pd.read_csv(path)
-    assert list(saved["id"]) == list(whole.clips["id"])
-    assert saved.set_index("id").loc["copy", "problem"].count("same content")
-
-
-@pytest.mark.parametrize("torn", [b'cut,"a.mp4: 12 frames, the', b"cut,a.mp4: 12\xc3", b"\0\0\0", b"", None])
-def test_a_report_torn_anywhere_is_gone_on_with(planted, tmp_path, monkeypatch, torn):
-    """A problem with commas is quoted, and pandas reads nothing of a file that ends inside quotes."""
-    from adatosk.video import checks
-
-    root, whole = planted
-    path = tmp_path / "check.csv"
-    first = whole.check(root, progress=False, report=path)
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"" if torn is None else b"".join(line for line in lines if b"cut" not in line) + torn)
-    looked, opened = checks._look_at_clip, []
-    monkeypatch.setattr(checks, "_look_at_clip", lambda root, *job: opened.append(job[0]) or looked(root, *job))
-    again = whole.check(root, progress=False, report=path)
-    assert ("fine" in opened) == (torn is None) and "cut" in opened
-    pd.testing.assert_frame_equal(again.table, first.table)
-
-
-def test_check_looks_again_at_a_folder_of_which_a_frame_was_overwritten(planted, tmp_path):
-    root, whole = planted
-    path = tmp_path / "check.csv"
-    first = whole.check(root, progress=False, report=path)
-    image = root / "folder" / "4.jpg"
-    image.write_bytes(image.read_bytes()[:-20] + bytes(20))  # damaged, and as large as before
-    again = whole.check(root, progress=False, report=path)
-    assert set(again.broken["id"]) - set(first.broken["id"]) == {"folder"}
-
-
-def test_a_path_that_leads_nowhere_costs_no_other_clip_its_check(tmp_path):
-    """A circle of links, a NUL byte, a name that no file system takes; ids that a spreadsheet would run."""
-    for number in range(2):
-        write_video(tmp_path / f"{number}.mp4", moving_frames(4, 32, 32, number))
-    (tmp_path / "one").symlink_to("two"), (tmp_path / "two").symlink_to("one")
-    (tmp_path / "self").symlink_to("self")
-    paths = ["0.mp4", "one", "two/a.mp4", "self", "a\0b.mp4", "x" * 300, "\0", "1.mp4"]
-    whole = manifest(path=paths, id=["=1+1", *"bcdefg", "@x"])
-    for _ in range(2):  # the second time from the report
-        report = whole.check(tmp_path, progress=False, report=tmp_path / "report.csv")
-        problems = list(report.table["problem"])
-        assert list(report.table["id"]) == list(whole.clips["id"])
-        assert problems[0] == problems[-1] == ""
-        assert all("symbolic links lead in a circle" in problem for problem in problems[1:4])
-        assert all("NUL byte" in problems[place] for place in (4, 6)) and "cannot be followed" in problems[5]
-        assert report.kinds.to_dict() == {"impossible path": 6}
-    assert [line.split(",")[0] for line in (tmp_path / "report.csv").read_text().splitlines()][1] == "'=1+1"
-
-
-def test_kinds_of_problems_are_counted(planted):
-    root, whole = planted
-    assert whole.check(root, progress=False).kinds.to_dict() == {
-        "in train and test": 1,
-        "cut short": 1,
-        "other length": 1,
-        "outside the root": 1,
-        "unreadable frame": 1,
-        "no frames": 1,
-        "unreadable video": 1,
-        "missing": 1,
-    }
-
-
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", "id" * 100_000])
-def test_check_refuses_another_file_as_its_report(planted, tmp_path, text):
-    root, whole = planted
-    (tmp_path / "notes.csv").write_text(text)
-    with pytest.raises(ManifestError, match=r"notes\.csv: this file is not a report of a check"):
-        whole.check(root, progress=False, report=tmp_path / "notes.csv")
-    assert (tmp_path / "notes.csv").read_text() == text
-
-
-def test_report_of_many_names_ten():
-    from adatosk.video.checks import Report
-
-    rows = pd.DataFrame({"id": [str(i) for i in range(30)], "problem": ["broken"] * 30})
-    with pytest.raises(ManifestError, match="and 20 more"):
-        Report("own", rows).raise_if_broken()
-    assert np.all(Report("own", rows).broken["id"] == rows["id"])

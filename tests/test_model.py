@@ -173,6 +173,8 @@ MASKS = [
     {"semantic": "none", "excluded_per_step": 0},
     {"agnostic": False, "semantic": "M"},
     {"agnostic": False, "semantic": "A", "excluded_per_step": 0},
+    {"scaling": "mean"},
+    {"scaling": "constant", "activation": "shuffled"},
     {},
 ]
 

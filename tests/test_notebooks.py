@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from nbconvert.preprocessors import ClearMetadataPreprocessor
 
 from adatosk.experiments import grid
-from adatosk.experiments.notebooks import NotebookCard, notebook_cards
+from adatosk.experiments.notebooks import NotebookCard, notebook_cards, parameter_names
 from adatosk.experiments.paper_vs_ours import REFERENCE
 from adatosk.utils.project import PROJECT
 
@@ -92,6 +93,11 @@ def test_its_first_cell_names_its_outputs(path):
 def test_no_file_is_of_two_notebooks():
     files = [file for card in notebook_cards(NOTEBOOKS).values() for file in card.files()]
     assert len(files) == len(set(files))
+
+
+@every_notebook
+def test_the_workflow_finds_the_parameters_that_papermill_finds(path):
+    assert parameter_names(path) == set(papermill.inspect_notebook(str(path)))
 
 
 @every_notebook

@@ -15,6 +15,7 @@ from adatosk import predict_many as many
 from adatosk.clips.faces import FaceDetectorError
 from adatosk.predict import predict
 from adatosk.predict_many import find_videos, predict_many
+from adatosk.utils.parallel import side_by_side
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +75,12 @@ def test_compiled_batches_all_have_one_size(folder, model, monkeypatch):
 
 
 def test_only_so_many_videos_are_read_ahead():
-    read, paths = [], list(range(20))
-    results = many._ahead(paths, lambda path: read.append(path) or path, workers=2, ahead=3)
-    assert next(results) == 0
-    assert max(read) <= 3
-    assert list(results) == paths[1:]
+    read = []
+    with side_by_side(workers=2, progress=False) as each:
+        results = each(lambda chunk: read.append(chunk) or chunk, [[number] for number in range(20)], ahead=3)
+        assert next(results) == (0, [0])
+        assert max(read) <= [3]
+        assert list(results) == [(number, [number]) for number in range(1, 20)]
 
 
 def test_folders_of_frames_are_videos_too(tmp_path, model):

@@ -146,24 +146,60 @@ def test_identical_frames_raise_the_score_of_the_repeated_token():
 
 
 @pytest.mark.parametrize("use", ["A+M", "M", "A"])
+@pytest.mark.parametrize("scaling", ["min_max", "constant", "frame", "mean"])
 @pytest.mark.parametrize("size", SIZES)
-def test_semantic_mask_equals_the_loop(size, use):
+def test_semantic_mask_equals_the_loop(size, use, scaling):
     *shape, excluded = size
     tokens = random_tokens(*shape)
     scores, kept = accumulate_scores(tokens, make_projection(shape[-1]), excluded, 0.1)
-    found = class_semantic_mask(tokens, scores, kept, use)
-    expected = [
-        naive.semantic(*clip, use) for clip in zip(tokens.tolist(), scores.tolist(), kept.tolist(), strict=True)
-    ]
-    close(found, expected)
-    assert found.min() == 0
-    assert found.max() == 1
+    if scaling == "frame" and use == "M":
+        scores = scores + torch.rand_like(scores)  # M is uniform in the first frame, which has a test of its own
+    found = class_semantic_mask(tokens, scores, kept, use, scaling)
+    clips = zip(tokens.tolist(), scores.tolist(), kept.tolist(), strict=True)
+    close(found, [naive.semantic(*clip, use, scaling) for clip in clips])
+    if scaling == "mean":
+        close(found.sum((1, 2)), kept.sum((1, 2)).tolist())
+        assert (found[kept] > 0).all()
+    else:
+        assert found.min() == 0
+        assert found.max() == 1
     close(semantic_scores(tokens), [[[sum(map(abs, x)) for x in f] for f in clip] for clip in tokens.tolist()])
 
 
-def test_semantic_mask_of_equal_tokens_is_one():
-    tokens, kept = torch.ones(2, 3, 4, 5), torch.ones(2, 3, 4, dtype=torch.bool)
-    assert (class_semantic_mask(tokens, None, kept, "A") == 1).all()
+@pytest.mark.parametrize("scaling", ["min_max", "constant", "frame", "mean"])
+@pytest.mark.parametrize("value", [1.0, 0.0])
+def test_semantic_mask_of_equal_tokens_is_one(scaling, value):
+    tokens, kept = torch.full((2, 3, 4, 5), value), torch.ones(2, 3, 4, dtype=torch.bool)
+    assert (class_semantic_mask(tokens, None, kept, "A", scaling) == 1).all()
+
+
+def test_constant_bounds_pass_no_gradient_and_leave_the_mask_as_it_is():
+    kept = torch.ones(1, 3, 4, dtype=torch.bool)
+    gradients = {}
+    for scaling in ("min_max", "constant"):
+        tokens = random_tokens(1, 3, 4, 5).requires_grad_()
+        mask = class_semantic_mask(tokens, None, kept, "A", scaling)
+        (mask * torch.linspace(1, 2, 12, dtype=mask.dtype).view(1, 3, 4)).sum().backward()
+        gradients[scaling] = tokens.grad
+    value = semantic_scores(random_tokens(1, 3, 4, 5))
+    signs = random_tokens(1, 3, 4, 5).sign()
+    slope = torch.linspace(1, 2, 12, dtype=value.dtype).view(1, 3, 4) / (value.max() - value.min())
+    close(gradients["constant"], (slope.unsqueeze(-1) * signs).tolist())
+    bounds = (value == value.max()) | (value == value.min())
+    assert torch.allclose(gradients["min_max"][~bounds], gradients["constant"][~bounds])
+    assert not torch.allclose(gradients["min_max"][bounds], gradients["constant"][bounds])
+
+
+def test_controls_of_a_pass_no_gradient_and_shuffling_keeps_the_weights():
+    tokens, masks = random_tokens(2, 4, 7, 6).requires_grad_(), {}
+    for activation in ("normed", "detached", "shuffled"):
+        config = SoftMaskConfig(agnostic=False, semantic="A", excluded_per_step=0, activation=activation)
+        masks[activation] = TemporalSoftMask(6, config).double()(tokens).semantic
+    assert torch.equal(masks["detached"], masks["normed"].detach())
+    assert not masks["detached"].requires_grad and not masks["shuffled"].requires_grad
+    moved = (masks["shuffled"] != masks["detached"]).double().mean()
+    assert moved > 0.9
+    assert torch.equal(masks["shuffled"].flatten(1).sort().values, masks["detached"].flatten(1).sort().values)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +241,7 @@ def test_gradients_reach_gate_and_projection_and_match_finite_differences():
         (lambda x: accumulate_scores(x, lambda m: m, 1, 0.001), "at least 0.025"),
         (lambda x: class_semantic_mask(x, None, torch.ones(2, 4, 5).bool(), "M"), "need the accumulative score M"),
         (lambda x: class_semantic_mask(x, None, torch.ones(2, 4, 5).bool(), "B"), "unknown semantic scores 'B'"),
+        (lambda x: class_semantic_mask(x, None, torch.ones(2, 4, 5).bool(), "A", "max"), "unknown scaling 'max'"),
     ],
 )
 def test_impossible_options_raise_an_error_that_says_the_limit(call, message):

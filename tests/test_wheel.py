@@ -18,6 +18,7 @@ from media import moving_frames, write_video
 
 from adatosk.manifests import Manifest
 from adatosk.presets import PROFILES
+from adatosk.synthetic import BENCHMARKS
 from adatosk.utils.project import PROJECT
 
 SETS = ("crema_d", "dfew", "ferv39k", "mafw", "ravdess")
@@ -81,7 +82,7 @@ def test_a_wheel_holds_the_package_the_cards_and_the_embedded_manifests_and_noth
         names = set(packed.namelist())
     about = {name for name in names if ".dist-info/" in name}
     code = {path.relative_to(PROJECT).as_posix() for path in (PROJECT / "adatosk").rglob("*.py")}
-    data = {*(f"{name}.yaml" for name in SETS), "embedded.yaml", "embedded-demo.csv", "embedded-smoke.csv"}
+    data = {*(f"{name}.yaml" for name in SETS), "embedded.yaml", *(f"{name}.csv" for name in BENCHMARKS)}
     assert names - about == code | {f"adatosk/data_manifests/{name}" for name in data}
     assert any(name.endswith("/LICENSE") for name in about)
 

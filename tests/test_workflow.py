@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 
 from adatosk.experiments.grid import configs, headline_configs, weighed
 from adatosk.experiments.notebooks import notebook_cards
+from adatosk.manifests import manifest_of
+from adatosk.presets import PROFILES
 from adatosk.utils.project import PROJECT
 
 # Nothing of it may be read a second time, by make, YAML, Snakemake, a shell or papermill.
@@ -88,34 +90,31 @@ def test_a_grid_whose_scores_are_there_is_not_trained_again(clone):
     assert "Nothing to be done" in planned(clone, "all")
 
 
-def test_without_one_run_just_that_one_is_trained(clone):
+def test_just_the_runs_that_are_gone_are_trained_one_that_starts_from_another_after_it(clone):
     finish(clone, configs("demo"), weights=False)
     finish(clone, headline_configs("demo") | weighed("demo"), weights=True)
-    gone = next(run_id for run_id, run in configs("demo").items() if run.seed == 1 and run.initial is None)
-    shutil.rmtree(clone / "results" / "demo" / "runs" / gone)
+    runs, digest = configs("demo"), manifest_of(PROFILES["demo"]).digest
+    first = next(run_id for run_id, run in runs.items() if run.seed == 1 and run.initial is None)
+    second = next(run_id for run_id, run in runs.items() if run.initial is not None)
+    for gone in (first, second):
+        shutil.rmtree(clone / "results" / "demo" / "runs" / gone)
     # And one that was cut off when it had written its weights is finished.
     cut_off = next(iter(headline_configs("demo")))
     (clone / "results" / "demo" / "runs" / cut_off / "metrics.json").unlink()
     plan = planned(clone, "all")
-    assert plan.count("rule train:") == plan.count("rule finish:") == 1
-    assert f"wildcards: run_id={gone}" in plan and f"wildcards: run_id={cut_off}" in plan
+    ids = {rule: re.findall(rf"rule {rule}:.*?run_id=(\w+)", plan, re.DOTALL) for rule in ("train", "finish")}
+    assert sorted(ids["train"]) == sorted([first, second, runs[second].initial.run_id(digest)])
+    assert ids["finish"] == [cut_off]
 
 
-@pytest.mark.parametrize("name", ["tables/table3.csv", "figures/table3_rows.pdf"])
-def test_a_table_or_figure_that_is_gone_is_made_again_without_training(clone, name):
+def test_a_table_or_figure_that_is_gone_is_made_again_without_training(clone):
     finish(clone, configs("demo"), weights=False)
     finish(clone, headline_configs("demo") | weighed("demo"), weights=True)
-    (clone / "results" / "demo" / name).unlink()
+    for name in ("tables/table3.csv", "figures/table4_rows.pdf"):
+        (clone / "results" / "demo" / name).unlink()
     plan = planned(clone, "all")
-    assert "rule train:" not in plan and plan.count("rule notebook_") == plan.count("rule notebook_06_ablation") == 1
-
-
-def test_a_run_that_starts_from_another_asks_for_its_weights(clone):
-    finish(clone, configs("demo"), weights=False)
-    finish(clone, headline_configs("demo") | weighed("demo"), weights=True)
-    second = next(run_id for run_id, run in configs("demo").items() if run.initial is not None)
-    shutil.rmtree(clone / "results" / "demo" / "runs" / second)
-    assert planned(clone, "all").count("rule train:") == 2
+    assert "rule train:" not in plan and plan.count("rule notebook_") == 2
+    assert plan.count("rule notebook_06_ablation") == plan.count("rule notebook_07_ablation") == 1
 
 
 def test_a_real_set_without_manifest_says_how_to_make_it(clone):

@@ -5,16 +5,3 @@ Nothing here depends on a model or on a run's results; a loader's process needs 
 
 from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache, open_clips
 from adatosk.clips.dataset import IMAGENET_MEAN, IMAGENET_STD, ClipDataset, make_loader, normalise
-
-__all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "CacheError",
-    "ClipCache",
-    "ClipDataset",
-    "estimate_cache",
-    "make_loader",
-    "normalise",
-    "open_cache",
-    "open_clips",
-]

@@ -21,13 +21,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adatosk.clips.cache_files import FORMAT, FRAMES, CacheError, ClipCache, offsets, sealed, unsealed, write_index
+from adatosk.clips.cache_files import FORMAT, FRAMES, CacheError, ClipCache, offsets, write_index
 from adatosk.config import DataConfig
 from adatosk.manifests import Manifest, ManifestError, resolve
-from adatosk.utils.files import locked, naming, remove_folder, sweep, write_json, write_text
+from adatosk.utils.files import locked, naming, remove_folder, sealed, sweep, unsealed, write_json, write_text
 from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.video import count_frames, decode_all, stamp
-from adatosk.video.folders import VideoError, image_paths
+from adatosk.video.folders import VideoError
+from adatosk.video.reading import content
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -329,21 +330,10 @@ def _write_clips(frames: Path, size: int, jobs: Sequence[_Job]) -> np.ndarray:
 
 def _source(path: Path) -> list:
     """What a clip is decoded from: size in bytes, modification time in ns, digest of the content."""
-    return [*stamp(path), _source_digest(path)]
-
-
-def _source_digest(path: Path) -> str:
-    """BLAKE2 of a file's bytes, or of the names and bytes of a folder's images."""
-    if path.is_file():
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    digest = hashlib.blake2b(digest_size=16)
-    for image in image_paths(path):
-        data = image.read_bytes()
-        digest.update(f"{image.name},{len(data)}\n".encode() + data)
-    return digest.hexdigest()
+    return [*stamp(path), content(path)[1]]
 
 
 def _changed(path: Path, source: list) -> bool:
     """Whether a clip's content has changed since it was decoded; touching or copying a file does not count."""
     size, time, digest = source
-    return stamp(path) != (size, time) and _source_digest(path) != digest
+    return stamp(path) != (size, time) and content(path)[1] != digest

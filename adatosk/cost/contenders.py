@@ -1,10 +1,8 @@
 """The models that are timed, AdaTosk and VideoMAE, each ready for a forward pass or a training step."""
 
 import gc
-import multiprocessing
 import re
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -189,9 +187,7 @@ def peak_memory(name: str, config: ModelConfig, setup: Setup, device: torch.devi
     after all imports; NaN on systems other than Linux.
     """
     if torch.device(device).type != "cuda":
-        # Spawned, because a fork would start with this process's memory.
-        with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return in_one_process(pool, _resident_growth, name, config, setup, torch.get_num_threads())
+        return in_one_process(_resident_growth, name, config, setup, torch.get_num_threads())
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)

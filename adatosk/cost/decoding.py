@@ -26,14 +26,15 @@ from adatosk.video.folders import image_paths
 SIZES = ((224, 112), (224, 160), (224, 224), (256, 160), (256, 224), (320, 224))
 # The default JPEG qualities of Pillow and of OpenCV, in percent.
 QUALITIES = (75, 95)
+CLIPS = 4  # of each kind and size
 
 
-def plain_video(path: Path, size: int, frames: int = 16, stride: int = 4) -> np.ndarray:
-    """Open, and seek each frame: uint8 ``(frames, size, size, 3)``."""
+def plain_video(path: Path, size: int) -> np.ndarray:
+    """Open, and seek each frame: uint8 ``(16, size, size, 3)``."""
     capture = cv2.VideoCapture(str(path))
     length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     images = []
-    for index in frame_indices(length, frames, stride):
+    for index in frame_indices(length):
         capture.set(cv2.CAP_PROP_POS_FRAMES, int(index))
         image = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
         images.append(cv2.resize(_central_square(image), (size, size), interpolation=cv2.INTER_AREA))
@@ -41,11 +42,11 @@ def plain_video(path: Path, size: int, frames: int = 16, stride: int = 4) -> np.
     return np.stack(images)
 
 
-def plain_folder(path: Path, size: int, frames: int = 16, stride: int = 4) -> np.ndarray:
-    """List, and open each image: uint8 ``(frames, size, size, 3)``."""
+def plain_folder(path: Path, size: int) -> np.ndarray:
+    """List, and open each image: uint8 ``(16, size, size, 3)``."""
     names = image_paths(path)
     images = []
-    for index in frame_indices(len(names), frames, stride):
+    for index in frame_indices(len(names)):
         with Image.open(names[index]) as image:
             square = Image.fromarray(_central_square(np.asarray(image.convert("RGB"))))
         images.append(np.asarray(square.resize((size, size), Image.Resampling.BILINEAR)))
@@ -89,44 +90,33 @@ def _fastest(ways: Sequence[Callable[[Path], np.ndarray]], paths: Sequence[Path]
     return times[1:].min(axis=0).clip(min=1e-9)
 
 
-def decode_table(
-    sizes: Sequence[tuple[int, int]] | None = None,
-    clips: int = 4,
-    repeats: int = 15,
-    qualities: Sequence[int] = QUALITIES,
-) -> pd.DataFrame:
-    """:func:`compare` on rendered faces, as H.264 files and as folders of JPEG images, with the provenance.
-
-    Args:
-        sizes: pairs of the stored side and the side to read, in pixels; ``SIZES`` by default.
-        clips: number of each kind.
-        repeats: see :func:`compare`.
-        qualities: of the JPEG images, in percent; each clip is stored in all of them.
+def decode_table(repeats: int = 15) -> pd.DataFrame:
+    """:func:`compare` on rendered faces in all ``SIZES``, as H.264 files and as JPEG images of all ``QUALITIES``.
 
     Returns:
         its rows with ``stored``, ``size``, ``quality`` (NaN for video files) and ``bytes`` of an image or of a video's
-        frame on average.
+        frame on average, and the provenance.
     """
-    sizes, tables = SIZES if sizes is None else sizes, []
-    for stored in dict.fromkeys(stored for stored, _ in sizes):
+    tables = []
+    for stored in dict.fromkeys(stored for stored, _ in SIZES):
         with tempfile.TemporaryDirectory() as folder:
             paths = {}
-            for place in range(clips):
-                paths |= _write(place, stored, qualities, Path(folder))
+            for place in range(CLIPS):
+                paths |= _write(place, stored, Path(folder))
             about = pd.DataFrame(
                 [(p.name, q, _bytes(p)) for p, q in paths.items()], columns=["clip", "quality", "bytes"]
             )
-            for size in (size for side, size in sizes if side == stored):
+            for size in (size for side, size in SIZES if side == stored):
                 tables.append(compare(list(paths), size, repeats).assign(stored=stored, size=size).merge(about))
     return pd.concat(tables, ignore_index=True).assign(repeats=repeats, **provenance("cpu"))
 
 
-def _write(place: int, side: int, qualities: Sequence[int], root: Path) -> dict[Path, float]:
+def _write(place: int, side: int, root: Path) -> dict[Path, float]:
     """A test clip of the embedded benchmark, ``side`` pixels a side: the video and its folders, with their quality."""
     config = BENCHMARKS["embedded-demo"].model_copy(update={"size": side})
     frames, video = render(sample_script(config, "test", place), config), root / f"{place}.mp4"
     encode(frames, video)
-    folders = {root / f"{place}-{quality}": quality for quality in qualities}
+    folders = {root / f"{place}-{quality}": quality for quality in QUALITIES}
     for folder, quality in folders.items():
         write_images(frames, folder, quality)
     return {video: nan, **folders}

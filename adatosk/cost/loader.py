@@ -5,7 +5,6 @@
 """
 
 import math
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from adatosk.config import RunConfig
 from adatosk.cost.contenders import Setup, count_work, prepare
 from adatosk.cost.decoding import write_images
 from adatosk.cost.models import RESULTS, write_table
-from adatosk.cost.timing import synchronise
+from adatosk.cost.timing import time_pair
 from adatosk.manifests import Manifest
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, encode, write_benchmark
@@ -54,15 +53,15 @@ class Source:
 
 
 @contextmanager
-def rendered(config: RunConfig, side: int, benchmark: str = "embedded-smoke") -> Iterator[list[Source]]:
-    """A rendered benchmark's clips as H.264 files and as folders of JPEG images, ``side`` pixels a side, and cached.
+def rendered(config: RunConfig, side: int) -> Iterator[list[Source]]:
+    """The clips of ``embedded-smoke`` as H.264 files and as folders of JPEG images, ``side`` pixels a side, and cached.
 
     Args:
         config: its ``data.cache_size`` is the cache's size; if that is ``None``, there is no cache.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        whole = write_benchmark(BENCHMARKS[benchmark], root / "rendered", workers=1, progress=False)
+        whole = write_benchmark(BENCHMARKS["embedded-smoke"], root / "rendered", workers=1, progress=False)
         clips = whole.clips
         (root / "videos").mkdir()
         for clip in clips.itertuples():
@@ -109,17 +108,10 @@ def loading_rate(source: Source, config: RunConfig, batch: int, workers: int, ro
     return clips / (time.perf_counter() - start)
 
 
-def appetite(config: RunConfig, batch: int, device: torch.device | str = "cpu", repeats: int = 5) -> float:
-    """Clips per second that training steps consume when their data is already loaded."""
-    step = prepare("adatosk", config.model, Setup("training step", batch), device)
-    times = []
-    for _ in range(repeats + 1):
-        synchronise(device)
-        start = time.perf_counter()
-        step()
-        synchronise(device)
-        times.append(time.perf_counter() - start)
-    return batch / statistics.median(times[1:])
+def appetite(config: RunConfig, batch: int) -> float:
+    """Clips per second that training steps on this CPU consume when their data is already loaded."""
+    step = prepare("adatosk", config.model, Setup("training step", batch))
+    return batch / float(time_pair({"step": step})["seconds"].iloc[0])
 
 
 def loader_table(
@@ -192,7 +184,8 @@ def trace(
         step = prepare("adatosk", config.model, Setup("training step", batch))
         # The processes prefetch this many batches: when these are consumed, it is known when they were loaded.
         taken = steps + 2 + _AHEAD * count
-        loader = open_loader(source, config, batch, count, rounds=math.ceil((taken + 1) * batch / _length(source)))
+        rounds = math.ceil((taken + 1) * batch / len(source.manifest.clips))
+        loader = open_loader(source, config, batch, count, rounds)
         batches, spans, origin, last = iter(loader), [], 0.0, math.inf
         for number in range(taken):
             began = time.perf_counter()
@@ -212,14 +205,10 @@ def trace(
     return pd.DataFrame(rows, columns=["workers", "lane", "what", "start", "end"])
 
 
-def _length(source: Source) -> int:
-    return len(source.manifest.clips)
-
-
-def demo_trace(batch: int = 16, side: int = 96) -> pd.DataFrame:
+def demo_trace(batch: int = 16) -> pd.DataFrame:
     """:func:`trace` of profile ``demo`` reading video files, where there is something to overlap; with provenance."""
     config = PROFILES["demo"].change(data={"cache_size": None})
-    with rendered(config, side) as found:
+    with rendered(config, side=96) as found:
         return trace(found[0], config, batch).assign(**provenance())
 
 

@@ -112,7 +112,7 @@ def measure(
     return table.reset_index().assign(**asdict(setup), **sizes, excluded_per_step=excluded, repeats=repeats)
 
 
-def soft_mask_share(config: ModelConfig, device: torch.device | str = "cpu", batch: int = 1, repeats: int = 9) -> float:
+def soft_mask_share(config: ModelConfig, device: torch.device | str = "cpu", batch: int = 1) -> float:
     """Share of the forward pass's time spent on scoring and masking, for tokens of the same shape; fp32, eager."""
     device = torch.device(device)
     forward = prepare("adatosk", config, Setup(batch=batch), device)
@@ -121,17 +121,15 @@ def soft_mask_share(config: ModelConfig, device: torch.device | str = "cpu", bat
         raise ValueError("a model without soft mask has no share of it to time")
     tokens = torch.randn(batch, config.steps, config.visible_patches, config.width, device=device)
     with torch.no_grad():
-        times = time_pair({"forward": forward, "mask": lambda: mask(tokens)}, repeats, device=device)
+        times = time_pair({"forward": forward, "mask": lambda: mask(tokens)}, repeats=9, device=device)
     return 1 / times.loc["mask", "speed_up"]
 
 
 def benchmark(
     device: torch.device | str | None = None,
     config: ModelConfig = MODELS["adatosk_base"],
-    models: Sequence[str] = CONTENDERS,
     setups: Sequence[Setup] | None = None,
     repeats: int = 3,
-    warmup: int = 1,
     memory: bool = True,
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
@@ -140,7 +138,7 @@ def benchmark(
     Args:
         device: by default the GPU if there is one, otherwise the CPU.
         config: sizes, and AdaTosk's masks.
-        models, repeats, warmup: see :func:`measure`.
+        repeats: see :func:`measure`.
         setups: see :class:`adatosk.cost.contenders.Setup`; those of :func:`default_setups` by default.
         memory: also measure peak memory of uncompiled fp32 setups, which builds each contender again.
         report: called with one line per setup.
@@ -153,7 +151,7 @@ def benchmark(
     device = _device(device)
     tables = []
     for setup in default_setups(device) if setups is None else setups:
-        work = partial(measure, config, setup, models, device, repeats, warmup)
+        work = partial(measure, config, setup, CONTENDERS, device, repeats)
         table, peaks = _between_peaks(work, device, PRECISIONS[setup.precision])
         table = table.assign(sweep="", **peaks)
         table["peak_share"] = 2 * table["gmacs"] * table["clips_per_second"] / table["peak_gflops"]
@@ -246,7 +244,7 @@ def table2_times(
         configs[f"{cell.mask_ratio:.0%} hidden, r = {cell.r}"] = changed
     runs = {name: prepare("adatosk", cell, Setup(), device) for name, cell in configs.items()}
     table, peaks = _between_peaks(partial(time_pair, runs, repeats, device=device), device, torch.float32)
-    table["gmacs"] = [sum(hand_count(cell).values()) / 1e9 for cell in configs.values()]
+    table["gmacs"] = [hand_count(cell).total() / 1e9 for cell in configs.values()]
     table["mask_ratio"] = [cell.mask_ratio for cell in configs.values()]
     table["excluded_per_step"] = [c.soft_mask.excluded_per_step if c.soft_mask else 0 for c in configs.values()]
     table["peak_share"] = 2 * table["gmacs"] / table["seconds"] / peaks["peak_gflops"]

@@ -6,20 +6,25 @@ operations: softmax, norms, GELU, sums. They agree exactly. Stock fvcore would n
 operations for each element of a norm (0.1 %) and rounds einsum; :mod:`adatosk.cost.tracing` corrects that.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
-from torch import nn
 
 from adatosk import paper
 from adatosk.config import ModelConfig
-from adatosk.cost.tracing import both_branches, clip, fvcore_count, view, weightless
-from adatosk.model import AdaTosk
 from adatosk.presets import MODELS
+
+# The grid of runs counts by hand: what plans runs need not wait for torch, which the other counts load.
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adatosk.model import AdaTosk
 
 
 @dataclass(frozen=True)
@@ -55,15 +60,11 @@ class Macs:
 
     Attributes:
         by_part: ``embedding``, ``blocks`` (the encoder's), ``soft_mask``, ``head`` (also its calls by the distance
-            ``classification``) and ``decoder``; they add up to the total.
-        by_module: fvcore's count of each module's forward by its name, that of the whole model being ``model``;
-            operations outside a module's forward, such as the affinities and the Markov chain (Eq. 9), belong to the
-            whole model only.
+            ``classification``) and ``decoder``.
         left_out: operators that are not counted, with their number of calls.
     """
 
     by_part: dict[str, int]
-    by_module: dict[str, int]
     left_out: dict[str, int]
 
     @property
@@ -71,18 +72,11 @@ class Macs:
         """All multiply-accumulates."""
         return sum(self.by_part.values())
 
-    @property
-    def encoder(self) -> int:
-        """Embedding and blocks."""
-        return self.by_part["embedding"] + self.by_part["blocks"]
-
-    def share(self, part: str) -> float:
-        """Share of a part in the total, in [0, 1]."""
-        return self.by_part[part] / self.total
-
 
 def count_parameters(model: AdaTosk | ModelConfig) -> Parameters:
     """Count the parameters of a model, or of one created from a configuration."""
+    from adatosk.cost.tracing import weightless
+
     model = weightless(model) if isinstance(model, ModelConfig) else model
 
     def size(*modules: nn.Module | None) -> int:
@@ -96,60 +90,62 @@ def count_parameters(model: AdaTosk | ModelConfig) -> Parameters:
     )
 
 
-def count_macs(
-    model: AdaTosk | ModelConfig, visible: int | None = None, complementary: bool = False, training: bool = False
-) -> Macs:
+def count_macs(model: AdaTosk | ModelConfig, visible: int | None = None, training: bool = False) -> Macs:
     """Count one forward pass by fvcore: batch 1, one view, for classification unless ``training``.
 
     Args:
         model: a model, or its configuration; only its shapes are used.
         visible: n_s, visible patches of a frame; by default according to the mask ratio.
-        complementary: count all views of one partition, in which every patch is seen once.
         training: count both branches instead, with the decoder; forward only.
 
     Raises:
-        ValueError: ``visible`` is impossible, or given or ``complementary`` together with ``training``.
+        ValueError: ``visible`` is impossible, or given together with ``training``.
     """
-    if training and (visible is not None or complementary):
-        raise ValueError("training counts the mask ratio's own view: leave visible and complementary out")
-    twin = weightless(model)
-    if training:
-        return _by_part(*fvcore_count(twin, both_branches, (clip(twin),)))
-    sizes = _view_sizes(twin.config, visible, complementary)
-    counts = [_by_part(*fvcore_count(twin, AdaTosk.classify_visible, view(twin, size))) for size in sizes]
-    return Macs(*(_added([getattr(c, name) for c in counts]) for name in ("by_part", "by_module", "left_out")))
+    from adatosk.cost.tracing import forward_pass, fvcore_count
 
-
-def _by_part(modules: dict[str, int], left_out: dict[str, int]) -> Macs:
+    modules, left_out = fvcore_count(*forward_pass(*_counted(model, visible, training)))
     names = {"embedding": ("encoder.patch_embed",), "blocks": ("encoder.blocks",), "head": ("head",)}
     names |= {"decoder": ("decoder", "encoder_to_decoder")}
     parts = {part: sum(modules[name] for name in group) for part, group in names.items()}
     # Scoring runs among the encoder's blocks, so the soft mask is all that belongs to no other part.
-    parts["soft_mask"] = modules["model"] - sum(parts.values())
-    return Macs(parts, modules, left_out)
+    return Macs(parts | {"soft_mask": modules["model"] - sum(parts.values())}, left_out)
 
 
 def torch_count(model: AdaTosk | ModelConfig, visible: int | None = None, training: bool = False) -> int:
     """Multiply-accumulates of the same forward pass by torch's own counter, which counts 2 per MAC."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode  # it loads triton
 
-    twin = weightless(model)
+    from adatosk.cost.tracing import forward_pass
+
+    twin, call, inputs = forward_pass(*_counted(model, visible, training))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        if training:
-            both_branches(twin, clip(twin))
-        else:
-            (size,) = _view_sizes(twin.config, visible, complementary=False)
-            twin.classify_visible(*view(twin, size))
+        call(twin, *inputs)
     return counter.get_total_flops() // 2
 
 
-def hand_count(config: ModelConfig, visible: int | None = None, training: bool = False) -> dict[str, int]:
+def _counted(model: AdaTosk | ModelConfig, visible: int | None, training: bool) -> tuple[ModelConfig, int | None]:
+    """The configuration and the visible patches that are counted; ``None`` for both branches."""
+    config = model if isinstance(model, ModelConfig) else model.config
+    if training and visible is not None:
+        raise ValueError("training counts the mask ratio's own view: leave visible out")
+    return config, None if training else _visible(config, visible)
+
+
+def _visible(config: ModelConfig, visible: int | None) -> int:
+    visible = config.visible_patches if visible is None else visible
+    if not 1 <= visible <= config.patches:
+        raise ValueError(f"visible must lie between 1 and the {config.patches} patches, got {visible}")
+    return visible
+
+
+def hand_count(config: ModelConfig, visible: int | None = None, training: bool = False) -> Counter[str]:
     """Multiply-accumulates of the same forward pass in plain arithmetic, by ``part`` or ``part.layer``.
 
     A product of an n × a by an a × b matrix takes n·a·b. Sizes are n_t·n_s tokens of D channels, of which
     e·n_t·(n_t - 1)/2 are excluded before the last blocks (Table 2).
     """
-    (n_s,) = _view_sizes(config, visible, complementary=False)
+    n_s = _visible(config, visible)
     n_t, width, mask = config.steps, config.width, config.soft_mask
     pixels = 3 * config.tubelet * config.patch_size**2
     tokens = n_t * n_s
@@ -157,18 +153,15 @@ def hand_count(config: ModelConfig, visible: int | None = None, training: bool =
     if mask is not None and mask.score_block is not None:
         before = mask.score_block
         left = tokens - mask.excluded_per_step * n_t * (n_t - 1) // 2
-    counts = {"embedding": tokens * pixels * width}  # each token's pixels to D channels
-    counts |= _added(
-        [
-            _block_count("blocks", before, tokens, width, config.mlp_ratio),
-            _block_count("blocks", config.depth - before, left, width, config.mlp_ratio),
-        ]
-    )
-    counts |= _soft_mask_count(config, n_s)
+    counts = Counter(embedding=tokens * pixels * width)  # each token's pixels to D channels
+    counts.update(_block_count("blocks", before, tokens, width, config.mlp_ratio))
+    counts.update(_block_count("blocks", config.depth - before, left, width, config.mlp_ratio))
+    counts.update(_soft_mask_count(config, n_s))
     # Two layers on the pooled token, and on each frame's mean when the distance compares their classes (Table 4).
     calls = 1 + (n_t if mask is not None and mask.agnostic and mask.distance == "classification" else 0)
     counts["head"] = calls * (width * width + width * len(config.classes))
-    return counts | (_decoder_count(config, n_s) if training else {})
+    counts.update(_decoder_count(config, n_s) if training else {})
+    return counts
 
 
 def _block_count(name: str, blocks: int, tokens: int, width: int, mlp_ratio: float) -> dict[str, int]:
@@ -204,9 +197,12 @@ def _decoder_count(config: ModelConfig, n_s: int) -> dict[str, int]:
     }
 
 
-def group_by_part(counts: dict[str, int]) -> dict[str, int]:
+def group_by_part(counts: Counter[str]) -> Counter[str]:
     """Add up :func:`hand_count` by part, the name before the dot; as ``Macs.by_part``."""
-    return _added([{name.split(".")[0]: count} for name, count in counts.items()])
+    parts: Counter[str] = Counter()
+    for name, count in counts.items():
+        parts[name.split(".")[0]] += count
+    return parts
 
 
 def table1_cost(config: ModelConfig = MODELS["adatosk_base"]) -> pd.DataFrame:
@@ -237,8 +233,8 @@ def _cost_row(name: str, config: ModelConfig, paper_row: str) -> dict:
         "parameters_m": parameters.total / 1e6,
         "classification_m": parameters.classification / 1e6,
         "encoder_m": parameters.encoder / 1e6,
-        "gmacs": sum(macs.values()) / 1e9,
-        "soft_mask_share": macs.get("soft_mask", 0) / sum(macs.values()),
+        "gmacs": macs.total() / 1e9,
+        "soft_mask_share": macs["soft_mask"] / macs.total(),
         "paper_row": paper_row,
         "paper_parameters_m": reported["parameters_m"],
         "paper_gflops": reported["flops_g"],
@@ -259,7 +255,7 @@ def table2_cost(
         one row per cell: ``mask_ratio``, ``r``, ``excluded_per_step``, ``feasible``, ``gmacs`` (NaN if exclusion needs
         more tokens than there are), ``saving`` relative to r = 0 in [0, 1], and the paper's numbers.
     """
-    count = count or (lambda cell: sum(hand_count(cell).values()))
+    count = count or (lambda cell: hand_count(cell).total())
     table = paper.table2().drop(columns="place").rename(columns={"war": "paper_war", "gflops": "paper_gflops"})
     table.insert(2, "excluded_per_step", config.tubelet * table["r"])
     cells = [_cell(config, ratio, e) for ratio, e in zip(table["mask_ratio"], table["excluded_per_step"], strict=True)]
@@ -276,22 +272,3 @@ def _cell(config: ModelConfig, ratio: float, excluded: int) -> ModelConfig | Non
     if excluded * cell.steps >= cell.visible_patches:
         return None
     return cell.change(soft_mask={"excluded_per_step": excluded})
-
-
-def _view_sizes(config: ModelConfig, visible: int | None, complementary: bool) -> list[int]:
-    """Number of visible patches of each view; as in :func:`adatosk.tokens.complementary_masks`."""
-    if complementary:
-        parts = config.patches // (visible or config.visible_patches)
-        return [len(range(part, config.patches, parts)) for part in range(parts)]
-    visible = config.visible_patches if visible is None else visible
-    if not 1 <= visible <= config.patches:
-        raise ValueError(f"visible must lie between 1 and the {config.patches} patches, got {visible}")
-    return [visible]
-
-
-def _added(counts: list[dict[str, int]]) -> dict[str, int]:
-    """Add dictionaries of counts key by key."""
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return dict(total)

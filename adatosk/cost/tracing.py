@@ -10,37 +10,36 @@ from torch import Tensor, nn
 from adatosk.config import ModelConfig
 from adatosk.model import AdaTosk
 
+Call = Callable[..., Tensor | tuple[Tensor, ...]]
 
-def weightless(model: AdaTosk | ModelConfig) -> AdaTosk:
-    """A model of the same shapes, in eval mode, without weights: on the meta device, which computes nothing."""
-    config = model.config if isinstance(model, AdaTosk) else model
+
+def weightless(config: ModelConfig) -> AdaTosk:
+    """A model in eval mode without weights: on the meta device, which has shapes and computes nothing."""
     with torch.device("meta"):
         return AdaTosk(config).eval()
 
 
-def view(model: AdaTosk, visible: int) -> tuple[Tensor, Tensor]:
-    """Tubelets ``(1, n_t, N_s, C·t·h·w)`` and positions ``(1, visible)`` for ``classify_visible``."""
-    config, device = model.config, model.mask_token.device
-    pixels = 3 * config.tubelet * config.patch_size**2
-    patches = torch.zeros(1, config.steps, config.patches, pixels, device=device)
-    return patches, torch.arange(visible, device=device)[None]
+def forward_pass(config: ModelConfig, visible: int | None) -> tuple[AdaTosk, Call, tuple[Tensor, ...]]:
+    """A model without weights, the call that is counted, and its inputs after the model: batch 1.
+
+    Args:
+        visible: n_s, visible patches of a frame in classification; ``None`` for both branches, with the decoder.
+    """
+    twin = weightless(config)
+    with torch.device("meta"):
+        if visible is None:
+            return twin, _both_branches, (torch.zeros(1, 3, config.frames, config.image_size, config.image_size),)
+        patches = torch.zeros(1, config.steps, config.patches, 3 * config.tubelet * config.patch_size**2)
+        return twin, AdaTosk.classify_visible, (patches, torch.arange(visible)[None])
 
 
-def clip(model: AdaTosk) -> Tensor:
-    """A clip ``(1, C, T, H, W)`` for the model."""
-    config = model.config
-    return torch.zeros(1, 3, config.frames, config.image_size, config.image_size, device=model.mask_token.device)
-
-
-def both_branches(model: AdaTosk, video: Tensor) -> tuple[Tensor, Tensor]:
+def _both_branches(model: AdaTosk, video: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and reconstruction under a fixed hard mask; torch's global random stream is not advanced."""
     output = model(video, generator=torch.Generator().manual_seed(0))
     return output.logits, output.reconstruction
 
 
-def fvcore_count(
-    model: nn.Module, call: Callable[..., Tensor | tuple[Tensor, ...]], inputs: tuple[Tensor, ...]
-) -> tuple[dict[str, int], dict[str, int]]:
+def fvcore_count(model: nn.Module, call: Call, inputs: tuple[Tensor, ...]) -> tuple[dict[str, int], dict[str, int]]:
     """Count the products in ``call(model, *inputs)``.
 
     Returns:
@@ -85,7 +84,7 @@ def _einsum_macs(inputs: list, outputs: list) -> int:
 class _Traced(nn.Module):
     """Wraps the call, because the tracer requires a module."""
 
-    def __init__(self, model: nn.Module, call: Callable[..., Tensor | tuple[Tensor, ...]]):
+    def __init__(self, model: nn.Module, call: Call):
         super().__init__()
         self.model, self.call = model, call
 

@@ -22,18 +22,6 @@ from adatosk.manifests import Manifest, ManifestError
 
 DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (DFEW, FERV39K, MAFW, CREMA_D, RAVDESS)}
 
-__all__ = [
-    "DATASETS",
-    "Card",
-    "LayoutError",
-    "assign_folds",
-    "build",
-    "expectations",
-    "from_csv",
-    "load_card",
-    "verify",
-]
-
 
 def build(name: str, root: str | Path, media: str | None = None, report: Callable[[str], None] = print) -> Manifest:
     """Build the manifest of a data set from its folder.

@@ -5,9 +5,10 @@ from typing import Self
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from adatosk.manifests import Manifest, ManifestError
+from adatosk.config import Frozen
+from adatosk.manifests import Manifest, ManifestError, label_digest
 from adatosk.utils.paths import ABSENT, absent
 from adatosk.utils.project import MANIFESTS
 from adatosk.utils.tables import read_text
@@ -15,11 +16,7 @@ from adatosk.utils.tables import read_text
 COLUMNS = ("what", "where", "expected", "found")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Expectation(_Strict):
+class Expectation(Frozen):
     """One list of clips; ``fold`` is ``None`` for a set with one split, ``sha256`` of the sorted lines ``id,label``."""
 
     split: str
@@ -29,7 +26,7 @@ class Expectation(_Strict):
     fold: int | None = None
 
 
-class Card(_Strict):
+class Card(Frozen):
     """A file ``data_manifests/<set>.yaml``.
 
     Attributes:
@@ -53,7 +50,7 @@ class Card(_Strict):
     layout: str
     folds: str
     expected: tuple[Expectation, ...]
-    excluded: dict[str, str] = {}
+    excluded: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -85,8 +82,8 @@ def expectations(manifest: Manifest) -> tuple[Expectation, ...]:
             clips = manifest.clips[manifest.members(split, fold)]
             counts = clips["label"].value_counts()
             classes = {name: int(counts.get(name, 0)) for name in manifest.classes}
-            digest = manifest.label_digest(clips["id"])
-            found.append(Expectation(split=split, fold=fold, clips=len(clips), sha256=digest, classes=classes))
+            sha256 = label_digest(clips)
+            found.append(Expectation(split=split, fold=fold, clips=len(clips), sha256=sha256, classes=classes))
     return tuple(found)
 
 

@@ -43,23 +43,7 @@ def from_csv(
         ManifestError: naming the file and line, and missing clips.
     """
     table, root = Path(table), Path(root)
-    if not table.is_file():
-        raise ManifestError(f"{table}: no such table: give a CSV with the columns path and label")
-    clips, lines = read_table(table, read_text(table), ("path", "label"), COLUMNS)
-    if clips.empty:
-        raise ManifestError(f"{table}: no rows below the names of the columns: list a clip in each")
-
-    def where(row: int) -> str:
-        return f"{table}, line {lines[row]}"
-
-    for column in ("path", "label"):
-        texts = [(text or "").strip().removeprefix("./" if column == "path" else "") for text in clips[column]]
-        if not all(texts):
-            raise ManifestError(f"{where(texts.index(''))}: no {column}: fill it in, or delete the line")
-        clips[column] = pd.Series(texts, dtype=object)
-    if "id" not in clips:
-        clips["id"] = pd.Series(map(_without_suffix, clips["path"]), dtype=object)
-        _check_derived_ids(clips, where)
+    clips, where = _listed(table)
     first = {label: row for row, label in clips["label"].drop_duplicates().items()}
     classes = checked_classes(
         sorted(first) if classes is None else classes,
@@ -79,6 +63,28 @@ def from_csv(
         listed = "".join(f"\n  {where(row)}: {why}" for row, why in list(missing.items())[:10])
         raise ManifestError(f"{table}: {len(missing)} of {len(clips)} clips are not under {root}:{listed}")
     return manifest
+
+
+def _listed(table: Path) -> tuple[pd.DataFrame, Callable[[int], str]]:
+    """The rows of a user's CSV with ``path``, ``label`` and ``id``; and a function that locates a row, for messages."""
+    if not table.is_file():
+        raise ManifestError(f"{table}: no such table: give a CSV with the columns path and label")
+    clips, lines = read_table(table, read_text(table), ("path", "label"), COLUMNS)
+    if clips.empty:
+        raise ManifestError(f"{table}: no rows below the names of the columns: list a clip in each")
+
+    def where(row: int) -> str:
+        return f"{table}, line {lines[row]}"
+
+    for column in ("path", "label"):
+        texts = [(text or "").strip().removeprefix("./" if column == "path" else "") for text in clips[column]]
+        if not all(texts):
+            raise ManifestError(f"{where(texts.index(''))}: no {column}: fill it in, or delete the line")
+        clips[column] = pd.Series(texts, dtype=object)
+    if "id" not in clips:
+        clips["id"] = pd.Series(map(_without_suffix, clips["path"]), dtype=object)
+        _check_derived_ids(clips, where)
+    return clips, where
 
 
 def assign_folds(
@@ -106,7 +112,8 @@ def assign_folds(
         counts[member][kind] = counts[member].get(kind, 0) + 1
     sizes = np.bincount(members).tolist()
     # A digest breaks ties: it depends on names and seed, and not on the order of rows.
-    order = sorted(range(len(names)), key=lambda group: (-sizes[group], _digest(seed, names[group])))
+    digests = [hashlib.sha256(f"{seed},{name}".encode()).hexdigest() for name in names]
+    order = sorted(range(len(names)), key=lambda group: (-sizes[group], digests[group]))
     dealt = _deal([counts[group] for group in order], (np.bincount(kinds) / folds).tolist(), folds)
     home = np.empty(len(names), dtype=np.int64)
     home[order] = dealt
@@ -145,10 +152,6 @@ def _deal(groups: Sequence[Mapping[int, int]], share: Sequence[float], folds: in
             sizes[best] += count
         found.append(best + 1)
     return found
-
-
-def _digest(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed},{name}".encode()).hexdigest()
 
 
 def _without_suffix(path: str) -> str:

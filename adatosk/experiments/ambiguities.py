@@ -5,7 +5,7 @@ protocol are scored with the same weights, and those that concern the cost are c
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 import pandas as pd
@@ -15,7 +15,7 @@ from adatosk.config import ModelConfig, RunConfig
 from adatosk.cost.operations import count_parameters, hand_count, table2_cost
 from adatosk.experiments import grid
 from adatosk.experiments.grid import Row
-from adatosk.experiments.statistics import PROTOCOL, interval, judge_better, p_value, paired, side
+from adatosk.experiments.statistics import PROTOCOL, interval, judge_better, paired, side
 from adatosk.presets import MODELS
 
 # Number, quantity, option, whether it is our interpretation, our value, the paper's.
@@ -124,8 +124,7 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
     for name, part in parts[parts["protocol"] == PROTOCOL].groupby("ambiguity", sort=False):
         one = interval(part["difference"])
         better = {"above": "other", "below": "default"}.get(side(one), side(one))
-        p = p_value(part["difference"])
-        found[name] = (reference(name), one.mean, one.low, one.high, p, one.count, better)
+        found[name] = (reference(name), one.mean, one.low, one.high, one.p, one.count, better)
     columns = ["against", "difference", "low", "high", "p", "repeats", "better"]
     return pd.DataFrame.from_dict(found, orient="index", columns=columns)
 
@@ -145,10 +144,8 @@ def claims(table: pd.DataFrame) -> pd.DataFrame:
     for claim, tried in _CLAIMS.items():
         for what, first, second in tried:
             if {first, second} <= there:
-                values = paired(table, first, second)
-                one = interval(values)
-                numbers = (one.mean, one.low, one.high, one.count, p_value(values))
-                found.append((claim, what, "better", *numbers, judge_better(one)))
+                one = interval(paired(table, first, second))
+                found.append((claim, what, "better", *astuple(one), judge_better(one)))
     columns = ["id", "what", "kind", "ours", "low", "high", "repeats", "p", "verdict"]
     return pd.DataFrame(found, columns=columns)
 
@@ -193,7 +190,7 @@ def counted(base: ModelConfig = MODELS["adatosk_base"]) -> pd.DataFrame:
 
 
 def _gmacs(config: ModelConfig, visible: int | None = None) -> float:
-    return sum(hand_count(config, visible).values()) / 1e9
+    return hand_count(config, visible).total() / 1e9
 
 
 def _encoders(base: ModelConfig) -> Iterator[Option]:

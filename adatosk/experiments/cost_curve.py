@@ -134,7 +134,7 @@ def view_gmacs(config: ModelConfig, views: int = 1, complementary: bool = False)
     sizes = [config.visible_patches] * views
     if complementary:
         sizes = [int(mask.sum()) for mask in complementary_masks(1, config.patches, config.mask_ratio)]
-    return sum(sum(hand_count(config, visible=size).values()) for size in sizes) / 1e9
+    return sum(hand_count(config, visible=size).total() for size in sizes) / 1e9
 
 
 def training_tmacs(config: RunConfig) -> float:
@@ -143,21 +143,21 @@ def training_tmacs(config: RunConfig) -> float:
     for stage in grid.stages(config):
         clips = len(manifest_of(stage).subset("train", stage.data.fold, stage.data.exclusions))
         seen = clips - clips % stage.train.batch_size  # the last, smaller batch is dropped
-        forward = sum(hand_count(stage.model, training=stage.train.rec_weight > 0).values())
+        forward = hand_count(stage.model, training=stage.train.rec_weight > 0).total()
         total += 3 * forward * seen * stage.train.epochs
     return total / 1e12
 
 
-def averaged(points: pd.DataFrame, score: str = "war") -> pd.DataFrame:
-    """Means over repeats, in the order of ``points``.
+def averaged(points: pd.DataFrame) -> pd.DataFrame:
+    """Means of WAR over repeats, in the order of ``points``.
 
     Returns:
-        one row per curve and setting: ``gmacs``, ``repeats``, ``mean`` of the score, and ``low`` and ``high``, its 95 %
+        one row per curve and setting: ``gmacs``, ``repeats``, ``mean``, and ``low`` and ``high``, its 95 %
         interval (NaN where there is none).
     """
     rows = []
     for (curve, setting), group in points.groupby(["curve", "setting"], sort=False):
-        found = score_interval(group[score])
+        found = score_interval(group["war"])
         rows.append((curve, setting, group["gmacs"].iloc[0], found.count, found.mean, found.low, found.high))
     return pd.DataFrame(rows, columns=["curve", "setting", "gmacs", "repeats", "mean", "low", "high"])
 

@@ -336,9 +336,9 @@ def whole_activation(model: AdaTosk, video: Tensor, masks: Sequence[Tensor]) -> 
     return whole
 
 
-def split_activation(model: AdaTosk, dataset: ClipDataset, evaluation: EvalConfig | None = None) -> Tensor:
+def split_activation(model: AdaTosk, dataset: ClipDataset) -> Tensor:
     """:func:`whole_activation` of every clip of a split, ``(N, n_t, N_s)``, each clip scaled to [0, 1]."""
-    evaluation = evaluation or EvalConfig()
+    evaluation = EvalConfig()
     device, found = next(model.parameters()).device, []
     for batch in make_loader(dataset, evaluation.batch_size):
         masks = clip_masks(batch["index"], model.config, 1, True, evaluation.seed)

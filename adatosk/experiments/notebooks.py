@@ -1,5 +1,6 @@
 """What each notebook reads and writes, as declared in its metadata: the source for the workflow and the tests."""
 
+import ast
 import json
 from pathlib import Path
 from typing import Literal, Self
@@ -49,6 +50,13 @@ class NotebookCard(Frozen):
         """The files it writes, for a real data set's name or, by default, for the embedded benchmark."""
         rendered = self.rendered_outputs if dataset is None else ()
         return [path.format(dataset=dataset or "embedded") for path in (*self.outputs, *rendered)]
+
+
+def parameter_names(path: Path) -> set[str]:
+    """The names that a notebook assigns as its parameters; papermill finds the same, but takes seconds to import."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "".join("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
+    return {target.id for statement in ast.parse(code).body for target in statement.targets}
 
 
 def notebook_cards(folder: Path) -> dict[str, NotebookCard]:

@@ -5,20 +5,20 @@ compared there are differences between the rows of one table: theirs in points o
 profile's data.
 """
 
+from dataclasses import astuple
 from math import nan
 from typing import Any, Literal
 
 import pandas as pd
-import yaml
 
 from adatosk import paper
 from adatosk.config import RunConfig
 from adatosk.cost.operations import table1_cost, table2_cost
+from adatosk.datasets import load_card
 from adatosk.experiments import grid
-from adatosk.experiments.statistics import NOTHING, Interval, interval, p_value, paired, score_interval, side
+from adatosk.experiments.statistics import NOTHING, Interval, interval, paired, score_interval, side
 from adatosk.experiments.verdicts import PAPER_ROWS, Study
 from adatosk.presets import PROFILES
-from adatosk.utils.project import MANIFESTS
 
 Direction = Literal["same", "opposite", "undecided", "too few runs", "impossible here"]
 
@@ -73,9 +73,9 @@ def _described() -> dict[str, int]:
     """Numbers of clips and classes of the licensed sets, from their cards; the test folds partition a set."""
     found = {}
     for name in paper.SETS:
-        card = yaml.safe_load((MANIFESTS / f"{name}.yaml").read_text(encoding="utf-8"))
-        parts = [part for part in card["expected"] if part["split"] == "test" or "fold" not in part]
-        found |= {f"{name}_clips": sum(part["clips"] for part in parts), f"{name}_classes": len(card["classes"])}
+        card = load_card(name)
+        clips = sum(part.clips for part in card.expected if part.split == "test" or part.fold is None)
+        found |= {f"{name}_clips": clips, f"{name}_classes": len(card.classes)}
     return found
 
 
@@ -112,12 +112,12 @@ def scores(study: Study) -> pd.DataFrame:
             for score in ("uar", "war"):
                 found = _score(study, "table1", ours.get(method["method"]), dataset, score)
                 quantity = f"{score.upper()} on {dataset}"
-                rows.append(("table1", method["method"], quantity, method[f"{dataset}_{score}"], *_numbers(found)))
+                rows.append(("table1", method["method"], quantity, method[f"{dataset}_{score}"], *astuple(found)[:4]))
     for table in ("table2", "table3", "table4"):
         for name, row in reported(table).iterrows():
             for score in ("uar", "war"):
                 found = _score(study, table, name, "dfew", score)
-                rows.append((table, name, f"{score.upper()} on dfew", row[score], *_numbers(found)))
+                rows.append((table, name, f"{score.upper()} on dfew", row[score], *astuple(found)[:4]))
     return pd.DataFrame(rows, columns=COLUMNS).dropna(subset="paper", ignore_index=True)
 
 
@@ -126,10 +126,6 @@ def _score(study: Study, table: str, row: str | None, dataset: str, score: str) 
         return NOTHING
     found = study.scores(table).query("row == @row and protocol == @study.protocol")[score]
     return score_interval(found) if len(found) else NOTHING
-
-
-def _numbers(found: Interval) -> tuple[float, float, float, int]:
-    return found.mean, found.low, found.high, found.count
 
 
 def differences(study: Study) -> pd.DataFrame:
@@ -148,11 +144,9 @@ def differences(study: Study) -> pd.DataFrame:
             for score in ("uar", "war"):
                 said = theirs.at[name, score] - theirs.at[reference, score]
                 there = {name, reference} <= set(ours["row"])
-                found = paired(ours, name, reference, score, study.protocol) if there else None
-                between = interval(found) if there else NOTHING
-                p = p_value(found) if there else nan
+                between = interval(paired(ours, name, reference, score, study.protocol)) if there else NOTHING
                 what = (table, f"{name} less {reference}", f"{score.upper()}, points")
-                rows.append((*what, said, *_numbers(between), p, direction(said, between)))
+                rows.append((*what, said, *astuple(between), direction(said, between)))
     table = pd.DataFrame(rows, columns=[*COLUMNS, "p", "direction"])
     return table.dropna(subset="paper", ignore_index=True)
 

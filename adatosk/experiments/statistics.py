@@ -30,7 +30,7 @@ few later seeds to judge them alone: their intervals cover the true difference s
 from dataclasses import dataclass
 from itertools import product
 from math import isnan, nan
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
 
@@ -49,12 +49,16 @@ _RESOLUTION = 5e-4
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over ``count`` repeats with its 95 % interval, ``low`` and ``high``; both are NaN where there is none."""
+    """A mean over ``count`` repeats with its 95 % interval, ``low`` and ``high``; both are NaN where there is none.
+
+    ``p`` is that of the two-sided t-test of the mean against 0; NaN without a test.
+    """
 
     mean: float
     low: float
     high: float
     count: int
+    p: float = nan
 
     @property
     def half(self) -> float:
@@ -72,8 +76,8 @@ def interval(differences: pd.Series) -> Interval:
     """Mean and Student's t interval of independent differences between scores, in points; NaN values do not count.
 
     Returns:
-        without bounds for fewer than ``FEWEST`` values, for values that are all equal, and where the interval is as
-        wide as the scale from -100 to 100, so that it excludes nothing.
+        without bounds and p for fewer than ``FEWEST`` values and for values that are all equal; and without bounds
+        where the interval is as wide as the scale from -100 to 100, so that it excludes nothing.
 
     Raises:
         ValueError: when there are no values.
@@ -95,33 +99,19 @@ def _interval(values: pd.Series, widest: float) -> Interval:
     if len(values) == 0:
         raise ValueError("no values to average")
     mean, count = float(values.mean()), len(values)
-    if not _can_be_tested(values):
+    if count < FEWEST or values.max() - values.min() <= _RESOLUTION:
         return Interval(mean, nan, nan, count)
-    low, high = map(float, _t_test(values).confidence_interval(CONFIDENCE))
-    return Interval(mean, low, high, count) if high - low < widest else Interval(mean, nan, nan, count)
+    from scipy import stats  # here, because a notebook that reads a table need not wait for it
+
+    test = stats.ttest_1samp(values, 0)
+    low, high = map(float, test.confidence_interval(CONFIDENCE))
+    return Interval(mean, *((low, high) if high - low < widest else (nan, nan)), count, float(test.pvalue))
 
 
 def bounds(values: pd.Series) -> tuple[float, float]:
     """The bounds of :func:`interval`, in the form that seaborn expects for error bars."""
     found = interval(pd.Series(values))
     return found.low, found.high
-
-
-def p_value(differences: pd.Series) -> float:
-    """Two-sided t-test of differences against 0; NaN for fewer than ``FEWEST``, and where all are equal."""
-    values = differences.dropna()
-    return float(_t_test(values).pvalue) if _can_be_tested(values) else nan
-
-
-def _t_test(values: pd.Series) -> Any:
-    """Of the mean against 0, two-sided; by scipy, which a notebook that reads a table need not wait for."""
-    from scipy import stats
-
-    return stats.ttest_1samp(values, 0)
-
-
-def _can_be_tested(values: pd.Series) -> bool:
-    return len(values) >= FEWEST and values.max() - values.min() > _RESOLUTION
 
 
 class SignTest(NamedTuple):
@@ -183,7 +173,7 @@ def looks(table: pd.DataFrame, better: str, worse: str, first: int | None) -> pd
     for protocol, score in product(table["protocol"].unique(), ("uar", "war")):
         for name, part in by_look(paired(table, better, worse, score, protocol), first).items():
             one = interval(part)
-            rows.append((name, protocol, score, one.mean, one.low, one.high, p_value(part), one.count))
+            rows.append((name, protocol, score, one.mean, one.low, one.high, one.p, one.count))
     return pd.DataFrame(rows, columns=["repeats", "protocol", "score", "difference", "low", "high", "p", "count"])
 
 
@@ -207,13 +197,13 @@ def judge_better(difference: Interval) -> Verdict:
     return verdicts[side(difference)]
 
 
-def judge_negligible(difference: Interval, margin: float = NEGLIGIBLE) -> Verdict:
+def judge_negligible(difference: Interval) -> Verdict:
     """The rule for a claim that two rows hardly differ."""
     if difference.count < FEWEST:
         return "too few runs"
-    if -margin <= difference.low and difference.high <= margin:
+    if difference.low >= -NEGLIGIBLE and difference.high <= NEGLIGIBLE:
         return "reproduced"
-    return "not reproduced" if difference.low > margin or difference.high < -margin else "undecided"
+    return "not reproduced" if difference.low > NEGLIGIBLE or difference.high < -NEGLIGIBLE else "undecided"
 
 
 def judge_count(value: float, low: float, high: float, rounding: float) -> Verdict:

@@ -19,7 +19,7 @@ import torch
 from adatosk.config import RunConfig
 from adatosk.cost.operations import hand_count, table2_cost
 from adatosk.experiments.grid import Row, cell_name, repeated, table2
-from adatosk.experiments.statistics import NOTHING, PROTOCOL, interval, p_value, paired, score_interval
+from adatosk.experiments.statistics import NOTHING, PROTOCOL, interval, paired, score_interval
 from adatosk.manifests import manifest_of
 from adatosk.metrics import score_folds
 from adatosk.workspace import Run, Workspace
@@ -65,8 +65,8 @@ def _runs(rows: Iterable[Row], results: Path, at_most: int | None) -> Iterator[t
             yield row, config, Run(results / "runs" / config.run_id(manifest_of(config).digest))
 
 
-def over_folds(row: Row, results: Path, protocol: str = PROTOCOL) -> pd.DataFrame:
-    """A row's cross-validation as the field reports it, over its finished folds; see ``metrics.score_folds``.
+def over_folds(row: Row, results: Path) -> pd.DataFrame:
+    """A row's cross-validation with one view, over its finished folds; see :func:`adatosk.metrics.score_folds`.
 
     Raises:
         FileNotFoundError: no fold has been run.
@@ -84,7 +84,7 @@ def over_folds(row: Row, results: Path, protocol: str = PROTOCOL) -> pd.DataFram
     found = {fold: run.predictions for fold, run in runs.items()}
     predicted, labels = (
         {f: torch.tensor(pd.Categorical(t[name], classes).codes.astype(int)) for f, t in found.items()}
-        for name in (protocol, "label")
+        for name in (PROTOCOL, "label")
     )
     table, _ = score_folds(predicted, labels, classes)
     return table
@@ -144,7 +144,7 @@ def against(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     for row in found.index:
         pairs = paired(table, row, reference)
         one = interval(pairs) if row != reference else replace(NOTHING, count=len(pairs))
-        rows[row] = (one.count, one.mean, one.low, one.high, p_value(pairs) if row != reference else nan)
+        rows[row] = (one.count, one.mean, one.low, one.high, one.p)
     columns = ["repeats", "difference", "low", "high", "p"]
     return found.join(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 
@@ -166,7 +166,7 @@ def ratio_and_exclusion(table: pd.DataFrame, base: RunConfig) -> pd.DataFrame:
     for cell in table2_cost().itertuples():
         name = cell_name(cell.mask_ratio, cell.r)
         found = score_interval(one_view["war"][one_view["row"] == name]) if name in models else NOTHING
-        gmacs = sum(hand_count(models[name]).values()) / 1e9 if name in models else nan
+        gmacs = hand_count(models[name]).total() / 1e9 if name in models else nan
         rows.append((cell.mask_ratio, cell.r, name in models, found.mean, found.low, found.high, found.count, gmacs,
                      cell.gmacs, cell.paper_war, cell.paper_gflops))  # fmt: skip
     columns = ["mask_ratio", "r", "feasible", "war", "low", "high", "repeats", "gmacs", "paper_model_gmacs"]

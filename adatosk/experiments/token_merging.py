@@ -108,7 +108,7 @@ def merged_count(config: ModelConfig, r: int) -> dict[str, int]:
         ValueError: for an impossible r.
     """
     _check_merging(config, r)
-    counts = hand_count(config.change(soft_mask=None))
+    counts = dict(hand_count(config.change(soft_mask=None)))
     if r == 0:
         return counts
     tokens, width, hidden = config.steps * config.visible_patches, config.width, int(config.width * config.mlp_ratio)

@@ -9,7 +9,7 @@ correction for multiple comparisons.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cache
 from math import nan
 from pathlib import Path
@@ -21,7 +21,7 @@ from adatosk import paper
 from adatosk.config import RunConfig
 from adatosk.cost.operations import table1_cost, table2_cost
 from adatosk.experiments import grid, statistics, tables
-from adatosk.experiments.statistics import NOTHING, Interval, Verdict, interval, p_value, paired
+from adatosk.experiments.statistics import NOTHING, Interval, Verdict, interval, paired
 
 _RATIOS = ("25%", "50%", "70%")
 _BOTH, _CS = "CA + CS (A+M)", "CS (A+M)"
@@ -34,14 +34,12 @@ class Finding:
     Attributes:
         what: the comparison in words.
         ours: our number in the claim's unit; NaN where there is none, bounds NaN where there is no interval.
-        p: of the two-sided paired t-test against 0; NaN where there is no interval.
         verdict: of this comparison alone.
         why: the reason in words, with the numbers.
     """
 
     what: str
     ours: Interval
-    p: float
     verdict: Verdict
     why: str
 
@@ -88,12 +86,12 @@ class Compared:
         absent = sorted({first, second} - set(scores["row"]))
         if absent:
             why = f"{', '.join(absent)}: impossible with this profile's sizes"
-            return Finding(what, NOTHING, nan, "undecided", why)
+            return Finding(what, NOTHING, "undecided", why)
         differences, of_uar = (paired(scores, first, second, score, study.protocol) for score in ("war", "uar"))
         ours, uar = interval(differences), interval(of_uar)
         judge = statistics.judge_better if self.kind == "better" else statistics.judge_negligible
         why = f"{what}: WAR {ours}, UAR {uar} points, paired repeats: {ours.count}"
-        return Finding(what, ours, p_value(differences), judge(ours), why)
+        return Finding(what, ours, judge(ours), why)
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class Counted:
         found = []
         for name, number in self.numbers().items():
             verdict = statistics.judge_count(number, claim.low, claim.high, claim.rounding)
-            found.append(Finding(name, Interval(number, nan, nan, 1), nan, verdict, f"{name}: {number:.1f}"))
+            found.append(Finding(name, Interval(number, nan, nan, 1), verdict, f"{name}: {number:.1f}"))
         return found
 
 
@@ -127,24 +125,17 @@ class Published:
 
     def _finding(self, study: Study, column: str, rival: float) -> Finding:
         name, score = column.rsplit("_", 1)
-        what = f"{score.upper()} on {paper.SETS[name]} over {self._named()}"
+        of = self.methods[0] if len(self.methods) == 1 else f"{len(self.methods)} methods"
+        what = f"{score.upper()} on {paper.SETS[name]} over {of}"
         if pd.isna(rival):
-            return Finding(what, NOTHING, nan, "undecided", f"Table 1 has no {what.partition(' over ')[0]} of it")
+            return Finding(what, NOTHING, "undecided", f"Table 1 has no {what.partition(' over ')[0]} of it")
         if study.data != name:
-            return Finding(what, NOTHING, nan, "undecided", f"needs {paper.SETS[name]}")
+            return Finding(what, NOTHING, "undecided", f"needs {paper.SETS[name]}")
         scores = study.scores("table1")
         ours = scores[(scores["row"] == grid.WITH) & (scores["protocol"] == study.protocol)][score] - rival
         found = interval(ours)
         why = f"{what}: {found} points over its {rival}, repeats: {found.count}"
-        return Finding(what, found, p_value(ours), statistics.judge_better(found), why)
-
-    def _named(self) -> str:
-        return self.methods[0] if len(self.methods) == 1 else f"{len(self.methods)} methods"
-
-
-def _methods(*groups: str) -> tuple[str, ...]:
-    table = paper.table1()
-    return tuple(table["method"][table["group"].isin(groups)])
+        return Finding(what, found, statistics.judge_better(found), why)
 
 
 def _columns(*sets: str) -> tuple[str, ...]:
@@ -189,10 +180,10 @@ _ALL_SETS = _columns(*paper.SETS)
 
 # How each claim is judged, by its id.
 JUDGED: dict[str, Compared | Counted | Published] = {
-    "gain over the best": Published(_methods("supervised", "language", "videomae"), _ALL_SETS),
+    "gain over the best": Published(tuple(paper.group("supervised", "language", "videomae")), _ALL_SETS),
     "smaller model": Counted(lambda: _below("parameters_m", ["HICMAE"], [grid.WITH])),
     "lower cost": Counted(lambda: _below("flops_g", ["HICMAE"], [grid.WITH])),
-    "gain over supervised": Published(_methods("supervised"), _ALL_SETS),
+    "gain over supervised": Published(tuple(paper.group("supervised")), _ALL_SETS),
     **{f"gain over A³lign-DFER, {column}": Published(("A³lign-DFER",), (column,)) for column in _ALL_SETS},
     "gain over MAE-DFER": Published(("MAE-DFER",), _ALL_SETS),
     "gain over MMA-DFER": Published(("MMA-DFER",), _columns("ferv39k")),
@@ -201,8 +192,8 @@ JUDGED: dict[str, Compared | Counted | Published] = {
     "parameters of the mask": Counted(lambda: _mask_takes("parameters_m")),
     "cost of the mask": Counted(lambda: _mask_takes("flops_g")),
     "gain of the mask": Compared("table1", ((grid.WITH, grid.WITHOUT),)),
-    "parameters against ViT-B": Counted(lambda: _below("parameters_m", _methods("videomae"), _PAIR)),
-    "cost against ViT-B": Counted(lambda: _below("flops_g", _methods("videomae"), _PAIR)),
+    "parameters against ViT-B": Counted(lambda: _below("parameters_m", paper.group("videomae"), _PAIR)),
+    "cost against ViT-B": Counted(lambda: _below("flops_g", paper.group("videomae"), _PAIR)),
     "both masks against CA": Compared("table3", ((_BOTH, "CA"),)),
     "both masks against CS": Compared("table3", ((_BOTH, _CS),)),
     "one score in CS": Compared("table3", ((_CS, "CS (M)"), (_CS, "CS (A)"))),
@@ -239,9 +230,7 @@ def comparisons(study: Study, table: str | None = None) -> pd.DataFrame:
         judged = JUDGED[claim.id]
         if table is None or getattr(judged, "table", None) == table:
             for one in judged.findings(claim, study):
-                ours = one.ours
-                rows.append((claim.id, judged.kind, one.what, ours.mean, ours.low, ours.high, ours.count, one.p,
-                             one.verdict, one.why))  # fmt: skip
+                rows.append((claim.id, judged.kind, one.what, *astuple(one.ours), one.verdict, one.why))
     columns = ["id", "kind", "what", "ours", "low", "high", "repeats", "p", "verdict", "why"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -4,33 +4,8 @@ Nothing here reads a file or computes a score.
 """
 
 from adatosk.plots.cost import macs_by_part, table2_costs
-from adatosk.plots.data import action_units, class_balance, sampling
+from adatosk.plots.data import action_units, class_balance, motion, sampling
 from adatosk.plots.frames import blow_up, masks_over_frames, pictures, repaint, show_visible, tint_patches
 from adatosk.plots.scores import confusions, learning_curves, probabilities, recalls
 from adatosk.plots.steps import frame_differences, gate_weights, tokens_over_time, transition
 from adatosk.plots.style import ORANGE, new_figure, use_style
-
-__all__ = [
-    "ORANGE",
-    "action_units",
-    "blow_up",
-    "class_balance",
-    "confusions",
-    "frame_differences",
-    "gate_weights",
-    "learning_curves",
-    "macs_by_part",
-    "masks_over_frames",
-    "new_figure",
-    "pictures",
-    "probabilities",
-    "recalls",
-    "repaint",
-    "sampling",
-    "show_visible",
-    "table2_costs",
-    "tint_patches",
-    "tokens_over_time",
-    "transition",
-    "use_style",
-]

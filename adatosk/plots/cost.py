@@ -60,7 +60,9 @@ def growth(table: pd.DataFrame) -> Figure:
 def loader_trace(table: pd.DataFrame) -> Figure:
     """Timeline with and without loader processes, from rows of :func:`adatosk.cost.loader.trace`."""
     counts = sorted(table["workers"].unique())
-    lanes: Mapping[int, list[str]] = {count: _lanes(table[table["workers"] == count]) for count in counts}
+    lanes: Mapping[int, list[str]] = {
+        count: ["training", *sorted(set(table["lane"][table["workers"] == count]) - {"training"})] for count in counts
+    }
     heights = [len(names) for names in lanes.values()]
     figure, axes = new_figure(len(counts), 1, 7, 0.9 + 0.42 * sum(heights), sharex=True, height_ratios=heights)
     for ax, (count, names) in zip(axes[:, 0], lanes.items(), strict=True):
@@ -76,11 +78,6 @@ def loader_trace(table: pd.DataFrame) -> Figure:
     handles = [Patch(color=colour, label=names[what]) for what, colour in _SPANS.items()]
     axes[0, 0].legend(handles=handles, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
-
-
-def _lanes(spans: pd.DataFrame) -> list[str]:
-    """Training first, then the loaders."""
-    return ["training", *sorted(set(spans["lane"]) - {"training"})]
 
 
 def macs_by_part(parts: pd.DataFrame) -> Figure:

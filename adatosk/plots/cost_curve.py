@@ -28,12 +28,11 @@ _ENDS_ABOVE, _OUTWARD = ((0, 5), (0, 5)), ((-5, -2), (5, -1))
 _DIRECTIONS = {"same": BLUE, "opposite": ORANGE, "undecided": GREY, "too few runs": "0.8"}
 
 
-def accuracy_against_cost(table: pd.DataFrame, score: str = "WAR") -> Figure:
-    """Mean scores against GMACs a clip: left over views, right over hard mask ratio and r; the rivals in both.
+def accuracy_against_cost(table: pd.DataFrame) -> Figure:
+    """Mean WAR against GMACs a clip: left over views, right over hard mask ratio and r; the rivals in both.
 
     Args:
         table: from :func:`adatosk.experiments.cost_curve.averaged`. Bars are its intervals, where there are any.
-        score: the score's name.
     """
     figure, axes = new_figure(1, 2, 9.6, 5.2, sharey=True)
     curves = dict(list(table.groupby("curve", sort=False)))
@@ -49,7 +48,7 @@ def accuracy_against_cost(table: pd.DataFrame, score: str = "WAR") -> Figure:
     for name, colour in zip(ratios, _SHADES, strict=False):
         _line(axes[0, 1], f"{WITH}, {name}", curves[name], colour, labels=_OUTWARD)
     for ax, title in zip(axes[0], ("views at test time", "hard mask ratio and $r$, 1 view"), strict=True):
-        ax.set(title=title, xlabel="GMACs of a clip", ylabel=f"{score} (%)" if ax is axes[0, 0] else "")
+        ax.set(title=title, xlabel="GMACs of a clip", ylabel="WAR (%)" if ax is axes[0, 0] else "")
         _plain_log(ax)
         ax.margins(x=0.08)
     named = {name: handle for ax in axes[0] for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}

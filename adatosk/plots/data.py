@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -41,6 +42,44 @@ def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
     ax.plot(sampled, np.full(len(sampled), -0.15), "^", color=ORANGE, markersize=4, label="sampled", clip_on=False)
     ax.set(xlabel="frame", ylim=(-0.25, 1.1), yticks=(0, 1))
     ax.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 0.9))
+    return figure
+
+
+# What the columns of ``adatosk.synthetic.dynamics.dynamics`` are called in a figure, and what they may reach.
+_MOTION = {
+    "largest": ("share of the change\nin the largest step", 1),
+    "four_largest": ("share of the change\nin the four largest", 1),
+    "moving": ("steps that move\n(of 7)", 7),
+    "above_middle": ("share of the frames\nabove the middle", 1),
+    "range": ("range of the\nsummed intensity", None),
+}
+
+
+def motion(clips: Mapping[str, np.ndarray], figures: pd.DataFrame) -> Figure:
+    """How expressions move: above, the strength of one clip of each kind; below, means over clips beside real ones.
+
+    Args:
+        clips: by kind, action units ``(T, units)`` of a clip.
+        figures: one row per kind, with the columns of :func:`adatosk.synthetic.dynamics.dynamics`.
+    """
+    import seaborn as sns
+
+    figure = plt.figure(figsize=(7.4, 4.2), layout="constrained")
+    plt.close(figure)
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.1))
+    highest = max(units.sum(1).max() for units in clips.values())
+    for ax, (name, units) in zip(upper.subplots(1, len(clips), squeeze=False)[0], clips.items(), strict=True):
+        ax.fill_between(np.arange(len(units)), units.sum(1), color=sns.color_palette()[list(figures.index).index(name)])
+        ax.set(xlabel="frame", title=f"one {name} clip", ylim=(0, 1.05 * highest))
+    upper.axes[0].set_ylabel("summed intensity")
+    for ax, (column, (title, most)) in zip(lower.subplots(1, len(_MOTION)), _MOTION.items(), strict=True):
+        sns.barplot(x=list(figures.index), y=figures[column], hue=list(figures.index), saturation=1, ax=ax)
+        for bars in ax.containers:
+            ax.bar_label(bars, fmt="%.2f", padding=1)
+        ax.set_title(title, fontsize="small")
+        ax.set(ylabel="", yticks=[], ylim=(0, 1.12 * (most or figures[column].max())))
+        ax.tick_params(axis="x", rotation=30)
+        ax.spines["left"].set_visible(False)
     return figure
 
 

@@ -100,16 +100,7 @@ def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activ
         mask: of a batch of one clip, with both of its parts; `ValueError` for another.
         activation: A (Eq. 10) of every patch, ``(n_t, N_s)``; its row is left out by default.
     """
-    steps = mask.kept.shape[1]
-    tubelet = len(frames) // steps
-    shown, hidden = frames[tubelet - 1 :: tubelet], ~visible.numpy()
-
-    def spread(weights: Tensor) -> np.ndarray:
-        """Weights of visible tokens ``(1, n_t, n_s)`` to all patches ``(n_t, N_s)``."""
-        grid = np.full((steps, len(hidden)), np.nan)
-        grid[:, ~hidden] = weights.masked_fill(~mask.kept, torch.nan)[0].detach().numpy()
-        return grid
-
+    shown = last_frames(frames, mask.kept.shape[1])
     rows = {"frames": shown}
     if activation is not None:
         rows["activation\nmap"] = tint_patches(shown, activation.detach().numpy(), activation_colours())
@@ -117,10 +108,37 @@ def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activ
     semantic, agnostic, active = mask.parts()
     parts = (semantic, agnostic.mean(dim=-1), mask.weights.mean(dim=-1))
     for name, weights in zip(("class-semantic\nmask", "class-agnostic\nmask", "final mask"), parts, strict=True):
-        rows[name] = tint_patches(shown, spread(weights), SOFT_MASK, hidden)
-    figure = pictures(rows, [str(tubelet * (step + 1)) for step in range(steps)])
-    for row in np.array(figure.axes).reshape(len(rows), steps)[-2:]:
-        for step in active[0].nonzero().flatten().tolist():
+        values = weights.masked_fill(~mask.kept, torch.nan)[0].detach().numpy()
+        rows[name] = tint_patches(shown, spread(values, visible), SOFT_MASK, ~visible.numpy())
+    return steps_in_rows(rows, len(frames), active[0], bordered=2)
+
+
+def last_frames(frames: np.ndarray, steps: int) -> np.ndarray:
+    """The last frame of each tubelet: ``(T, H, W, 3)`` to ``(n_t, H, W, 3)``."""
+    return frames[len(frames) // steps - 1 :: len(frames) // steps]
+
+
+def spread(values: np.ndarray, visible: Tensor) -> np.ndarray:
+    """Values of visible tokens ``(n_t, n_s)`` to all patches ``(n_t, N_s)``, NaN where hidden."""
+    grid = np.full((len(values), len(visible)), np.nan)
+    grid[:, visible.numpy()] = values
+    return grid
+
+
+def steps_in_rows(
+    rows: Mapping[str, np.ndarray], frames: int, active: Tensor | None = None, bordered: int = 1
+) -> Figure:
+    """:func:`pictures` with a column per tubelet step, titled by the number of its last frame.
+
+    Args:
+        frames: T.
+        active: bool ``(n_t,)``; these steps get an orange border in the last ``bordered`` rows.
+    """
+    steps = len(next(iter(rows.values())))
+    figure = pictures(rows, [str(frames // steps * (step + 1)) for step in range(steps)])
+    places = [] if active is None else active.nonzero().flatten().tolist()
+    for row in np.array(figure.axes).reshape(len(rows), steps)[-bordered:]:
+        for step in places:
             row[step].spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
     return figure
 

@@ -21,8 +21,11 @@ from adatosk.plots.frames import (
     SOFT_MASK,
     activation_colours,
     blow_up,
+    last_frames,
     pictures,
     show_visible,
+    spread,
+    steps_in_rows,
     tint_patches,
 )
 from adatosk.plots.style import ORANGE, literal, literal_labels, new_figure
@@ -82,14 +85,14 @@ def redundancy(frames: np.ndarray, visible: Tensor, distinct: Tensor) -> Figure:
         distinct: bool ``(n_t, n_s)``, from :func:`distinct_tokens`.
     """
     steps = len(distinct)
-    shown = frames[len(frames) // steps - 1 :: len(frames) // steps]
+    shown = last_frames(frames, steps)
     left = show_visible(shown, visible)
     repeats = np.zeros((steps, len(visible)), dtype=bool)
     repeats[:, visible.numpy()] = ~distinct.numpy()
     faded = 90 + 0.25 * shown.mean(axis=-1, keepdims=True)
     third = np.where(blow_up(repeats, frames.shape[1])[..., None], faded.repeat(3, -1), left).astype(np.uint8)
     rows = {"frames": shown, "visible": left, "redundancy": third}
-    figure = pictures(rows, [str(len(frames) // steps * (step + 1)) for step in range(steps)])
+    figure = steps_in_rows(rows, len(frames))
     axes = np.array(figure.axes).reshape(3, steps)[2]
     for ax, new in zip(axes, distinct, strict=True):
         ax.set_xlabel(f"{int(new.sum())} new", fontsize=8, labelpad=2)
@@ -128,9 +131,7 @@ def both_masks(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: 
         mask: of a batch of one clip, with both of its parts.
         activation: A (Eq. 10) of every patch, ``(n_t, N_s)``.
     """
-    steps = mask.kept.shape[1]
-    tubelet = len(frames) // steps
-    shown, hidden = frames[tubelet - 1 :: tubelet], ~visible.numpy()
+    shown = last_frames(frames, mask.kept.shape[1])
     rows = {
         "frames": shown,
         "class-semantic\nactivation": tint_patches(shown, activation.detach().numpy(), activation_colours()),
@@ -138,13 +139,9 @@ def both_masks(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: 
     }
     semantic, agnostic, active = mask.parts()
     for name, weights in (("CS mask", semantic), ("CA mask", agnostic.mean(dim=-1))):
-        grid = np.full((steps, len(hidden)), np.nan)
-        grid[:, ~hidden] = _ranks(weights[0], mask.kept[0])
-        rows[name] = tint_patches(shown, grid, ESSENTIAL, hidden)
-    figure = pictures(rows, [str(tubelet * (step + 1)) for step in range(steps)])
-    last = np.array(figure.axes).reshape(len(rows), steps)[-1]
-    for step in active[0].nonzero().flatten().tolist():
-        last[step].spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
+        ranks = spread(_ranks(weights[0], mask.kept[0]), visible)
+        rows[name] = tint_patches(shown, ranks, ESSENTIAL, ~visible.numpy())
+    figure = steps_in_rows(rows, len(frames), active[0])
     _legend(figure)
     return figure
 

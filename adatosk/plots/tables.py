@@ -138,9 +138,9 @@ def comparisons(found: pd.DataFrame, margin: float = statistics.NEGLIGIBLE) -> F
     return figure
 
 
-def _near(found: pd.DataFrame, times: float = 4.0) -> list[float]:
+def _near(found: pd.DataFrame) -> list[float]:
     """Bounds of intervals that are not far beyond the means, so that they fit in the picture."""
-    limit = times * max(found["ours"].abs().max(), 1.0)
+    limit = 4 * max(found["ours"].abs().max(), 1.0)
     return [bound for bound in (*found["low"], *found["high"]) if abs(bound) <= limit]
 
 
@@ -170,7 +170,9 @@ def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
         known = cells[war].dropna()
         scale = Normalize(known.min() - 0.1, known.max() + 0.1)
         for cell in cells.itertuples():
-            lines = [*(_mean(cell) if war == "war" else [str(cell.paper_war)]), _operations(getattr(cell, cost))]
+            giga = getattr(cell, cost)
+            operations = f"{giga:.1f} G" if giga >= 1 else f"{1000 * giga:.1f} M"
+            lines = [*(_mean(cell) if war == "war" else [str(cell.paper_war)]), operations]
             _cell(ax, cell, getattr(cell, war), "\n".join(lines), scale)
         rs, ratios = sorted(cells["r"].unique()), sorted(cells["mask_ratio"].unique())
         ax.set(xlim=(-0.5, len(rs) - 0.5), ylim=(len(ratios) - 0.5, -0.5), xlabel="excluded tokens per frame $r$")
@@ -188,10 +190,6 @@ def _mean(cell: Any) -> list[str]:
     """Mean and reach of its interval, or, without one, the number of repeats."""
     found = statistics.Interval(cell.war, cell.low, cell.high, cell.repeats)
     return [f"{found.mean:.1f}", f"n = {found.count}" if np.isnan(found.half) else f"±{found.half:.1f}"]
-
-
-def _operations(giga: float) -> str:
-    return f"{giga:.1f} G" if giga >= 1 else f"{1000 * giga:.1f} M"
 
 
 def _cell(ax: Axes, cell: Any, war: float, text: str, scale: Normalize) -> None:

@@ -16,23 +16,3 @@ from adatosk.synthetic.benchmark import (
     write_benchmark,
 )
 from adatosk.synthetic.scripts import BENCHMARKS, BenchmarkConfig, ClipScript, clip_id, sample_script
-
-__all__ = [
-    "AU_REGIONS",
-    "BENCHMARKS",
-    "CLASS_UNITS",
-    "BenchmarkConfig",
-    "ClipScript",
-    "GroundTruth",
-    "build_manifest",
-    "check_folder",
-    "clip_id",
-    "encode",
-    "ground_truth",
-    "load_truth",
-    "moving_regions",
-    "render",
-    "sample_identity",
-    "sample_script",
-    "write_benchmark",
-]

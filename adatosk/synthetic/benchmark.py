@@ -46,10 +46,11 @@ class GroundTruth:
     """The ground truth of one clip of T frames.
 
     Attributes:
-        onset, apex_start, apex_end, offset: frames of the expression; all -1 in a neutral clip, which has none.
+        onset, apex_start, apex_end, offset: frames of the expression; all -1 in a neutral clip, which has none, and in
+            lifelike motion, where it lasts throughout.
         action_units: ``(T, 15)`` float32, the expression alone, 0 outside onset .. offset; order as ``unit_names``.
         distraction: ``(T, 15)`` float32, the second, weak expression.
-        blink, talk: ``(T,)`` float32 in [0, 1].
+        blink, talk: ``(T,)`` float32 in [0, 1]; of lifelike speech, the unit that it moves most.
         regions: ``(T, 7, 4)`` float32, boxes x0, y0, x1, y1 in [0, 1] in the order of ``region_names``.
         unit_names, region_names: names of the columns.
     """
@@ -116,7 +117,7 @@ def ground_truth(script: ClipScript, config: BenchmarkConfig) -> GroundTruth:
         action_units=script.expression.astype(np.float32),
         distraction=script.distraction.astype(np.float32),
         blink=script.motion.blink.astype(np.float32),
-        talk=script.motion.talk.astype(np.float32),
+        talk=(script.motion.talk + script.speech.max(1)).astype(np.float32),
         regions=faces.region_boxes(sample_identity(config, script.identity), script.motion.pose),
     )
 

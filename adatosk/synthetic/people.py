@@ -1,6 +1,6 @@
 """The person in a clip, their motion, and the scene."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -9,59 +9,40 @@ _HAIR = np.array([(30, 24, 22), (74, 48, 32), (124, 82, 46), (214, 176, 100), (1
 _IRIS = np.array([(86, 54, 30), (60, 100, 60), (66, 112, 168), (92, 92, 96)], float)
 
 
+def _drawn(mean: float, half: float) -> dict[str, float]:
+    """How a length is drawn: uniformly in mean ± half."""
+    return {"mean": mean, "half": half}
+
+
 @dataclass(frozen=True)
 class Identity:
     """One person; lengths in face coordinates, colours RGB in [0, 255]."""
 
-    face_width: float
-    jaw_taper: float
-    eye_x: float
-    eye_y: float
-    eye_width: float
-    eye_height: float
-    eye_tilt: float
-    brow_y: float
-    brow_arch: float
-    brow_thickness: float
-    nose_width: float
-    nose_y: float
-    mouth_y: float
-    mouth_width: float
-    lip: float
-    hairline: float
-    hair_volume: float
-    hair_length: float
-    parting: float
+    face_width: float = field(metadata=_drawn(0.76, 0.08))
+    jaw_taper: float = field(metadata=_drawn(0.26, 0.12))
+    eye_x: float = field(metadata=_drawn(0.34, 0.04))
+    eye_y: float = field(metadata=_drawn(-0.07, 0.04))
+    eye_width: float = field(metadata=_drawn(0.185, 0.025))
+    eye_height: float = field(metadata=_drawn(0.105, 0.02))
+    eye_tilt: float = field(metadata=_drawn(0.01, 0.03))
+    brow_y: float = field(metadata=_drawn(-0.35, 0.03))
+    brow_arch: float = field(metadata=_drawn(0.05, 0.03))
+    brow_thickness: float = field(metadata=_drawn(0.045, 0.018))
+    nose_width: float = field(metadata=_drawn(0.13, 0.035))
+    nose_y: float = field(metadata=_drawn(0.27, 0.04))
+    mouth_y: float = field(metadata=_drawn(0.56, 0.03))
+    mouth_width: float = field(metadata=_drawn(0.28, 0.045))
+    lip: float = field(metadata=_drawn(0.06, 0.02))
+    hairline: float = field(metadata=_drawn(-0.78, 0.1))
+    hair_volume: float = field(metadata=_drawn(1.1, 0.07))
+    hair_length: float = field(metadata=_drawn(0.4, 0.6))
+    parting: float = field(metadata=_drawn(0.0, 0.5))
     glasses: bool
     beard: bool
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
     iris: tuple[float, float, float]
     shirt: tuple[float, float, float]
-
-
-# Mean and half range of each length.
-_LENGTHS = {
-    "face_width": (0.76, 0.08),
-    "jaw_taper": (0.26, 0.12),
-    "eye_x": (0.34, 0.04),
-    "eye_y": (-0.07, 0.04),
-    "eye_width": (0.185, 0.025),
-    "eye_height": (0.105, 0.02),
-    "eye_tilt": (0.01, 0.03),
-    "brow_y": (-0.35, 0.03),
-    "brow_arch": (0.05, 0.03),
-    "brow_thickness": (0.045, 0.018),
-    "nose_width": (0.13, 0.035),
-    "nose_y": (0.27, 0.04),
-    "mouth_y": (0.56, 0.03),
-    "mouth_width": (0.28, 0.045),
-    "lip": (0.06, 0.02),
-    "hairline": (-0.78, 0.1),
-    "hair_volume": (1.1, 0.07),
-    "hair_length": (0.4, 0.6),
-    "parting": (0.0, 0.5),
-}
 
 
 @dataclass(frozen=True)
@@ -99,7 +80,8 @@ class Scene:
 
 def sample_identity(rng: np.random.Generator, spread: float = 1.0) -> Identity:
     """Draw one person; ``spread`` scales how far lengths lie from the mean face and colours from a middle tone."""
-    lengths = {name: mean + spread * half * rng.uniform(-1, 1) for name, (mean, half) in _LENGTHS.items()}
+    ranges = {length.name: length.metadata for length in fields(Identity) if length.metadata}
+    lengths = {name: r["mean"] + spread * r["half"] * rng.uniform(-1, 1) for name, r in ranges.items()}
     tone = 1.5 + min(spread, 1.0) * rng.uniform(-1.5, 2.5)
     skin = np.array([np.interp(tone, range(len(_SKIN)), channel) for channel in _SKIN.T])
     hair = _HAIR[rng.integers(len(_HAIR))] * rng.uniform(0.85, 1.1)

@@ -6,12 +6,13 @@ Every script depends only on the configuration, the split and the index, and not
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from adatosk.config import Frozen
+from adatosk.synthetic import lifelike
 from adatosk.synthetic.action_units import CLASS_UNITS, CLASSES_7, UNITS
 from adatosk.synthetic.people import Motion
 
@@ -32,7 +33,10 @@ class BenchmarkConfig(Frozen):
         train_clips, test_clips: number of clips.
         train_identities, test_identities: number of people; no one is in both splits.
         size, frames, fps, crf: side in pixels, number of frames, frames per second, H.264 quality (lower is better).
-        expression_intensity: intensity of the expression at its apex, in [0, 1].
+        motion: ``sparse``, in which the expression rises, holds and falls once and the face rests otherwise; or
+            ``lifelike``, in which it is there throughout, swells and wavers beside speech
+            (:mod:`adatosk.synthetic.lifelike`).
+        expression_intensity: intensity of the expression at its apex, in [0, 1]; like the next three, of sparse motion.
         unit_variation: how much weaker than the others a single action unit may be, in [0, 1].
         ramp: onset and offset duration, as shares of the clip.
         hold: apex duration, as a share of the clip.
@@ -40,7 +44,7 @@ class BenchmarkConfig(Frozen):
         head_motion: 1 is up to 6 % of the frame, 10 % of the size, 10° of roll and 20° of yaw each way.
         lighting: 0 even, 1 a strong light from one side.
         clutter: 0 plain background, 1 strong coloured blobs.
-        talking: largest mouth opening while talking, in [0, 1].
+        talking: largest mouth opening while talking, in [0, 1]; in lifelike motion, the strength of speech.
         blinks: mean number of blinks in a clip.
         noise: standard deviation of the sensor noise, in grey levels of 255.
         identity_spread: how far people differ; 0 is one face shape and skin, only hair, eyes and shirt vary in colour.
@@ -56,6 +60,7 @@ class BenchmarkConfig(Frozen):
     test_identities: int = Field(80, ge=1)
     size: int = Field(96, ge=32, multiple_of=2)
     frames: tuple[int, int] = (64, 72)
+    motion: Literal["sparse", "lifelike"] = "sparse"
     fps: int = Field(25, ge=1)
     crf: int = Field(18, ge=0, le=51)
     expression_intensity: Range = (0.8, 1.0)
@@ -94,7 +99,10 @@ class BenchmarkConfig(Frozen):
     @property
     def digest(self) -> str:
         """SHA-256 of the configuration and of the drawing's version, 16 hex digits."""
-        text = json.dumps([DRAWING, self.model_dump(mode="json")], sort_keys=True)
+        values = self.model_dump(mode="json")
+        if self.motion == "sparse":  # the only motion there was when the first clips were named
+            del values["motion"]
+        text = json.dumps([DRAWING, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def count(self, split: Split) -> int:
@@ -102,11 +110,22 @@ class BenchmarkConfig(Frozen):
         return self.train_clips if split == "train" else self.test_clips
 
 
+# Longer clips and a head that moves more, as befits people who speak.
+_LIFELIKE: dict[str, Any] = {
+    "motion": "lifelike",
+    "frames": (60, 160),
+    "distractor_intensity": (0.0, 0.0),
+    "talking": 0.6,
+    "head_motion": 0.4,
+    "blinks": 2.0,
+}
+
 BENCHMARKS = {
     "embedded-smoke": BenchmarkConfig(
         name="embedded-smoke", train_clips=28, test_clips=14, train_identities=14, test_identities=7
     ),
     "embedded-demo": BenchmarkConfig(name="embedded-demo"),
+    "embedded-demo-lifelike": BenchmarkConfig(name="embedded-demo-lifelike", **_LIFELIKE),
 }
 
 
@@ -125,18 +144,43 @@ class Phases:
         return ramp * ramp * (3 - 2 * ramp)
 
 
-@dataclass(frozen=True, eq=False)
-class ClipScript:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Acting:
+    """What the face shows in a clip of T frames.
+
+    Attributes:
+        expression: ``(T, 15)`` intensities of the action units of the clip's class.
+        distraction: ``(T, 15)``, those of a second, weak expression.
+        speech: ``(T, 15)``, those that speech moves; 0 in sparse motion, where the mouth only opens.
+        tremor: ``(T, 15)``, small movements of all units; 0 in sparse motion.
+        phases, distractor_phases: the timing of both expressions; ``None`` where there is none, and in lifelike motion,
+            where the expression lasts throughout.
+        distractor: class of the second expression, or ``None``.
+    """
+
+    expression: np.ndarray
+    distraction: np.ndarray
+    speech: np.ndarray
+    tremor: np.ndarray
+    phases: Phases | None = None
+    distractor: str | None = None
+    distractor_phases: Phases | None = None
+
+    @property
+    def action_units(self) -> np.ndarray:
+        """``(T, 15)``: everything together, at most 1."""
+        return (self.expression + self.distraction + self.speech + self.tremor).clip(0, 1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClipScript(Acting):
     """Everything that happens in one clip, before a pixel is drawn.
 
     Attributes:
         id, split, index, label: which clip, and the class it shows.
         identity: number of the person.
         frames: T.
-        phases, distractor_phases: the timing of the expression and of the distractor; ``None`` if there is none.
-        distractor: class of the second expression, or ``None``.
-        expression, distraction: ``(T, 15)`` intensities of the action units of each.
-        motion: input of the drawing: the sum of both expressions, at most 1, pose, blinks and talking.
+        motion: input of the drawing: action units, pose, blinks and talking.
         light: direction in radians and strength.
     """
 
@@ -146,17 +190,12 @@ class ClipScript:
     label: str
     identity: int
     frames: int
-    phases: Phases | None
-    distractor: str | None
-    distractor_phases: Phases | None
-    expression: np.ndarray
-    distraction: np.ndarray
     motion: Motion
     light: tuple[float, float]
 
 
 def clip_id(config: BenchmarkConfig, split: Split, index: int) -> str:
-    """Name of a clip, as in ``3fa210_test_00012``.
+    """Name of a clip, as in ``4728d5_test_00012``.
 
     The configuration's digest leads, since a manifest's digest, and with it every run's id, is made of ids and labels:
     without it, results of an easier benchmark would be taken for those of a harder one.
@@ -174,30 +213,49 @@ def sample_script(config: BenchmarkConfig, split: Split, index: int) -> ClipScri
         raise IndexError(f"clip {index} of {config.count(split)} {split} clips")
     label, identity, frames = clip_headline(config, split, index)
     rng = clip_generator(config, split, index, 1)
-    phases = _sample_phases(config, rng, frames)
-    distractor, distractor_phases = _sample_distractor(config, rng, frames, label, phases)
-    expression = _intensities(config, rng, label, config.expression_intensity, phases, frames)
-    distraction = _intensities(config, rng, distractor, config.distractor_intensity, distractor_phases, frames)
+    act = _act_sparsely if config.motion == "sparse" else _act_lifelike
+    acting = act(config, rng, label, frames)
     motion = Motion(
-        action_units=(expression + distraction).clip(0, 1),
+        action_units=acting.action_units,
         pose=_sample_pose(config, rng, frames),
         blink=_sample_blinks(config, rng, frames),
-        talk=_sample_talk(config, rng, frames),
+        # In lifelike motion, action units open the mouth.
+        talk=_sample_talk(config, rng, frames) if config.motion == "sparse" else np.zeros(frames),
     )
     return ClipScript(
+        **vars(acting),
         id=clip_id(config, split, index),
         split=split,
         index=index,
         label=label,
         identity=identity,
         frames=frames,
+        motion=motion,
+        light=(rng.uniform(-np.pi, 0), config.lighting * rng.uniform(0.3, 1)),
+    )
+
+
+def _act_sparsely(config: BenchmarkConfig, rng: np.random.Generator, label: str, frames: int) -> Acting:
+    phases = _sample_phases(config, rng, frames)
+    distractor, distractor_phases = _sample_distractor(config, rng, frames, label, phases)
+    still = np.zeros((frames, len(UNITS)))
+    return Acting(
+        expression=_intensities(config, rng, label, config.expression_intensity, phases, frames),
+        distraction=_intensities(config, rng, distractor, config.distractor_intensity, distractor_phases, frames),
+        speech=still,
+        tremor=still,
         phases=phases if CLASS_UNITS[label] else None,
         distractor=distractor,
         distractor_phases=distractor_phases,
-        expression=expression,
-        distraction=distraction,
-        motion=motion,
-        light=(rng.uniform(-np.pi, 0), config.lighting * rng.uniform(0.3, 1)),
+    )
+
+
+def _act_lifelike(config: BenchmarkConfig, rng: np.random.Generator, label: str, frames: int) -> Acting:
+    return Acting(
+        expression=lifelike.sample_expression(rng, label, frames, config.fps),
+        distraction=np.zeros((frames, len(UNITS))),
+        speech=lifelike.sample_speech(rng, config.talking, frames, config.fps),
+        tremor=lifelike.sample_tremor(rng, frames, config.fps),
     )
 
 

@@ -58,9 +58,6 @@ def optimizer_step(
     Args:
         batch: ``video`` uint8 ``(B, C, T, H, W)`` and ``label`` int64 ``(B,)``.
         generator: random generator of the hard masks.
-
-    Raises:
-        FloatingPointError: when the loss is not finite.
     """
     video, labels = normalise(batch["video"].to(accelerator.device)), batch["label"].to(accelerator.device)
     config: ModelConfig = accelerator.unwrap_model(model).config

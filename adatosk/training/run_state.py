@@ -18,7 +18,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adatosk.utils.files import remove_folder, write_json
+from adatosk.utils.files import remove_folder, sealed, unsealed, write_json
 from adatosk.utils.provenance import file_digest
 from adatosk.utils.tensors import write_tensors
 
@@ -96,7 +96,8 @@ class RunState:
         if accelerator.is_main_process:
             state = optimizer.state_dict()
             write_tensors(saving / "model.safetensors", model.state_dict())
-            write_tensors(saving / "optimizer.safetensors", _flat(state["state"]))
+            moments = {f"{n}.{name}": value for n, values in state["state"].items() for name, value in values.items()}
+            write_tensors(saving / "optimizer.safetensors", moments)
             if best:
                 write_tensors(saving / "best.safetensors", best)
             write_json(saving / "progress.json", asdict(progress) | {"groups": state["param_groups"]})
@@ -142,7 +143,7 @@ def clear_state(folder: Path) -> None:
 def _describe(place: Path, run_id: str, processes: int) -> None:
     files = {path.name: file_digest(path) for path in sorted(place.iterdir())}
     content = {"format": FORMAT, "run_id": run_id, "processes": processes, "files": files}
-    write_json(place / "state.json", content | {"sha256": _digest(content)})
+    write_json(place / "state.json", sealed(content))
 
 
 def _described(place: Path, run_id: str, processes: int) -> dict[str, str]:
@@ -150,12 +151,8 @@ def _described(place: Path, run_id: str, processes: int) -> dict[str, str]:
     path = place / "state.json"
     if not path.is_file():
         raise ValueError(f"{path}: missing, so the state is not whole or of an earlier version: {_ADVICE}")
-    try:
-        content = json.loads(path.read_bytes())
-        intact = content.pop("sha256") == _digest(content)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        content, intact = {}, False
-    if not intact:
+    content = unsealed(path)
+    if content is None:
         raise ValueError(f"{path}: damaged: {_ADVICE}")
     if content["format"] != FORMAT or content["run_id"] != run_id:
         raise ValueError(f"{path}: of another version, or of run {content['run_id']} and not {run_id}: {_ADVICE}")
@@ -177,14 +174,6 @@ def _parsed(path: Path, files: dict[str, str], parse: Callable[[bytes], _Content
     if hashlib.sha256(content).hexdigest() != files[path.name]:
         raise ValueError(f"{path}: damaged, because its SHA-256 differs from that in state.json: {_ADVICE}")
     return parse(content)
-
-
-def _digest(content: dict) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _flat(state: dict[int, dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{place}.{name}": value for place, values in state.items() for name, value in values.items()}
 
 
 def _nested(flat: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:

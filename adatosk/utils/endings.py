@@ -3,9 +3,7 @@
 Only the standard library is imported, so that this applies from a command's first moment, while torch is loading.
 """
 
-import errno
 import os
-import re
 import select
 import signal
 import sys
@@ -13,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
+
+from adatosk.utils.limits import ADVICE, limit_of, of_loader
 
 DONE, FAULT, USAGE, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 CONVENTION = (
@@ -22,42 +22,8 @@ CONVENTION = (
 )
 
 # Errors that a user can fix. So are safetensors' and OpenCV's own, and torch's errors about the machine.
-_FAULTS = (ValueError, OSError, FloatingPointError, ImportError, MemoryError)
+_FAULTS = (ValueError, OSError, FloatingPointError, ImportError)
 _LIBRARIES = ("safetensors", "cv2")
-_ADVICE: dict[int | None, str] = {
-    errno.ENOENT: "check the name",
-    errno.EACCES: "change its permissions, or name another place",
-    errno.EPERM: "change its permissions, or name another place",
-    errno.EROFS: "name a place on another disk",
-    errno.EISDIR: "name a file",
-    errno.ENOTDIR: "name another place",
-    errno.ENOSPC: "make room on that disk and run the same command again",
-    errno.EDQUOT: "make room within your quota and run the same command again",
-    errno.EFBIG: "raise the limit on the size of a file (ulimit -f) and run the same command again",
-    errno.EMFILE: "raise the limit on open files (ulimit -n), or use fewer workers",
-    errno.ENOMEM: "use fewer workers or smaller batches, or ask for more memory",
-}
-# Messages of plain RuntimeErrors by torch and their meaning, the more specific first.
-_OF_THE_MACHINE = (
-    (
-        r"shared memory|bus error|/torch_\d+|shm_open",
-        "/dev/shm, through which loader processes pass clips, is too small: use --workers 0, or make it larger",
-    ),
-    (
-        r"DataLoader worker .*(killed by signal|exited unexpectedly)|process pool was terminated",
-        "a worker process was killed, as the system does when memory runs out: use fewer workers",
-    ),
-    (
-        r"out of memory|can.t allocate memory|not enough memory|bad_?alloc",
-        "memory does not suffice: use fewer workers or smaller batches, or ask for more memory",
-    ),
-    (
-        r"PytorchStreamWriter|inline_container|iostream error|unexpected pos",
-        "the file could not be written: make room on its disk and run the same command again",
-    ),
-)
-_FROM_LOADER = "Original Traceback"
-
 # Seconds after which an interruption should have taken effect.
 _PATIENCE = 0.3
 
@@ -120,23 +86,16 @@ def _interrupted(kept: Kept) -> NoReturn:
 
 def line_of(error: Exception) -> str | None:
     """An error that the user can fix, as one line; ``None`` for a bug."""
-    text = " ".join(str(error).split())
-    if _FROM_LOADER in str(error):  # a loader process passes its whole traceback on as the message
-        last = str(error).strip().splitlines()[-1].strip()
-        text = re.sub(r"^[\w.]+: ", "", last)
-    if isinstance(error, RuntimeError):
-        meaning = next((said for pattern, said in _OF_THE_MACHINE if re.search(pattern, str(error), re.I | re.S)), None)
-        if meaning is not None:
-            return f"{meaning} ({text[:200]})"
-        return text if _FROM_LOADER in str(error) else None
+    cause = of_loader(error)
+    text = cause or " ".join(str(error).split())
+    if isinstance(error, RuntimeError | MemoryError):
+        return limit_of(error) or cause
     if not isinstance(error, _FAULTS) and type(error).__module__.partition(".")[0] not in _LIBRARIES:
         return None
     if isinstance(error, OSError) and error.strerror:
         return _of_the_system(error)
     if isinstance(error, OSError) and hasattr(error, "lock_file"):
         return f"{error.lock_file}: another process holds this lock: wait until it is done, then run this again"
-    if isinstance(error, MemoryError):
-        return f"memory does not suffice: use fewer workers or smaller batches{f' ({text})' if text else ''}"
     if isinstance(error, ModuleNotFoundError) and text.startswith("No module named"):
         return f"{text}: install it, or everything that adatosk needs by make setup"
     return text or type(error).__name__
@@ -146,7 +105,7 @@ def _of_the_system(error: OSError) -> str:
     """What the system refused, for which file, and what to do unless the error's own text says so."""
     reason = " ".join((error.strerror or "").split())
     where = f"{error.filename}: " if error.filename is not None else ""
-    advice = _ADVICE.get(error.errno, "")
+    advice = ADVICE.get(error.errno, "")
     return f"{where}{reason}{f': {advice}' if advice and ':' not in reason else ''}"
 
 

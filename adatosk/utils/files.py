@@ -1,6 +1,7 @@
 """Files that are written atomically, locks that report what they wait for, and errors that name the file."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -14,15 +15,12 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from adatosk.utils.limits import ADVICE
 from adatosk.utils.tables import defused
 
 PATIENCE = 1.0  # seconds that a process waits for a lock before it reports it
 
-_ADVICE = {
-    errno.ENOSPC: "make room on this disk and run the same command again",
-    errno.EDQUOT: "make room within your quota and run the same command again",
-    errno.EFBIG: "raise the limit on the size of a file (ulimit -f) and run the same command again",
-}
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PART = re.compile(r"\..+\.\d+\.part")
 
 
@@ -37,9 +35,9 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         code = error.errno
-        if code is None or code not in _ADVICE or _ADVICE[code] in str(error):
+        if code not in _DISK_FAULTS or ADVICE[code] in str(error):
             raise
-        reason = f"{os.strerror(code)}: {_ADVICE[code]}"
+        reason = f"{os.strerror(code)}: {ADVICE[code]}"
         # Files in a folder that is removed are named within it.
         named = error.filename is not None and Path(error.filename).is_absolute()
         raise OSError(code, reason, str(error.filename if named else path)) from error
@@ -71,6 +69,24 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
     """Write JSON, :func:`replacing` an existing file."""
     write_text(path, json.dumps(content, indent=indent) + "\n")
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """``content`` with a digest of itself, as :func:`unsealed` expects it."""
+    return content | {"sha256": _self_digest(content)}
+
+
+def unsealed(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file without its digest; ``None`` if the file is damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+        return content if content.pop("sha256") == _self_digest(content) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _self_digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:

@@ -3,16 +3,18 @@
 import multiprocessing
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 from tqdm.auto import tqdm
 
 CLIPS_PER_TASK = 16
 
-Each = Callable[[Callable, Sequence[Sequence], str], Iterator[tuple[int, Any]]]
+Each = Callable[..., Iterator[tuple[int, Any]]]
 
 
 def available_cores() -> int:
@@ -28,10 +30,11 @@ def in_chunks(items: Sequence, length: int = CLIPS_PER_TASK) -> list[Sequence]:
 
 @contextmanager
 def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[Each]:
-    """Yield ``each(function, chunks, title)``, which yields ``(index of the chunk, function(chunk))`` in order.
+    """Yield ``each(function, chunks, title, ahead)``, which yields ``(index of the chunk, function(chunk))`` in order.
 
     Empty chunks are skipped; the progress bar counts the items of the others. The work is done by threads: decoders
-    release Python's lock, and threads start at once, whereas processes would first import everything again.
+    release Python's lock, and threads start at once, whereas processes would first import everything again. They are at
+    most ``ahead`` chunks in advance of the caller; any number by default.
 
     Args:
         workers: threads; one per core by default.
@@ -39,10 +42,12 @@ def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[
     """
     pool = ThreadPoolExecutor(max(1, available_cores() if workers is None else workers))
 
-    def each(function: Callable, chunks: Sequence[Sequence], title: str) -> Iterator[tuple[int, Any]]:
+    def each(
+        function: Callable, chunks: Sequence[Sequence], title: str = "", ahead: float = inf
+    ) -> Iterator[tuple[int, Any]]:
         clips = sum(map(len, chunks))
         with tqdm(total=clips, desc=title, unit="clip", mininterval=1, disable=not (progress and clips)) as bar:
-            for number, result in _results(pool, function, chunks):
+            for number, result in _results(pool, function, chunks, ahead):
                 yield number, result
                 bar.update(len(chunks[number]))
 
@@ -52,26 +57,34 @@ def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[
         pool.shutdown(cancel_futures=True)
 
 
-def _results(pool: Executor, function: Callable, chunks: Sequence[Sequence]) -> Iterator[tuple[int, Any]]:
-    futures = {pool.submit(function, chunk): number for number, chunk in enumerate(chunks) if chunk}
+def _results(pool: Executor, function: Callable, chunks: Sequence[Sequence], ahead: float) -> Iterator[tuple[int, Any]]:
     # In order, so that work completed before a failure is yielded, whichever thread fails.
-    for future, number in futures.items():
+    waiting: deque[tuple[int, Future]] = deque()
+    for number, chunk in enumerate(chunks):
+        if chunk:
+            waiting.append((number, pool.submit(function, chunk)))
+        if len(waiting) > ahead:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    for number, future in waiting:
         yield number, future.result()
 
 
-def in_one_process(pool: Executor, function: Callable, *arguments: Any) -> Any:
-    """Run ``function(*arguments)`` in a process of an idle pool, which is terminated by an interruption.
+def in_one_process(function: Callable, *arguments: Any) -> Any:
+    """Run ``function(*arguments)`` in a process of its own, which is terminated by an interruption.
 
     Only this process receives Ctrl-C: the other one would print its own traceback.
     """
-    with _interrupts_held_back():
-        future = pool.submit(function, *arguments)
-    try:
-        return future.result()
-    except KeyboardInterrupt:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
+    # Spawned, because a fork would start with this process's memory.
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with _interrupts_held_back():
+            future = pool.submit(function, *arguments)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 @contextmanager

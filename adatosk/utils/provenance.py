@@ -1,5 +1,7 @@
 """Provenance of a result: commit, lock file, device and versions, stored with every result."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -7,10 +9,12 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from adatosk.utils.project import IS_CHECKOUT, PROJECT
+
+if TYPE_CHECKING:  # importing it takes seconds, and reading results needs none of it
+    import torch
 
 
 def file_digest(path: Path) -> str:
@@ -44,6 +48,8 @@ def _git(*arguments: str) -> str:
 
 def device_name(device: torch.device | str = "cpu") -> str:
     """Name of the GPU, or of the CPU with the number of threads in use."""
+    import torch
+
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
@@ -77,6 +83,8 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
     otherwise sums are split, and so rounded, differently. ``instructions`` names the instruction set that torch uses,
     such as AVX2, and any environment variables that change how libraries compute.
     """
+    import torch
+
     instructions = [torch.backends.cpu.get_cpu_capability()]
     return {
         "commit": git_commit(),

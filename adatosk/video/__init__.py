@@ -7,16 +7,3 @@ from adatosk.video.folders import IMAGE_SUFFIXES, VideoError
 from adatosk.video.proven import HAS_DECORD
 from adatosk.video.reading import count_frames, decode_all, read_clip, read_frames, stamp
 from adatosk.video.sampling import frame_indices, last_start
-
-__all__ = [
-    "HAS_DECORD",
-    "IMAGE_SUFFIXES",
-    "VideoError",
-    "count_frames",
-    "decode_all",
-    "frame_indices",
-    "last_start",
-    "read_clip",
-    "read_frames",
-    "stamp",
-]

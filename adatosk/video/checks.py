@@ -1,7 +1,6 @@
 """Check that every clip in a manifest can be used for training, before a run fails after hours."""
 
 import csv
-import hashlib
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from adatosk.utils.files import write_csv
 from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.utils.paths import ManifestError, resolve
 from adatosk.utils.tables import defused, restored
-from adatosk.video.folders import VideoError, image_paths
-from adatosk.video.reading import decode_whole, stamp
+from adatosk.video.folders import VideoError
+from adatosk.video.reading import content, decode_whole, stamp
 
 COLUMNS = ("id", "problem", "frames", "width", "height", "bytes", "digest", "stamp")
 NUMBERS = ("frames", "width", "height", "bytes")
-_BLOCK = 1 << 20  # bytes of a file read at a time
 
 # Kinds of problems, with the texts that identify them; the first match counts.
 KINDS = {
@@ -137,22 +135,11 @@ def _look_at_clip(root: Path, name: str, relative: str, stated: int | None) -> t
     try:
         path = resolve(root, relative)
         frames, width, height = decode_whole(path)
-        size, digest = _content(path)
+        size, digest = content(path)
     except (VideoError, ManifestError, OSError) as error:
         return (name, " ".join(str(error).split()), None, None, None, None, "", "")
     problem = "" if stated in (None, frames) else f"{path}: {frames} frames, the manifest says {stated}"
     return (name, problem, frames, width, height, size, digest, _stamp(path))
-
-
-def _content(path: Path) -> tuple[int, str]:
-    """Bytes and digest of a file, or of a folder's images."""
-    digest, size = hashlib.blake2b(digest_size=16), 0
-    for part in image_paths(path) if path.is_dir() else [path]:
-        with part.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-                size += len(block)
-    return size, digest.hexdigest()
 
 
 def _kind(problem: str) -> str:

@@ -38,6 +38,7 @@ def _units(codec: str, width: int) -> Look:
     sets: set[bytes] = set()
 
     def look(packet: bytes, keyframe: bool) -> str:
+        """Follow the units of a packet to its end, and keep its parameter sets."""
         place, kinds = 0, set()
         while place < len(packet):
             start = place + width

@@ -4,6 +4,7 @@ A clip that cannot be read completely is an error; it is never silently shortene
 ``ADATOSK_DECODER``, or the argument ``decoder``, may select decord for those on which it is proven correct.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from itertools import groupby
@@ -13,7 +14,7 @@ import numpy as np
 
 from adatosk.video.decoders import Frames
 from adatosk.video.files import inspect
-from adatosk.video.folders import VideoError, image_names, in_groups, is_image, read_images
+from adatosk.video.folders import VideoError, image_names, image_paths, in_groups, is_image, read_images
 from adatosk.video.proven import chosen_decoder, read_decord
 from adatosk.video.resize import fit, stack
 from adatosk.video.sampling import frame_indices
@@ -126,3 +127,14 @@ def stamp(path: Path) -> tuple[int, int]:
     with os.scandir(path) as entries:
         found = [entry.stat() for entry in entries if is_image(entry.name)]
     return sum(one.st_size for one in found), status.st_mtime_ns + sum(one.st_mtime_ns for one in found)
+
+
+def content(path: Path) -> tuple[int, str]:
+    """Size in bytes and BLAKE2 digest of a file, or of a folder's images one after the other."""
+    digest, size = hashlib.blake2b(digest_size=16), 0
+    for part in image_paths(path) if path.is_dir() else [path]:
+        with part.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    return size, digest.hexdigest()

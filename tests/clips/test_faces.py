@@ -12,6 +12,7 @@ import pytest
 from media import moving_frames
 from scenes import Walk, overlap, scene, standing
 
+from adatosk.clips import faces
 from adatosk.clips.faces import WEIGHTS, FaceDetectorError, FaceNotFoundError, face_in, find_face, find_faces
 
 WALKS = {
@@ -124,9 +125,59 @@ def test_the_square_stays_inside_the_frame(corner):
     assert overlap(squares, person.boxes(4)).min() > 0.6
 
 
-@pytest.mark.parametrize("size", [(1, 1), (16, 16), (96, 64), (700, 30)])
+@pytest.mark.parametrize("size", [(96, 64), (700, 30), (30, 700), (2000, 9), *((side, side) for side in range(1, 41))])
 def test_no_face_in_noise(size):
-    assert find_face(np.random.default_rng(0).integers(0, 256, (4, *size, 3), dtype=np.uint8)) is None
+    for seed in range(10):
+        assert find_face(np.random.default_rng(seed).integers(0, 256, (4, *size, 3), dtype=np.uint8)) is None
+
+
+class Detector:
+    """YuNet's stand-in, which sees the same boxes in every picture."""
+
+    def __init__(self, boxes=()):
+        self.boxes, self.sizes = np.array(boxes, np.float32).reshape(-1, 4), set()
+
+    def setInputSize(self, size):
+        self.size = size
+
+    def detect(self, picture):
+        assert picture.shape[1::-1] == self.size
+        self.sizes.add(self.size)
+        return 1, np.pad(self.boxes, ((0, 0), (0, 11))) if len(self.boxes) else None
+
+
+def test_no_network_input_is_one_cell_wide(monkeypatch):
+    """There, OpenCV's convolutions read what is none of theirs: sometimes, so that noise alone proves nothing."""
+    detector = Detector()
+    monkeypatch.setattr(faces, "load_detector", lambda: detector)
+    for shape in [(1, 1), (32, 33), (64, 64), (65, 20), (1, 5000), (5000, 100), (360, 640)]:
+        assert find_faces(np.zeros((1, *shape, 3), np.uint8)) == []
+    assert min(map(min, detector.sizes)) == 64 and (640, 360) in detector.sizes
+
+
+ABSURD = [
+    [np.inf, 0, 20, 20],
+    [0, -np.inf, 20, 20],
+    [10, 10, np.inf, np.inf],
+    [np.nan, 10, 20, 20],
+    [10, 10, np.nan, 20],
+    [3.5e28, -5.7e29, 0, 0],
+    [10, 10, 0, 0],
+    [30, 30, -20, -20],
+    [-300, -300, 700, 700],
+    [200, 10, 20, 20],
+    [10, -80, 20, 20],
+]
+
+
+@pytest.mark.parametrize("absurd", ABSURD, ids=str)
+def test_an_absurd_box_is_no_face(monkeypatch, absurd):
+    frames = np.zeros((4, 80, 120, 3), np.uint8)
+    monkeypatch.setattr(faces, "load_detector", lambda: Detector([absurd]))
+    assert find_faces(frames) == []
+    monkeypatch.setattr(faces, "load_detector", lambda: Detector([absurd, [40, 30, 20, 20]]))
+    (face,) = find_faces(frames)
+    assert (face.squares == [38, 28, 62, 52]).all() and face.seen == 4
 
 
 def test_no_face_in_shapes():

@@ -21,12 +21,13 @@ from adatosk.utils.project import PROJECT
 STATE = os.environ.get("ADATOSK_TESTS_SLURM")
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(STATE is None, reason="make test-cluster starts the SLURM")]
 
-CLIPS = "my \"clips\"; it's $HOME"
+CLIPS = 'my "clips"; it\'s $HOME'
 # The smoke profile with a batch for two processes, and long enough to be interrupted.
 BEFORE, AFTER = "epochs=4, warmup_epochs=1, batch_size=7", "epochs=24, warmup_epochs=1, batch_size=8"
 # What this machine has; the rest of a profile is left as it is. Status is asked for more often than of a cluster.
 SMALL = {"latency-wait": 5, "slurm-init-seconds-before-status-checks": 1, "seconds-between-status-checks": 1}
 ROOMY = 2000  # MB
+PATIENCE = 600  # seconds for what takes one on an idle machine
 
 
 class Tree:
@@ -91,12 +92,12 @@ def said(*command: str) -> str:
 
 
 def finished(process: subprocess.Popen) -> str:
-    output = process.communicate(timeout=240)[0]
+    output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 0, output
     return output
 
 
-def wait_for(condition: Callable, seconds: float = 120):
+def wait_for(condition: Callable, seconds: float = PATIENCE):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end
@@ -201,7 +202,7 @@ def test_a_job_whose_node_dies_goes_on_elsewhere(tree, pair):
 def test_the_same_grid_submitted_twice_at_once_trains_each_run_once(tree, pair):
     new = tree.runs[5:7]
     both = [tree.start(*map(tree.weights, new)) for _ in range(2)]
-    outputs = [process.communicate(timeout=240)[0] for process in both]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in both]
     refused = [output for process, output in zip(both, outputs, strict=True) if process.returncode]
     assert len(refused) == 1 and "another make or snakemake is at work in results/smoke" in refused[0]
     assert [tree.logs(run_id).count("epoch 1,") for run_id in new] == [1, 1]
@@ -211,14 +212,13 @@ def test_the_same_grid_submitted_twice_at_once_trains_each_run_once(tree, pair):
 def test_one_run_submitted_twice_by_hand_is_trained_once(tree, pair):
     run_id = tree.runs[7]
     run = f"results/smoke/runs/{run_id}/config.json"
-    script = f'#!/bin/sh\nexec "{sys.executable}" -m adatosk.train {run} --root "$ADATOSK_ROOT" --results results/smoke\n'
+    script = (
+        f'#!/bin/sh\nexec "{sys.executable}" -m adatosk.train {run} --root "$ADATOSK_ROOT" --results results/smoke\n'
+    )
     submit = ["sbatch", "--parsable", "--mem=2000", "--output=by_hand.%j.log"]
-    jobs = [
-        subprocess.run(submit, cwd=tree.folder, env=tree.environment, input=script, text=True, stdout=-1, check=True)
-        for _ in range(2)
-    ]
-    for job in jobs:
-        wait_for(lambda number=job.stdout.strip(): "COMPLETED" in said("scontrol", "show", "job", number))
+    options = {"cwd": tree.folder, "env": tree.environment, "input": script, "capture_output": True, "text": True}
+    jobs = [subprocess.run(submit, check=True, **options).stdout.strip() for _ in range(2)]
+    wait_for(lambda: all("JobState=COMPLETED" in said("scontrol", "show", "job", job) for job in jobs))
     logs = "".join(path.read_text() for path in tree.folder.glob("by_hand.*.log"))
     assert logs.count("epoch 1,") == logs.count("already finished") == 1
 

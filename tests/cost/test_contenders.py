@@ -60,12 +60,12 @@ def test_a_training_step_changes_weights_and_a_forward_pass_does_not(monkeypatch
 
 
 def test_work_is_counted_as_by_hand():
-    assert count_work("adatosk", TINY, "forward") == sum(hand_count(TINY).values())
+    assert count_work("adatosk", TINY, "forward") == hand_count(TINY).total()
     # VideoMAE sees every patch and has one layer where our head has two.
     whole = hand_count(TINY.change(mask_ratio=0.0, soft_mask=None))
     one_layer = TINY.width * len(TINY.classes)
     assert count_work(RIVAL, TINY, "forward") == sum(whole.values()) - whole["head"] + one_layer
-    ratio = count_work("adatosk", TINY, "training step") / sum(hand_count(TINY, training=True).values())
+    ratio = count_work("adatosk", TINY, "training step") / hand_count(TINY, training=True).total()
     assert 2.5 < ratio < 3.3  # backward takes two products for each of forward
 
 
@@ -151,7 +151,7 @@ def test_one_size_grows_at_a_time(capsys):
             assert set(rows[other]) == {1 if other == "batch" else getattr(TINY, other)}
     for row in table.itertuples():
         config = grown(TINY, frames=row.frames, image_size=row.image_size)
-        assert row.gmacs == pytest.approx(sum(hand_count(config).values()) / 1e9)
+        assert row.gmacs == pytest.approx(hand_count(config).total() / 1e9)
         assert row.excluded_per_step == config.soft_mask.excluded_per_step
 
 
@@ -168,7 +168,7 @@ def test_table_2_is_timed_cell_by_cell_beside_its_counts():
     config = TINY.change(image_size=64, mask_ratio=0.7, soft_mask={"top_k": 2})
     table = table2_times("cpu", config, repeats=1, report=lambda line: None).set_index("model")
     assert table.loc["every patch", "gmacs"] == pytest.approx(
-        sum(hand_count(config.change(mask_ratio=0.0, soft_mask=None)).values()) / 1e9
+        hand_count(config.change(mask_ratio=0.0, soft_mask=None)).total() / 1e9
     )
     assert {"70% hidden, no soft mask", "25% hidden, r = 0", "25% hidden, r = 2"} <= set(table.index)
     assert "70% hidden, r = 6" not in table.index

@@ -81,18 +81,18 @@ def test_views_cost_what_they_show():
         setting: (gmacs, scores) for _, setting, gmacs, scores in _view_points("it", model, batches(TINY), EvalConfig())
     }
     assert list(found) == ["1 view", *(f"{count} views" for count in VIEWS[1:]), PARTITION, ALL_PATCHES]
-    once = sum(hand_count(TINY).values()) / 1e9
+    once = hand_count(TINY).total() / 1e9
     assert [found[f"{count} view{'s' * (count > 1)}"][0] / once for count in VIEWS] == pytest.approx(list(VIEWS))
     sizes = [int(mask.sum()) for mask in complementary_masks(1, TINY.patches, TINY.mask_ratio)]
     assert found[PARTITION][0] == pytest.approx(sum(torch_count(TINY, visible=n) for n in sizes) / 1e9)
-    assert found[ALL_PATCHES][0] == pytest.approx(sum(hand_count(TINY.change(mask_ratio=0.0)).values()) / 1e9)
+    assert found[ALL_PATCHES][0] == pytest.approx(hand_count(TINY.change(mask_ratio=0.0)).total() / 1e9)
     assert {scores.clips for _, scores in found.values()} == {4}
 
 
 def test_fewer_tokens_cost_less():
     model = create_model(TINY, soft_mask=None, mask_ratio=0.0)
     found = list(_fewer_tokens("it", model, batches(TINY), EvalConfig(views=(1,), complementary=False)))
-    whole = sum(hand_count(TINY.change(soft_mask=None, mask_ratio=0.0)).values()) / 1e9
+    whole = hand_count(TINY.change(soft_mask=None, mask_ratio=0.0)).total() / 1e9
     for curve in (MERGED, RANDOM):
         costs = [gmacs for name, _, gmacs, _ in found if name == curve]
         assert whole > costs[0] and costs == sorted(costs, reverse=True) and len(set(costs)) == len(costs)
@@ -107,8 +107,8 @@ def test_training_takes_three_forward_passes_a_clip_and_counts_what_it_starts_fr
     seen = clips - clips % SMOKE.train.batch_size
     whole = SMOKE.model.change(soft_mask=None, mask_ratio=0.0)
     masked = SMOKE.model.change(soft_mask=None)
-    supervised = 3 * seen * SMOKE.train.epochs * sum(hand_count(whole).values()) / 1e12
-    painting = 3 * seen * SMOKE.train.epochs * sum(hand_count(masked, training=True).values()) / 1e12
+    supervised = 3 * seen * SMOKE.train.epochs * hand_count(whole).total() / 1e12
+    painting = 3 * seen * SMOKE.train.epochs * hand_count(masked, training=True).total() / 1e12
     assert training_tmacs(rows["all tokens, same epochs"]) == pytest.approx(supervised)
     assert training_tmacs(rows["joint"]) == pytest.approx(painting)
     assert training_tmacs(rows["pre-trained, same epochs each"]) == pytest.approx(supervised + painting)

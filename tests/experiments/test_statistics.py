@@ -20,7 +20,6 @@ from adatosk.experiments.statistics import (
     judge_count,
     judge_negligible,
     looks,
-    p_value,
     paired,
     score_interval,
     side,
@@ -57,16 +56,16 @@ def test_the_interval_holds_the_mean_in_95_of_100_draws():
 def test_the_p_value_is_students_and_falls_below_5_percent_where_the_interval_leaves_0():
     # t = 2 / (1 / sqrt(3)) with 2 degrees of freedom, whose distribution function is 1/2 + t / (2 sqrt(2 + t^2)).
     t = 2 * sqrt(3)
-    assert p_value(series(1, 2, 3)) == pytest.approx(1 - t / sqrt(2 + t**2))
+    assert interval(series(1, 2, 3)).p == pytest.approx(1 - t / sqrt(2 + t**2))
     for draw in np.random.default_rng(0).normal(2, 3, (200, 4)):
         values = pd.Series(draw)
-        assert (p_value(values) < 0.05) == (side(interval(values)) in ("above", "below"))
+        assert (interval(values).p < 0.05) == (side(interval(values)) in ("above", "below"))
 
 
 @pytest.mark.parametrize("values", [(14.3,), (14.3, 14.3), (14.2, 14.4), (-5.0, -5.1)])
 def test_fewer_than_three_repeats_decide_nothing(values):
     found = interval(series(*values))
-    assert isnan(found.low) and isnan(found.high) and isnan(p_value(series(*values)))
+    assert isnan(found.low) and isnan(found.high) and isnan(found.p)
     assert side(found) == judge_better(found) == judge_negligible(found) == "too few runs"
     assert str(found) == f"{sum(values) / len(values):.1f} (n = {len(values)})" == str(score_interval(series(*values)))
 
@@ -82,7 +81,7 @@ def test_fewer_than_three_repeats_decide_nothing(values):
 )
 def test_equal_repeats_are_not_certainty(values):
     found = interval(series(*values))
-    assert isnan(found.low) and isnan(found.high) and isnan(p_value(series(*values)))
+    assert isnan(found.low) and isnan(found.high) and isnan(found.p)
     assert side(found) == judge_better(found) == judge_negligible(found) == "undecided"
     assert "±" not in str(found) and f"n = {len(values)}" in str(found)
 
@@ -132,7 +131,7 @@ def test_seeds_run_after_a_look_are_judged_alone_as_well():
     assert found["difference"].tolist() == pytest.approx([28.5 / 7, 6.5 / 3, 5.5]) and list(found["count"]) == [7, 3, 4]
     later = interval(series(4, 5, 6, 7))
     assert (found["low"].iloc[2], found["high"].iloc[2]) == (later.low, later.high)
-    assert found["p"].iloc[2] == p_value(series(4, 5, 6, 7))
+    assert found["p"].iloc[2] == interval(series(4, 5, 6, 7)).p
 
 
 def test_a_missing_seed_before_the_look_is_not_replaced_by_a_later_one():

@@ -87,19 +87,21 @@ def accumulate(features, excluded, temperature):
     return scores, kept
 
 
-def semantic(clip, scores, kept, use):
-    """S^semantic of one clip, ``[t][s]``."""
+def semantic(clip, scores, kept, use, scaling="min_max"):
+    """S^semantic of one clip, ``[t][s]``; by its mean, by each frame's bounds, or by the clip's."""
     value = {}
     for t, frame in enumerate(clip):
         for s, token in enumerate(frame):
             if kept[t][s]:
                 attention = sum(abs(x) for x in token) if "A" in use else 1.0
                 value[t, s] = attention * (1 - scores[t][s] if "M" in use else 1.0)
-    low, high = min(value.values()), max(value.values())
-    return [
-        [(value[t, s] - low) / (high - low) if (t, s) in value else 0.0 for s in range(len(clip[0]))]
-        for t in range(len(clip))
-    ]
+    mean = sum(value.values()) / len(value)
+    mask = []
+    for t in range(len(clip)):
+        among = [x for (frame, _), x in value.items() if frame == t or scaling != "frame"]
+        low, high = (0.0, mean) if scaling == "mean" else (min(among), max(among))
+        mask.append([(value[t, s] - low) / (high - low) if (t, s) in value else 0.0 for s in range(len(clip[0]))])
+    return mask
 
 
 def attention(queries, keys, values):

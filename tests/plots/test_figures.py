@@ -126,6 +126,8 @@ def test_the_other_figures_draw():
     draw(plots.macs_by_part(parts))
     draw(plots.table2_costs(table2_cost()))
     draw(plots.sampling({"a": (20, [0, 4, 8])}))
+    moves = pd.DataFrame([dict.fromkeys(("largest", "four_largest", "moving", "above_middle", "range"), 0.5)] * 2)
+    draw(plots.motion({"sparse": np.eye(20, 15)}, moves.set_axis(["sparse", "real"])))
     draw(plots.probabilities(dict(zip(CLASSES, (0.5, 0.3, 0.2), strict=True))))
     draw(plots.transition(torch.eye(4)))
     draw(plots.gate_weights(torch.rand(2, 32)))

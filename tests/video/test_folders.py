@@ -66,6 +66,12 @@ def test_an_ordinary_jpeg_has_opencvs_pixels(options, shape, shrink):
     assert np.array_equal(out, expected)
 
 
+def test_a_fill_byte_before_a_marker_is_passed_over():
+    data = (lambda data: data[:2] + b"\xff" + data[2:])(as_jpeg(coloured()))
+    out = np.empty((*jpeg_head(data)[1], 3), np.uint8)
+    assert decode_jpeg(data, out) and np.array_equal(out, by_opencv(data))
+
+
 @pytest.mark.parametrize("options", ORDINARY.values(), ids=ORDINARY)
 def test_frames_of_their_own_size_are_those_of_the_plain_way(tmp_path, options):
     for number in range(3):
@@ -80,7 +86,6 @@ UNUSUAL = {
     "stored as RGB": as_jpeg(coloured(), keep_rgb=True),
     "turned by EXIF": turned(coloured()),
     "tiny": as_jpeg(coloured(7, 30)),
-    "fill byte": (lambda data: data[:2] + b"\xff" + data[2:])(as_jpeg(coloured())),
     "PNG": cv2.imencode(".png", coloured())[1].tobytes(),
 }
 
