@@ -1,5 +1,5 @@
-# setup · reproduce · reproduce-all · benchmark · test · test-lowest · test-crash · lint · lab · lock: a line or two of standard
-# tools each.
+# setup · reproduce · reproduce-all · benchmark · test · test-lowest · test-crash · test-cluster · lint · lab · lock: a line or
+# two of standard tools each.
 
 PYTHON ?= python3
 VENV := .venv
@@ -33,7 +33,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup reproduce reproduce-all benchmark test test-lowest test-crash lint lab notebooks lock
+.PHONY: help setup reproduce reproduce-all benchmark test test-lowest test-crash test-cluster lint lab notebooks lock
 
 help:
 	@echo "make reproduce      set up, render the data, train, evaluate, execute the notebooks, print the results"
@@ -42,6 +42,7 @@ help:
 	@echo "make test           set up, lint, run the unit tests and the notebooks"
 	@echo "make test-lowest    run the unit tests with the lowest versions that pyproject.toml declares; downloads some GB"
 	@echo "make test-crash     simulate a kill and a full disk at every file operation of training, caching and rendering; minutes"
+	@echo "make test-cluster   run the workflow on a SLURM of two nodes, started on this machine: Debian, as root; minutes"
 	@echo "make lint           ruff, import-linter and pyrefly"
 	@echo "make lab            open the notebooks in JupyterLab"
 	@echo "make notebooks      execute the notebooks in place and store their outputs"
@@ -83,6 +84,9 @@ test: lint
 
 test-crash: setup
 	$(BIN)/python -m pytest -n $(JOBS) -m crash tests/test_crashes.py tests/test_cli.py
+
+test-cluster: setup
+	tests/cluster/slurm.sh "$${TMPDIR:-/tmp}/adatosk-slurm" $(BIN)/python -m pytest -m cluster tests/cluster
 
 test-lowest: $(UV)
 	$(UV) venv --no-config --quiet --clear --python 3.11 $(LOWEST)

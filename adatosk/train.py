@@ -192,7 +192,8 @@ class Trainer:
     def _process(self) -> str:
         accelerator = self.accelerator
         rank = f"process {accelerator.process_index} of {accelerator.num_processes}"
-        return f"run {self.run_id}: {rank} on {socket.gethostname()}, {accelerator.device}"
+        node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+        return f"run {self.run_id}: {rank} on {node}, {accelerator.device}"
 
     def _loader(self, split: Literal["train", "test"]) -> DataLoader:
         config, train = self.config, split == "train"

@@ -141,7 +141,7 @@ def test_one_run_on_two_nodes_is_two_processes_that_know_each_other(tree, pair):
     tree.make(tree.weights(run_id), profile="slurm-nodes")
     assert json.loads((tree.run(run_id) / "metrics.json").read_text())["processes"] == 2
     log = tree.logs(run_id)
-    assert log.count("process 0 of 2 on") == log.count("process 1 of 2 on") == log.count("epoch 24,") == 1
+    assert log.count("process 0 of 2 on n1,") == log.count("process 1 of 2 on n2,") == log.count("epoch 24,") == 1
 
 
 def test_a_cancelled_job_is_submitted_again_and_ends_with_the_same_bits(tree, pair):
