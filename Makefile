@@ -14,18 +14,21 @@ ROOT ?=
 PROFILE ?= demo
 # Where jobs run: a file in workflow/profiles.
 CLUSTER ?= local
+# Runs that share a GPU of this machine; by default many small models or one of the paper's.
+RUNS_PER_GPU ?=
 # Taken verbatim, whatever characters they contain: make does not expand them again, and the shell gets them from the
 # environment.
 override DATASET := $(value DATASET)
 override ROOT := $(value ROOT)
 override PROFILE := $(value PROFILE)
 override CLUSTER := $(value CLUSTER)
+override RUNS_PER_GPU := $(value RUNS_PER_GPU)
 ifneq ($(and $(filter paper,$(PROFILE)),$(filter-out dfew,$(DATASET))),)
 override PROFILE := paper-$(DATASET)
 endif
 # nproc would otherwise obey the variable exported below.
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
-export PROFILE JOBS CLUSTER
+export PROFILE JOBS CLUSTER RUNS_PER_GPU
 export ADATOSK_ROOT := $(ROOT)
 
 # The models are small: two runs with one thread each are faster than one run with two threads.
@@ -64,14 +67,15 @@ $(READY): $(UV) requirements.lock pyproject.toml
 # Snakemake's own lock would outlive a killed process; the Snakefile has another.
 SNAKEMAKE := $(BIN)/python -m snakemake --workflow-profile "workflow/profiles/$$CLUSTER.yaml" \
 	$(if $(filter local,$(CLUSTER)),--cores "$$JOBS") --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
+CONFIG := --config profile="$$PROFILE" $(if $(RUNS_PER_GPU),runs_per_gpu="$$RUNS_PER_GPU")
 REPORT := $(BIN)/python -m adatosk report --profile "$$PROFILE" $(if $(filter demo,$(PROFILE)),--readme)
 
 reproduce: setup
-	$(SNAKEMAKE) --config profile="$$PROFILE"
+	$(SNAKEMAKE) $(CONFIG)
 	$(REPORT)
 
 reproduce-all: setup
-	$(SNAKEMAKE) --keep-going --config profile="$$PROFILE" grid=all
+	$(SNAKEMAKE) --keep-going $(CONFIG) grid=all
 	$(REPORT)
 
 benchmark: setup

@@ -37,7 +37,9 @@ DATASET = Path(PROFILES[PROFILE].data.manifest).stem
 RENDERED = DATASET in BENCHMARKS
 # Without a scheduler, jobs share this machine's GPUs: many of the small models at once on one, one of the paper's.
 GPUS = len(visible_gpus())
-RUNS_PER_GPU = int(config.get("runs_per_gpu", 8 if RENDERED else 1))
+RUNS_PER_GPU = config.get("runs_per_gpu", 8 if RENDERED else 1)
+if not (isinstance(RUNS_PER_GPU, int) and RUNS_PER_GPU > 0):
+    raise WorkflowError(f"runs_per_gpu={RUNS_PER_GPU}: give a number of runs, such as 4")
 ONE_GPU = "gpu:1" if GPUS else ""
 # Each of these jobs has its part of the cores, so that no more of them start than find a place.
 CORES = max((workflow.resource_settings.cores or 1) // (GPUS * RUNS_PER_GPU), 1) if GPUS else 1
@@ -104,6 +106,14 @@ def written_by(name: str) -> list[Path]:
     return [RESULTS / file for file in (f"notebooks/{name}.ipynb", *CARDS[name].files(None if RENDERED else DATASET))]
 
 
+PREPARED = RESULTS / ".prepared"
+
+
+def clips_for(*files: Path) -> list[Path]:
+    """What a job waits for that makes these files: nothing if they are there, lest preparing makes them again."""
+    return [] if all(file.is_file() for file in files) else [PREPARED]
+
+
 def weights_to_start_from(wildcards) -> list[Path]:
     before = list(stages(CONFIGS[wildcards.run_id]))[:-1]
     return [weights(run_id) for run_id, run in CONFIGS.items() if run in before]
@@ -157,7 +167,6 @@ def execution(name: str):
     )
 
 
-PREPARED = RESULTS / ".prepared"
 # Held until the process ends, however it does: Snakemake's own lock outlives one that is killed.
 LOCK = FileLock(RESULTS / ".snakemake.lock")
 
@@ -203,7 +212,7 @@ rule prepare:
 
 rule train:
     input:
-        ancient(PREPARED),
+        lambda wildcards: clips_for(weights(wildcards.run_id), scores(wildcards.run_id)),
         # Data and configuration are no inputs: what a run depends on is in its id, so a run that came with the
         # repository is not made again for being older than the files made here.
         lambda wildcards: [ancient(path) for path in weights_to_start_from(wildcards)],
@@ -232,7 +241,7 @@ for name in CARDS:
         name:
             f"notebook_{name}"
         input:
-            ancient(PREPARED),
+            clips_for(*written_by(name)),
             source=Path("notebooks") / f"{name}.ipynb",
             runs=READ_BY[name],
         output:
