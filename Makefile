@@ -84,7 +84,7 @@ benchmark: setup
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --decoding
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval-lax tests notebooks
 
 test-crash: setup
 	$(BIN)/python -m pytest -n $(JOBS) -m crash tests/test_crashes.py tests/test_cli.py
@@ -99,7 +99,7 @@ test-lowest: $(UV)
 	$(UV) pip install --no-config --python $(LOWEST)/bin/python --requirement $(LOWEST)/requirements.txt
 	$(UV) pip install --no-config --python $(LOWEST)/bin/python --no-deps --editable .
 	PATH="$(CURDIR)/$(LOWEST)/bin:$(CURDIR)/$(VENV)/uv/bin:$$PATH" \
-		$(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile tests
+		$(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
 
 lint: setup
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
@@ -330,8 +331,9 @@ def test_a_kill_locks_nobody_out_and_costs_no_weights(checkout):
     )
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env=environment, start_new_session=True, **quiet) as job:
-        markers = checkout / ".snakemake" / "incomplete"
-        while not (markers.is_dir() and any(markers.iterdir())):
+        # Snakemake's mark for the file of a job that has begun, and the clips are prepared by another before.
+        begun = checkout / ".snakemake" / "incomplete" / urlsafe_b64encode(weights(checkout).encode()).decode()
+        while not begun.exists():
             assert job.poll() is None
             time.sleep(0.05)
         with pytest.raises(Timeout):

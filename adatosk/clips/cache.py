@@ -8,6 +8,8 @@ read it keep its frames. A damaged cache is a :class:`CacheError`; so are missin
 unchanged.
 """
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import json
@@ -17,18 +19,21 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from adatosk.clips.cache_files import FORMAT, FRAMES, CacheError, ClipCache, offsets, write_index
-from adatosk.config import DataConfig
-from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.utils.files import locked, naming, remove_folder, sealed, sweep, unsealed, write_json, write_text
 from adatosk.utils.parallel import in_chunks, side_by_side
+from adatosk.utils.paths import ManifestError, resolve
 from adatosk.video import count_frames, decode_all, stamp
 from adatosk.video.folders import VideoError
 from adatosk.video.reading import content
+
+if TYPE_CHECKING:
+    from adatosk.config import DataConfig
+    from adatosk.manifests import Manifest
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 

@@ -1,5 +1,7 @@
 """Files that are written atomically, locks that report what they wait for, and errors that name the file."""
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import json
@@ -10,13 +12,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from adatosk.utils.limits import ADVICE
-from adatosk.utils.tables import defused
+
+if TYPE_CHECKING:  # most who write a file need not wait for it
+    import pandas as pd
 
 PATIENCE = 1.0  # seconds that a process waits for a lock before it reports it
 
@@ -95,6 +98,8 @@ def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:
     Text that a spreadsheet would execute is prefixed with an apostrophe, which :func:`adatosk.utils.tables.read_csv`
     removes.
     """
+    from adatosk.utils.tables import defused
+
     with replacing(path) as part:
         defused(table).to_csv(part, **options)
 

@@ -28,10 +28,11 @@ MISSING_SHARE, MISSING_SECONDS = 0.05, 0.25
 STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
 
 # What may be read: moving pictures in one file; and sound, pictures and texts, which are then named as such. A playlist
-# (hls, concat, dash, …) would have FFmpeg read whatever files it names.
-_FILES = """aac aiff asf av1 avi cavsvideo dirac dnxhd dv evc flac flv gif gxf h261 h263 h264 hevc ivf kux live_flv m4v
-    matroska,webm mjpeg mov,mp4,m4a,3gp,3g2,mj2 mp3 mpeg mpegts mpegtsraw mpegvideo mxf nsv nut obu ogg rm swf vc1 vvc
-    wav wtv yuv4mpegpipe"""
+# (hls, concat, dash, …) would have FFmpeg read whatever files it names. Bare H.261, VVC, EVC and AVS are left out,
+# because nothing tells whether their last picture is whole.
+_FILES = """aac aiff apng asf av1 avi dirac dnxhd dv flac flv gif gxf h263 h264 hevc ivf kux live_flv m4v matroska,webm
+    mjpeg mov,mp4,m4a,3gp,3g2,mj2 mp3 mpeg mpegts mpegtsraw mpegvideo mxf nsv nut obu ogg rm swf vc1 wav wtv
+    yuv4mpegpipe"""
 _PIPES = sorted(name for name in av.formats_available if name.endswith("_pipe"))
 _GUARDED = {"protocol_whitelist": "file", "format_whitelist": ",".join([*_FILES.split(), *sorted(STILLS), *_PIPES])}
 
