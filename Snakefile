@@ -109,9 +109,13 @@ def written_by(name: str) -> list[Path]:
 PREPARED = RESULTS / ".prepared"
 
 
+# Only what is made in any case waits for the clips, lest preparing them makes it again: a file that is missing of a run
+# that is asked for or that such a run starts from, and a notebook of which a file is missing.
+ASKED = {stage for run_id, run in CONFIGS.items() if not made(run_id).is_file() for stage in stages(run)}
+
+
 def clips_for(*files: Path) -> list[Path]:
-    """What a job waits for that makes these files: nothing if they are there, lest preparing makes them again."""
-    return [] if all(file.is_file() for file in files) else [PREPARED]
+    return [PREPARED] if not all(file.is_file() for file in files) else []
 
 
 def weights_to_start_from(wildcards) -> list[Path]:
@@ -212,7 +216,7 @@ rule prepare:
 
 rule train:
     input:
-        lambda wildcards: clips_for(weights(wildcards.run_id), scores(wildcards.run_id)),
+        lambda wildcards: clips_for(weights(wildcards.run_id)) if CONFIGS[wildcards.run_id] in ASKED else [],
         # Data and configuration are no inputs: what a run depends on is in its id, so a run that came with the
         # repository is not made again for being older than the files made here.
         lambda wildcards: [ancient(path) for path in weights_to_start_from(wildcards)],
@@ -231,6 +235,8 @@ rule train:
 
 # The same for a run that was cut off between its weights and its scores.
 use rule train as finish with:
+    input:
+        lambda wildcards: clips_for(scores(wildcards.run_id)),
     output:
         update(scores("{run_id}")),
 
