@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,13 +128,16 @@ def remove_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, report: Callable[[str], None] = print, wait: bool = True) -> Iterator[None]:
+def locked(
+    path: Path, report: Callable[[str], None] = print, wait: bool = True, remove: bool = False
+) -> Iterator[None]:
     """Hold a lock between processes; waiting for it is reported after a second.
 
     Args:
         path: the lock file.
         report: called with the message.
         wait: whether to wait until another process releases it.
+        remove: remove the lock file afterwards, from a folder of the user's.
 
     Raises:
         OSError: the lock cannot be created, or another process holds it and ``wait`` is false.
@@ -150,7 +153,22 @@ def locked(path: Path, report: Callable[[str], None] = print, wait: bool = True)
     try:
         yield
     finally:
+        if remove:
+            with suppress(OSError):  # Windows removes it on its own, and not before it is released
+                path.unlink()
         lock.release()
+
+
+@contextmanager
+def locked_table(path: Path, report: Callable[[str], None] = print) -> Iterator[None]:
+    """:func:`locked` for a file that collects rows; what killed processes left when replacing it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock"), report, remove=True):
+        left = re.compile(rf"\.{re.escape(path.name)}(\.part)?\.\d+\.part")
+        for part in path.parent.iterdir():
+            if left.fullmatch(part.name):
+                part.unlink(missing_ok=True)
+        yield
 
 
 def is_ordinary(path: Path) -> bool:
