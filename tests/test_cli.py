@@ -60,7 +60,7 @@ def root(tmp_path_factory) -> Path:
 
 
 def test_the_commands_are_those_of_the_readme():
-    assert COMMANDS == ["benchmark", "check", "export", "predict", "pretrained", "report", "train"]
+    assert COMMANDS == ["benchmark", "check", "export", "predict", "prepare", "pretrained", "report", "train"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -32,6 +32,7 @@ from adatosk.video.folders import VideoError
 from adatosk.video.reading import content
 
 if TYPE_CHECKING:
+    from adatosk.config import DataConfig
     from adatosk.manifests import Manifest
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -87,6 +88,28 @@ def open_cache(
         )
         _build(place, paths, size, workers)
         return ClipCache(place)
+
+
+def open_clips(
+    data: DataConfig,
+    manifest: Manifest,
+    root: str | Path,
+    folder: str | Path,
+    workers: int | None = None,
+    report: Callable[[str], None] = print,
+) -> ClipCache | None:
+    """The cache that a run reads, as of :func:`open_cache`; ``None`` if it decodes, after a check of every clip.
+
+    Of several processes one prepares the clips; the others wait for its lock, for which no collective's limit holds.
+    Raises :class:`CacheError` or :class:`ManifestError` about clips that are missing or broken.
+    """
+    if data.cache_size is not None:
+        return open_cache(manifest, root, data.cache_size, folder, data.exclusions, workers, report)
+    seen = Path(folder) / f"{manifest.name}-{manifest.digest[:12]}.check.csv"
+    seen.parent.mkdir(parents=True, exist_ok=True)
+    with locked(seen.with_suffix(".lock"), report):
+        manifest.check(root, workers, report=seen).raise_if_broken(data.exclusions)
+    return None
 
 
 def estimate_cache(manifest: Manifest, size: int, root: str | Path | None = None, sample: int = 100) -> int:
