@@ -99,7 +99,7 @@ lab: setup
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 notebooks: setup
-	rm -rf results/smoke
+	rm -rf outputs/smoke
 	$(BIN)/python -c "from adatosk.workspace import open_workspace; open_workspace('smoke').split('train')"
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_cell_metadata_mask='[("tags",)]' \

@@ -19,7 +19,8 @@ from adatosk.experiments.notebooks import notebook_cards, parameter_names
 from adatosk.manifests import manifest_path
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS
-from adatosk.workspace import data_root, prepare_data
+from adatosk.utils.project import OUTPUTS, PROJECT, PUBLISHED
+from adatosk.workspace import adopt_published, data_root, prepare_data
 
 PROFILE = str(config.get("profile", "demo"))
 if PROFILE not in PROFILES:
@@ -28,7 +29,7 @@ WHOLE = config.get("grid") == "all"
 # From the environment it comes as it is; Snakemake reads --config as YAML.
 GIVEN_ROOT = os.environ.get("ADATOSK_ROOT") or (str(config["root"]) if "root" in config else None)
 ROOT = data_root(PROFILES[PROFILE], GIVEN_ROOT)
-RESULTS = Path("results") / PROFILE
+RESULTS = OUTPUTS.relative_to(PROJECT) / PROFILE
 DATASET = Path(PROFILES[PROFILE].data.manifest).stem
 RENDERED = DATASET in BENCHMARKS
 
@@ -60,6 +61,7 @@ SCORES = configs(PROFILE, tuple(dict.fromkeys(table for card in CARDS.values() f
 CONFIGS = SCORES | {run_id: run for card in CARDS.values() for run_id, run in WEIGHTS[card.weights].items()}
 
 if workflow.is_main_process:
+    adopt_published(PROFILE, PUBLISHED.relative_to(PROJECT), RESULTS.parent)
     write_runs(PROFILE, RESULTS, CONFIGS)
 
 

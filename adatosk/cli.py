@@ -24,8 +24,8 @@ app = typer.Typer(
 
 # An unreadable file is bad input, not wrong usage: the command itself reports it.
 _argument, _option = partial(typer.Argument, readable=False), partial(typer.Option, readable=False)
-MODEL_HELP = "Folder of a model, such as results/demo/runs/<run id>/checkpoints/last."
-_MODEL = "results/demo/runs/RUN/checkpoints/last"
+MODEL_HELP = "Folder of a model, such as outputs/demo/runs/<run id>/checkpoints/last."
+_MODEL = "outputs/demo/runs/RUN/checkpoints/last"
 
 
 class Precision(StrEnum):
@@ -74,7 +74,7 @@ def train(
     config: Annotated[Path, _argument(help="A run configuration (JSON), in the format of runs/*/config.json.")],
     root: Annotated[Path, _option(help="Folder that the manifest's paths are relative to.")],
     results: Annotated[
-        Path | None, _option(help="Folder for runs/<run id>/.", show_default="results/own of the project")
+        Path | None, _option(help="Folder for runs/<run id>/.", show_default="outputs/own of the project")
     ] = None,
     cache: Annotated[
         Path | None, _option(help="Folder for decoded clips.", show_default="data/cache of the project")
@@ -87,9 +87,9 @@ def train(
     """Train and evaluate one run, and print its folder; a finished run is left unchanged."""
     from adatosk.config import RunConfig
     from adatosk.train import train as train_run
-    from adatosk.utils.project import PROJECT, Places
+    from adatosk.utils.project import OUTPUTS, PROJECT, Places
 
-    own, decoded = PROJECT / "results" / "own", PROJECT / "data" / "cache"
+    own, decoded = OUTPUTS / "own", PROJECT / "data" / "cache"
     places = Places(root, results or own, cache or decoded, workers)
     print(train_run(RunConfig.read(config), places, need_checkpoint))
 
