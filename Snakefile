@@ -26,6 +26,8 @@ PROFILE = str(config.get("profile", "demo"))
 if PROFILE not in PROFILES:
     raise WorkflowError(f"unknown profile '{PROFILE}': choose {', '.join(PROFILES)}")
 WHOLE = config.get("grid") == "all"
+# reuse=no trains every run here, also those whose scores are published.
+REUSE = str(config.get("reuse", "yes")) not in ("no", "False")
 # From the environment it comes as it is; Snakemake reads --config as YAML.
 GIVEN_ROOT = os.environ.get("ADATOSK_ROOT") or (str(config["root"]) if "root" in config else None)
 ROOT = data_root(PROFILES[PROFILE], GIVEN_ROOT)
@@ -81,7 +83,8 @@ def made(run_id: str) -> Path:
     """
     if not scores(run_id).is_file():
         return scores(run_id) if weights(run_id).is_file() else weights(run_id)
-    return weights(run_id) if any(run_id in WEIGHTS[card.weights] for card in CARDS.values()) else scores(run_id)
+    needed = not REUSE or any(run_id in WEIGHTS[card.weights] for card in CARDS.values())
+    return weights(run_id) if needed else scores(run_id)
 
 
 # The files of the runs that each notebook reads.

@@ -338,18 +338,27 @@ def benchmark(
         print(decoders.record(repeats, folder))
 
 
-@_command("adatosk report", "adatosk report --profile demo --readme", kept="tables that were written are whole")
+@_command("adatosk report", "adatosk report --profile demo --publish", kept="files that were written are whole")
 def report(
     profile: Annotated[str, _option(help="Profile whose runs are reported.")] = "demo",
-    readme: Annotated[bool, _option("--readme", help="Also update the README.")] = False,
+    publish: Annotated[
+        bool, _option("--publish", help="Also copy outputs/ to results/, and update README.md and RESULTS.md.")
+    ] = False,
 ) -> None:
-    """Print the headline table (the paper's values beside ours) from the finished runs, and save all tables."""
-    from adatosk.experiments.report import write_report
+    """Print the results (the paper's values beside ours) and a comparison with the published ones; save all tables."""
+    from adatosk.experiments import comparison, publication
+    from adatosk.experiments.report import results_block, write_tables
     from adatosk.presets import PROFILES
-    from adatosk.utils.project import need_checkout
+    from adatosk.utils.project import OUTPUTS, need_checkout
+    from adatosk.workspace import adopt_published
 
     _one_of(profile, PROFILES, "--profile")
-    project = need_checkout("adatosk report")
-    results = project / "results" / profile
-    block = write_report(profile, results, project / "README.md" if readme else None)
-    print(f"{block}\n\ntables:  {results / 'tables'}\nfigures: {results / 'figures'}")
+    need_checkout("adatosk report")
+    adopt_published(profile)
+    outputs = OUTPUTS / profile
+    write_tables(profile, outputs)
+    print(results_block(profile, outputs))
+    print(f"\ntables:    {outputs / 'tables'}\nfigures:   {outputs / 'figures'}\nnotebooks: {outputs / 'notebooks'}\n")
+    print(comparison.report(profile))
+    if publish:
+        print(*[f"published {path}" for path in publication.publish(profile)], sep="\n")
