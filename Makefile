@@ -1,5 +1,5 @@
-# setup · reproduce · reproduce-all · benchmark · test · test-lowest · test-crash · test-cluster · lint · lab · lock: a line or
-# two of standard tools each.
+# setup · reproduce · reproduce-all · publish · benchmark · test · test-lowest · test-crash · test-cluster · lint · lab · lock:
+# a line or two of standard tools each.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,8 @@ LOWEST := .venv-lowest
 READY := $(VENV)/.ready
 UV := $(VENV)/uv/bin/uv
 DATASET ?=
+# REUSE=no trains published runs again.
+REUSE ?= yes
 # Folder of a real data set's clips; by default data/<set> in the project.
 ROOT ?=
 # PROFILE=paper DATASET=mafw selects the profile paper-mafw.
@@ -36,11 +38,12 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup reproduce reproduce-all benchmark test test-lowest test-crash test-cluster lint lab notebooks lock
+.PHONY: help setup reproduce reproduce-all publish benchmark test test-lowest test-crash test-cluster lint lab notebooks lock
 
 help:
-	@echo "make reproduce      set up, render the data, train, evaluate, execute the notebooks, print the results"
+	@echo "make reproduce      set up, render the data, train, evaluate, execute the notebooks, compare with the published results"
 	@echo "make reproduce-all  every table and figure, over all seeds; takes hours on two cores, resumes after an interruption"
+	@echo "make publish        copy outputs/ to results/, and update README.md and RESULTS.md"
 	@echo "make benchmark      compare time and memory with VideoMAE's; writes results/benchmark"
 	@echo "make test           set up, lint, run the unit tests and the notebooks"
 	@echo "make test-lowest    run the unit tests with the lowest versions that pyproject.toml declares; downloads some GB"
@@ -67,8 +70,8 @@ $(READY): $(UV) requirements.lock pyproject.toml
 # Snakemake's own lock would outlive a killed process; the Snakefile has another.
 SNAKEMAKE := $(BIN)/python -m snakemake --workflow-profile "workflow/profiles/$$CLUSTER.yaml" \
 	$(if $(filter local,$(CLUSTER)),--cores "$$JOBS") --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
-CONFIG := --config profile="$$PROFILE" $(if $(RUNS_PER_GPU),runs_per_gpu="$$RUNS_PER_GPU")
-REPORT := $(BIN)/python -m adatosk report --profile "$$PROFILE" $(if $(filter demo,$(PROFILE)),--readme)
+CONFIG := --config profile="$$PROFILE" $(if $(RUNS_PER_GPU),runs_per_gpu="$$RUNS_PER_GPU") $(if $(filter no,$(REUSE)),reuse=no)
+REPORT := $(BIN)/python -m adatosk report --profile "$$PROFILE"
 
 reproduce: setup
 	$(SNAKEMAKE) $(CONFIG)
@@ -77,6 +80,9 @@ reproduce: setup
 reproduce-all: setup
 	$(SNAKEMAKE) --keep-going $(CONFIG) grid=all
 	$(REPORT)
+
+publish: setup
+	$(REPORT) --publish
 
 benchmark: setup
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --model --sweeps
@@ -108,10 +114,11 @@ lint: setup
 	$(BIN)/pyrefly check
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb \
+		$(if $(filter 0,$(shell id -u)),--allow-root)
 
 notebooks: setup
-	rm -rf results/smoke
+	rm -rf outputs/smoke
 	$(BIN)/python -c "from adatosk.workspace import open_workspace; open_workspace('smoke').split('train')"
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_cell_metadata_mask='[("tags",)]' \

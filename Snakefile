@@ -23,16 +23,19 @@ from adatosk.launch import gpu_count, visible_gpus
 from adatosk.manifests import manifest_path
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS
-from adatosk.workspace import check_data, data_root
+from adatosk.utils.project import OUTPUTS, PROJECT, PUBLISHED
+from adatosk.workspace import adopt_published, check_data, data_root
 
 PROFILE = str(config.get("profile", "demo"))
 if PROFILE not in PROFILES:
     raise WorkflowError(f"unknown profile '{PROFILE}': choose {', '.join(PROFILES)}")
 WHOLE = config.get("grid") == "all"
+# reuse=no trains every run here, also those whose scores are published.
+REUSE = str(config.get("reuse", "yes")) not in ("no", "False")
 # From the environment it comes as it is; Snakemake reads --config as YAML.
 GIVEN_ROOT = os.environ.get("ADATOSK_ROOT") or (str(config["root"]) if "root" in config else None)
 ROOT = data_root(PROFILES[PROFILE], GIVEN_ROOT)
-RESULTS = Path("results") / PROFILE
+RESULTS = OUTPUTS.relative_to(PROJECT) / PROFILE
 DATASET = Path(PROFILES[PROFILE].data.manifest).stem
 RENDERED = DATASET in BENCHMARKS
 # Without a scheduler, jobs share this machine's GPUs: many of the small models at once on one, one of the paper's.
@@ -72,6 +75,7 @@ SCORES = configs(PROFILE, tuple(dict.fromkeys(table for card in CARDS.values() f
 CONFIGS = SCORES | {run_id: run for card in CARDS.values() for run_id, run in WEIGHTS[card.weights].items()}
 
 if workflow.is_main_process:
+    adopt_published(PROFILE, PUBLISHED.relative_to(PROJECT), RESULTS.parent)
     write_runs(PROFILE, RESULTS, CONFIGS)
 
 
@@ -91,7 +95,8 @@ def made(run_id: str) -> Path:
     """
     if not scores(run_id).is_file():
         return scores(run_id) if weights(run_id).is_file() else weights(run_id)
-    return weights(run_id) if any(run_id in WEIGHTS[card.weights] for card in CARDS.values()) else scores(run_id)
+    needed = not REUSE or any(run_id in WEIGHTS[card.weights] for card in CARDS.values())
+    return weights(run_id) if needed else scores(run_id)
 
 
 # The files of the runs that each notebook reads.

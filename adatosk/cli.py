@@ -25,8 +25,8 @@ app = typer.Typer(
 
 # An unreadable file is bad input, not wrong usage: the command itself reports it.
 _argument, _option = partial(typer.Argument, readable=False), partial(typer.Option, readable=False)
-MODEL_HELP = "Folder of a model, such as results/demo/runs/<run id>/checkpoints/last."
-_MODEL = "results/demo/runs/RUN/checkpoints/last"
+MODEL_HELP = "Folder of a model, such as outputs/demo/runs/<run id>/checkpoints/last."
+_MODEL = "outputs/demo/runs/RUN/checkpoints/last"
 _Config = Annotated[Path, _argument(help="A run configuration (JSON), in the format of runs/*/config.json.")]
 _Root = Annotated[Path, _option(help="Folder that the manifest's paths are relative to.")]
 _Cache = Annotated[Path | None, _option(help="Folder for decoded clips.", show_default="data/cache of the project")]
@@ -78,7 +78,7 @@ def train(
     config: _Config,
     root: _Root,
     results: Annotated[
-        Path | None, _option(help="Folder for runs/<run id>/.", show_default="results/own of the project")
+        Path | None, _option(help="Folder for runs/<run id>/.", show_default="outputs/own of the project")
     ] = None,
     cache: _Cache = None,
     workers: Annotated[int | None, _option(min=0, help="Loader processes.", show_default="chosen")] = None,
@@ -92,9 +92,9 @@ def train(
     check_launched(["-m", "adatosk.train", *sys.argv[2:]])
     from adatosk.config import RunConfig
     from adatosk.train import train as train_run
-    from adatosk.utils.project import CACHE, PROJECT, Places
+    from adatosk.utils.project import CACHE, OUTPUTS, Places
 
-    places = Places(root, results or PROJECT / "results" / "own", cache or CACHE, workers)
+    places = Places(root, results or OUTPUTS / "own", cache or CACHE, workers)
     print(train_run(RunConfig.read(config), places, need_checkpoint))
 
 
@@ -362,18 +362,27 @@ def benchmark(
         print(decoders.record(repeats, folder))
 
 
-@_command("adatosk report", "adatosk report --profile demo --readme", kept="tables that were written are whole")
+@_command("adatosk report", "adatosk report --profile demo --publish", kept="files that were written are whole")
 def report(
     profile: Annotated[str, _option(help="Profile whose runs are reported.")] = "demo",
-    readme: Annotated[bool, _option("--readme", help="Also update the README.")] = False,
+    publish: Annotated[
+        bool, _option("--publish", help="Also copy outputs/ to results/, and update README.md and RESULTS.md.")
+    ] = False,
 ) -> None:
-    """Print the headline table (the paper's values beside ours) from the finished runs, and save all tables."""
-    from adatosk.experiments.report import write_report
+    """Print the results (the paper's values beside ours) and a comparison with the published ones; save all tables."""
+    from adatosk.experiments import comparison, publication
+    from adatosk.experiments.report import results_block, write_tables
     from adatosk.presets import PROFILES
-    from adatosk.utils.project import need_checkout
+    from adatosk.utils.project import OUTPUTS, need_checkout
+    from adatosk.workspace import adopt_published
 
     _one_of(profile, PROFILES, "--profile")
-    project = need_checkout("adatosk report")
-    results = project / "results" / profile
-    block = write_report(profile, results, project / "README.md" if readme else None)
-    print(f"{block}\n\ntables:  {results / 'tables'}\nfigures: {results / 'figures'}")
+    need_checkout("adatosk report")
+    adopt_published(profile)
+    outputs = OUTPUTS / profile
+    write_tables(profile, outputs)
+    print(results_block(profile, outputs))
+    print(f"\ntables:    {outputs / 'tables'}\nfigures:   {outputs / 'figures'}\nnotebooks: {outputs / 'notebooks'}\n")
+    print(comparison.report(profile))
+    if publish:
+        print(*[f"published {path}" for path in publication.publish(profile)], sep="\n")

@@ -259,7 +259,8 @@ class Trainer:
             # On retraining, the log of the published scores is kept until the new scores replace them.
             if not (self.folder / "metrics.json").is_file():
                 self._write_log(self.folder)
-            self.report(f"run {self.run_id}: " + ", ".join(f"{k} {v:.4g}" for k, v in self._entry.items()))
+            rest = ", ".join(f"{name} {value:.4g}" for name, value in self._entry.items() if name != "epoch")
+            self.report(f"run {self.run_id}: epoch {progress.epoch} of {train.epochs}, {rest}")
         progress.seconds += time.perf_counter() - self._start
         # After the last epoch as well, because the evaluation may be interrupted, too.
         self.state.save(self._bare_model(), self.optimizer, progress, self._best)

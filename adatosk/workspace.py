@@ -6,7 +6,9 @@ was opened with ``train_missing``, which is the default for profile ``smoke``, w
 
 from __future__ import annotations
 
+import filecmp
 import shlex
+import shutil
 import types
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from adatosk.manifests import Manifest, manifest_of
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, check_folder, write_benchmark
 from adatosk.utils.files import locked, replacing, write_csv
-from adatosk.utils.project import CACHE, PROJECT, Places
+from adatosk.utils.project import CACHE, OUTPUTS, PROJECT, PUBLISHED, Places
 from adatosk.utils.provenance import read_metrics
 from adatosk.utils.tables import read_csv
 
@@ -39,7 +41,7 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: ``results/<profile>/runs/<run id>``.
+        folder: ``outputs/<profile>/runs/<run id>``.
     """
 
     folder: Path
@@ -253,6 +255,29 @@ def prepare_data(config: RunConfig, root: Path) -> None:
             write_benchmark(BENCHMARKS[name], root)
 
 
+RUN_FILES = ("config.json", "log.jsonl", "predictions.csv", "metrics.json")  # the last one says that a run is finished
+
+
+def adopt_published(profile: str, published: Path = PUBLISHED, outputs: Path = OUTPUTS) -> None:
+    """Copy the published runs of a profile into its outputs, so that nothing writes to files of the repository.
+
+    A run that was trained here has checkpoints, and stays; copies of earlier published runs are replaced.
+    """
+    source, target = published / profile, outputs / profile
+    _copy(source / "runs.csv", target / "runs.csv")
+    for run in sorted((source / "runs").glob("*")):
+        if not (target / "runs" / run.name / "checkpoints").exists():
+            for name in RUN_FILES:
+                _copy(run / name, target / "runs" / run.name / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, if there is one, unless it is already there; with its time, because make goes by it."""
+    if source.is_file() and not (target.is_file() and filecmp.cmp(source, target)):
+        with replacing(target) as part:
+            shutil.copy2(source, part)
+
+
 def open_workspace(
     profile: str = "smoke", root: str | Path | None = None, train_missing: bool = False, **changes: Any
 ) -> Workspace:
@@ -273,8 +298,11 @@ def open_workspace(
         raise ValueError(f"unknown profile '{profile}': choose {', '.join(PROFILES)}")
     config = PROFILES[profile].change(**changes)
     folder = data_root(config, root)
+    if root is not None and not folder.is_dir():  # a mistyped one would be filled with rendered clips
+        raise FileNotFoundError(f"{root}: no such folder; without root, the project's {data_root(config)} is used")
     prepare_data(config, folder)
-    places = Places(folder, PROJECT / "results" / profile, CACHE)
+    adopt_published(profile)
+    places = Places(folder, OUTPUTS / profile, CACHE)
     return Workspace(profile, config, places, train_missing or profile == "smoke")
 
 

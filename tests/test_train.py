@@ -78,7 +78,7 @@ def test_a_run_writes_scores_weights_log_and_provenance(data, places):
     assert ["test_war_views_1" in entry for entry in log] == [False, True, True]
     assert (folder / "predictions.csv").read_text().count("\n") == 7
     assert not (folder / "checkpoints" / "resume").exists()
-    assert any("epoch 3" in line for line in lines)
+    assert any("epoch 3 of 3, loss " in line for line in lines)
 
 
 def test_a_finished_run_is_not_trained_again_unless_its_weights_are_needed_and_gone(data, places):

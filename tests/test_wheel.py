@@ -142,7 +142,7 @@ def own(tmp_path) -> Path:
 
 def test_a_run_of_ones_own_is_trained_used_and_exported_where_one_is(python, own):
     said = call(python, "-m", "adatosk.train", "run.json", "--root", "clips", "--workers", "0", folder=own)
-    (run,) = (own / "results" / "own" / "runs").iterdir()
+    (run,) = (own / "outputs" / "own" / "runs").iterdir()
     assert own / said.splitlines()[-1] == run and (own / "data" / "cache").is_dir()
     source = json.loads((run / "metrics.json").read_text())["provenance"]
     assert source["commit"] == f"adatosk {version('adatosk')}" and source["lock"] == "missing"

@@ -53,28 +53,30 @@ def planned(folder, grid: str = "pair") -> str:
 
 @pytest.fixture
 def clone(tmp_path):
-    """Notebooks and results as they come with the repository, results newer than all else."""
-    for name in ("notebooks", "results/demo/notebooks"):
-        shutil.copytree(PROJECT / name, tmp_path / name)
-    for path in (tmp_path / "results").rglob("*.ipynb"):
-        os.utime(path)
+    """Notebooks as they come with the repository."""
+    shutil.copytree(PROJECT / "notebooks", tmp_path / "notebooks")
     return tmp_path
 
 
-def test_a_fresh_clone_trains_the_pair_although_results_came_with_it(clone):
-    finish(clone, configs("demo"), weights=False)
-    assert planned(clone).count("rule train:") == 2
+def test_a_fresh_clone_trains_the_pair_and_takes_the_other_runs_from_the_published_ones(clone):
+    shutil.copytree(PROJECT / "results" / "demo" / "runs", clone / "results" / "demo" / "runs")
+    plan = planned(clone)
+    assert plan.count("rule train:") == 2 and plan.count("rule notebook_") == 6
+    for run_id in configs("demo"):
+        folders = [clone / name / "demo" / "runs" / run_id for name in ("results", "outputs")]
+        published, copied = ((folder / "metrics.json").read_bytes() for folder in folders)
+        assert published == copied
 
 
 def finish(clone, run_ids, weights: bool) -> None:
     """Runs that are done, older than the notebooks that read them."""
     for run_id in run_ids:
-        folder = clone / "results" / "demo" / "runs" / run_id
+        folder = clone / "outputs" / "demo" / "runs" / run_id
         (folder / "checkpoints" / "last").mkdir(parents=True, exist_ok=True)
         (folder / "metrics.json").touch()
         if weights:
             (folder / "checkpoints" / "last" / "model.safetensors").touch()
-    results = clone / "results" / "demo"
+    results = clone / "outputs" / "demo"
     for name, card in notebook_cards(clone / "notebooks").items():
         for made in (results / "notebooks" / f"{name}.ipynb", *(results / file for file in card.files())):
             made.parent.mkdir(exist_ok=True)
@@ -101,10 +103,10 @@ def test_just_the_runs_that_are_gone_are_trained_one_that_starts_from_another_af
     first = next(run_id for run_id, run in runs.items() if run.seed == 1 and run.initial is None)
     second = next(run_id for run_id, run in runs.items() if run.initial is not None)
     for gone in (first, second):
-        shutil.rmtree(clone / "results" / "demo" / "runs" / gone)
+        shutil.rmtree(clone / "outputs" / "demo" / "runs" / gone)
     # And one that was cut off when it had written its weights is finished.
     cut_off = next(iter(headline_configs("demo")))
-    (clone / "results" / "demo" / "runs" / cut_off / "metrics.json").unlink()
+    (clone / "outputs" / "demo" / "runs" / cut_off / "metrics.json").unlink()
     plan = planned(clone, "all")
     ids = {rule: re.findall(rf"rule {rule}:.*?run_id=(\w+)", plan, re.DOTALL) for rule in ("train", "finish")}
     assert sorted(ids["train"]) == sorted([first, second, runs[second].initial.run_id(digest)])
@@ -115,7 +117,7 @@ def test_a_table_or_figure_that_is_gone_is_made_again_without_training(clone):
     finish(clone, configs("demo"), weights=False)
     finish(clone, headline_configs("demo") | weighed("demo"), weights=True)
     for name in ("tables/table3.csv", "figures/table4_rows.pdf"):
-        (clone / "results" / "demo" / name).unlink()
+        (clone / "outputs" / "demo" / name).unlink()
     plan = planned(clone, "all")
     assert "rule train:" not in plan and plan.count("rule notebook_") == 2
     assert plan.count("rule notebook_06_ablation") == plan.count("rule notebook_07_ablation") == 1
@@ -268,17 +270,17 @@ def clips(tree: Path) -> Path:
 
 
 def run_folder(tree: Path) -> Path:
-    return tree / "results" / "smoke" / "runs" / next(iter(headline_configs("smoke")))
+    return tree / "outputs" / "smoke" / "runs" / next(iter(headline_configs("smoke")))
 
 
 def results_of(tree: Path) -> dict[Path, int]:
     """When each file was written, but for locks."""
-    files = (path for path in (tree / "results").rglob("*") if path.is_file() and path.suffix != ".lock")
+    files = (path for path in (tree / "outputs").rglob("*") if path.is_file() and path.suffix != ".lock")
     return {path: path.stat().st_mtime_ns for path in files}
 
 
 def lock_of(tree: Path) -> Path:
-    return tree / "results" / "smoke" / ".snakemake.lock"
+    return tree / "outputs" / "smoke" / ".snakemake.lock"
 
 
 def weights(tree: Path) -> str:
@@ -315,7 +317,7 @@ def test_a_second_one_says_so_in_one_line_and_loses_nothing(checkout):
         assert first.stdout.readline() == "1\n"
         done = train_one(checkout)
         first.kill()
-    said = [line for line in (done.stdout + done.stderr).splitlines() if "is at work in results/smoke" in line]
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "is at work in outputs/smoke" in line]
     assert done.returncode != 0 and len(said) == 1
     assert files == results_of(checkout)
     (checkout / "kept").rename(checkout / weights(checkout))

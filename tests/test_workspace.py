@@ -14,7 +14,7 @@ from adatosk.plots import new_figure
 from adatosk.presets import PROFILES, Profile
 from adatosk.train import Trainer
 from adatosk.utils.project import PROJECT, Places
-from adatosk.workspace import Run, Workspace, open_workspace, prepare_data, read_parameters
+from adatosk.workspace import Run, Workspace, adopt_published, open_workspace, prepare_data, read_parameters
 
 KERNEL = {"In": [], "Out": {}, "get_ipython": print, "_ih": [], "workspace": workspace, "Profile": Profile}
 
@@ -95,6 +95,26 @@ def test_a_class_that_the_data_does_not_have_is_an_error():
         Workspace("smoke", PROFILES["smoke"], Places(Path(), Path(), Path())).example("joy")
 
 
+def test_published_runs_are_copied_until_a_run_is_trained_here(tmp_path):
+    published, outputs = tmp_path / "results", tmp_path / "outputs"
+    for name in ("one", "two"):
+        folder = published / "demo" / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text("published")
+        (folder / "notes.txt").touch()
+    adopt_published("demo", published, outputs)
+    copies = outputs / "demo" / "runs"
+    assert sorted(path.relative_to(copies).as_posix() for path in copies.rglob("*.*")) == [
+        "one/metrics.json", "two/metrics.json",
+    ]  # fmt: skip
+    (copies / "one" / "checkpoints").mkdir()
+    for name in ("one", "two"):
+        (copies / name / "metrics.json").write_text("made here")
+    adopt_published("demo", published, outputs)
+    assert (copies / "one" / "metrics.json").read_text() == "made here"
+    assert (copies / "two" / "metrics.json").read_text() == "published"
+
+
 @pytest.mark.parametrize("text", ["", '{"last": ', "[]", "{}"])
 def test_scores_that_are_not_whole_are_named(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
@@ -126,6 +146,7 @@ def no_training(monkeypatch):
 @pytest.mark.parametrize(("profile", "trains"), [("smoke", True), ("demo", False)])
 def test_only_profile_smoke_trains_on_its_own(profile, trains, monkeypatch):
     monkeypatch.setattr(workspace, "prepare_data", lambda config, root: None)
+    monkeypatch.setattr(workspace, "adopt_published", lambda profile: None)
     assert open_workspace(profile).train_missing == trains
     assert open_workspace(profile, train_missing=True).train_missing
 
@@ -206,3 +227,11 @@ def test_a_workspace_that_trains_what_is_missing_trains_what_it_starts_from(tmp_
     (found,) = smoke.runs([run])
     assert trained == [(run.initial, True), (run, False)]
     assert found.folder.name == run.run_id(manifest_of(run).digest)
+
+
+def test_a_root_that_is_not_there_is_an_error_and_is_not_created(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere: no such folder; without root, the project's .*embedded-smoke"
+    ):
+        open_workspace("smoke", tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()

@@ -269,6 +269,27 @@ def recorded(suffix: str = "", folder: Path = RESULTS) -> dict[str, pd.DataFrame
     return {table["device"].iloc[0]: table for table in tables}
 
 
+def soft_mask_savings(table: pd.DataFrame) -> pd.DataFrame:
+    """What the soft mask saves of one clip's forward pass in fp32, in each session that timed it with and without.
+
+    Args:
+        table: from :func:`recorded` or :func:`table2_times`.
+
+    Returns:
+        one row per session: ``operations`` and ``time``, the fractions that are saved.
+    """
+    table = table[(table["work"] == "forward") & (table["precision"] == "fp32") & ~table["compiled"].astype(bool)]
+    table = table[table["batch"] == 1].assign(sweep=table["sweep"].fillna("benchmark"))
+    rows = []
+    for name in ("benchmark", "batch", "table 2"):  # sessions with models of the same size
+        session = table[table["sweep"] == name]
+        bare = session[session["model"].isin(["adatosk without soft mask", "70% hidden, no soft mask"])]
+        masked = session[session["model"].isin(["adatosk", "70% hidden, r = 2"])]
+        for one, other in zip(masked.itertuples(), bare.itertuples(), strict=True):
+            rows.append((name, 1 - one.gmacs / other.gmacs, 1 - one.seconds / other.seconds))
+    return pd.DataFrame(rows, columns=["session", "operations", "time"]).set_index("session")
+
+
 def record(
     config: ModelConfig,
     device: torch.device | str | None = None,

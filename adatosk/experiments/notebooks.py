@@ -19,7 +19,7 @@ class NotebookCard(Frozen):
         tables: tables of :data:`adatosk.experiments.grid.TABLES` whose runs' scores it reads.
         weights: the weights it reads: the pair's with the first seed (``headline``), those that are also scored in
             other ways (``weighed``), or none.
-        outputs: files that it writes under ``results/<profile>/``; ``{dataset}`` stands for its parameter of that name.
+        outputs: files that it writes under ``outputs/<profile>/``; ``{dataset}`` stands for its parameter of that name.
         rendered_outputs: additional files that it writes for the embedded benchmark, whose ground truth is known.
     """
 

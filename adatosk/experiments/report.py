@@ -1,4 +1,4 @@
-"""The main results, the paper's values next to ours, from ``results/`` alone: printed, saved, kept in the README."""
+"""The main results, the paper's values next to ours, from runs alone: printed, saved, and kept in the pages."""
 
 from math import nan
 from pathlib import Path
@@ -9,15 +9,19 @@ from adatosk import paper
 from adatosk.cost.operations import table1_cost
 from adatosk.experiments.grid import HEADLINE, TABLES, Row, first_look, table1
 from adatosk.experiments.paper_vs_ours import REFERENCE, reported
-from adatosk.experiments.statistics import PROTOCOL, interval, looks, score_interval
+from adatosk.experiments.statistics import PROTOCOL, VERDICTS, interval, looks, score_interval
 from adatosk.experiments.tables import over_folds, scores, summary
-from adatosk.experiments.verdicts import PAPER_ROWS, verdicts
+from adatosk.experiments.verdicts import JUDGED, PAPER_ROWS, verdicts
 from adatosk.manifests import manifest_of
 from adatosk.metrics import MEAN, POOLED
 from adatosk.presets import MODELS, PROFILES
-from adatosk.utils.files import replacing, write_csv
+from adatosk.utils.files import write_csv, write_text
 from adatosk.workspace import Run
 
+_COSTS = (
+    ("parameters (M), paper", "parameters (M) of the paper's model, ours"),
+    ("FLOPs (G), paper", "GMACs of the paper's model, ours"),
+)
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 PROTOCOLS = ("views_1", "views_8")
 TITLES = {
@@ -28,7 +32,21 @@ TITLES = {
     "every patch at once, so it has no views to average; `pre-trained` first learns to reconstruct):",
     "open_readings": "Alternatives to our interpretation of the paper, one change at a time:",
 }
-VERDICTS_TITLE = "The paper's claims about these tables, with our verdicts. They judge directions only, on this data:"
+CLAIMS_TITLE = (
+    "The paper's claims, with its own numbers and ours. Claims about scores are judged by their direction only, on "
+    "this data: *reproduced* when the 95 % interval of our differences lies on the claimed side of 0, *not "
+    "reproduced* when it lies on the other one, *undecided* when it contains 0. Claims about cost are judged by counts "
+    "of the paper's own model. A claim about other methods' scores *needs* the licensed set that it is about:"
+)
+# Where the comparison behind a verdict is made, by the table of its rows or its kind.
+_NOTEBOOKS = {
+    "table1": "06_ablation_soft_mask",
+    "table2": "08_ablation_hard_mask_and_exclusion",
+    "table3": "06_ablation_soft_mask",
+    "table4": "07_ablation_distance",
+    "count": "05_efficiency",
+    "data set": "11_paper_vs_ours",
+}
 
 
 def headline_runs(profile: str, results: Path) -> dict[str, Run]:
@@ -168,19 +186,60 @@ def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
     return table
 
 
-def verdicts_table(profile: str, results: Path) -> pd.DataFrame:
-    """The paper's claims about rows of its tables with our verdicts, for every table whose runs are complete."""
-    found = []
-    for name in REFERENCE:
-        try:
-            found.append(verdicts(PROFILES[profile], results, table=name))
-        except FileNotFoundError:
-            continue  # the table above shows which rows lack runs
-    columns = {"text": "claim", "place": "place", "verdict": "verdict"}
-    if not found:
-        return pd.DataFrame(columns=list(columns.values()))
-    table = pd.concat(found)[list(columns)].rename(columns=columns)
-    return table.assign(place=table["place"].str.partition(", ")[2]).set_index("claim")
+def claims_table(profile: str, results: Path) -> pd.DataFrame:
+    """The paper's claims with its numbers, ours and a verdict; those whose runs are missing are left out.
+
+    Returns:
+        one row per claim: ``claim``, ``paper``, ``here``, ``verdict`` and ``notebook``, as Markdown.
+    """
+    rows = []
+    for one in verdicts(PROFILES[profile], results, partial=True).itertuples():
+        name = _NOTEBOOKS[getattr(JUDGED[one.id], "table", one.kind)]
+        within = "" if pd.isna(one.low) else f" [{one.low:.1f}, {one.high:.1f}]"
+        here = _span(one.ours_low, one.ours_high, within, one.unit)
+        link = f"[{name[:2]}](notebooks/{name}.ipynb)"
+        rows.append((one.text, _span(one.table_low, one.table_high, "", one.unit), here, one.verdict, link))
+    return pd.DataFrame(rows, columns=["claim", "paper", "here", "verdict", "notebook"]).set_index("claim")
+
+
+def _span(low: float, high: float, within: str, unit: str) -> str:
+    if pd.isna(low):
+        return ""
+    ends = dict.fromkeys(f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}" for value in (low, high))
+    return f"{' to '.join(ends)}{within} {unit}"
+
+
+def headline_table(profile: str, results: Path) -> pd.DataFrame:
+    """The six lines of the README: the paper's numbers and ours."""
+    table, seeds = results_table(profile, results), seeds_table(profile, results)
+    with_mask, without = list(HEADLINE)
+    theirs = reported("table1")["war"]
+    parameters, flops = (
+        [" / ".join(map("{:.1f}".format, table.loc[[with_mask, without], name])) for name in pair] for pair in _COSTS
+    )
+    gain = interval(seeds[PROTOCOL, "gain"])
+    rows = {
+        "accuracy (WAR) with soft mask, %": [
+            f"{theirs[with_mask]:.1f}",
+            str(score_interval(seeds[PROTOCOL, with_mask])),
+        ],
+        "accuracy (WAR) without soft mask, %": [
+            f"{theirs[without]:.1f}",
+            str(score_interval(seeds[PROTOCOL, without])),
+        ],
+        "gain of the soft mask, points": [f"{theirs[with_mask] - theirs[without]:.1f}", str(gain)],
+        "multiply-accumulates of the paper's model with / without soft mask, G": flops,
+        "its parameters with / without soft mask, M": parameters,
+        "claims of the paper": [str(len(paper.CLAIMS)), _counted(verdicts(PROFILES[profile], results, partial=True))],
+    }
+    columns = ["paper, on DFEW", f"here, on rendered faces, {gain.count} {repeats_are(profile)}s"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _counted(judged: pd.DataFrame) -> str:
+    """How many claims have which verdict, in words."""
+    counts = judged["verdict"].where(judged["verdict"].isin(VERDICTS), "not to be checked on this data").value_counts()
+    return ", ".join(f"{counts[name]} {name}" for name in dict.fromkeys((*VERDICTS, *counts.index)) if name in counts)
 
 
 def as_markdown(table: pd.DataFrame) -> str:
@@ -189,8 +248,13 @@ def as_markdown(table: pd.DataFrame) -> str:
     return turned.to_markdown(disable_numparse=True)
 
 
-def readme_block(profile: str, results: Path) -> str:
-    """The text between the README's markers: the tables and where they were measured."""
+def headline_block(profile: str, results: Path) -> str:
+    """The text between the README's markers."""
+    return headline_table(profile, results).to_markdown(disable_numparse=True)
+
+
+def results_block(profile: str, results: Path) -> str:
+    """The text between the markers of RESULTS.md: the tables and where they were measured."""
     runs = headline_runs(profile, results)
     made = [run.metrics for run in runs.values()]
     minutes = " and ".join(f"{one['train_seconds'] / 60:.1f}" for one in made)
@@ -200,7 +264,7 @@ def readme_block(profile: str, results: Path) -> str:
     first = f"fold {made[0]['config']['data']['fold']}" if repeats == "fold" else f"seed {made[0]['seed']}"
     note = (
         f"Profile `{profile}`, {first}, {clips} test clips, last epoch; trained in {minutes} minutes on "
-        f"{where['device']}, torch {where['torch']}."
+        f"{where['device'].replace(', 1 threads', ', 1 thread')}, torch {where['torch']}."
     )
     if made[0]["manifest"]["name"] not in paper.SETS:
         note += (
@@ -217,34 +281,26 @@ def readme_block(profile: str, results: Path) -> str:
     for name, title in TITLES.items():
         table = grid_table(profile, name, results).map(lambda value: "" if pd.isna(value) else str(value))
         parts += [title, table.to_markdown(disable_numparse=True)]
-    judged = verdicts_table(profile, results)
-    if len(judged):
-        parts += [VERDICTS_TITLE, judged.to_markdown(disable_numparse=True)]
+    parts += [CLAIMS_TITLE, claims_table(profile, results).to_markdown(disable_numparse=True)]
     return "\n\n".join(filter(None, parts))
 
 
-def update_readme(readme: Path, block: str) -> None:
-    """Replace the text between the README's markers; ``ValueError`` if it has none."""
-    text = readme.read_text(encoding="utf-8")
+def update_page(page: Path, block: str) -> bool:
+    """Replace the text between a page's markers, which a ``ValueError`` misses; returns whether it is another."""
+    text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{readme}: no lines {BEGIN} and {END}")
-    with replacing(readme) as part:
-        part.write_text(f"{before}{BEGIN}\n\n{block}\n\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{page}: no lines {BEGIN} and {END}")
+    new = f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+    if new != text:
+        write_text(page, new)
+    return new != text
 
 
-def write_report(profile: str, results: Path, readme: Path | None = None) -> str:
-    """Write the tables of a profile below ``results``, and into a README; returns the text written there.
-
-    Raises:
-        FileNotFoundError, ValueError: see :func:`headline_runs`, :func:`update_readme`.
-    """
-    block = readme_block(profile, results)
+def write_tables(profile: str, results: Path) -> None:
+    """Write the tables that no notebook writes below ``results``; ``FileNotFoundError``: see :func:`headline_runs`."""
     write_csv(results / "tables" / "table1.csv", results_table(profile, results))
     write_csv(results / "tables" / "seeds.csv", seeds_table(profile, results))
     for name in TITLES:
         write_csv(results / "tables" / f"{name}_summary.csv", grid_table(profile, name, results))
-    if readme is not None:
-        update_readme(readme, block)
-    return block

@@ -10,7 +10,7 @@ The rule was fixed before the runs on the embedded benchmark:
   *not reproduced* when it lies outside, and *undecided* otherwise.
 * A claim about operations or parameters is *reproduced* when the count of the paper's own model rounds into the claimed
   range, and *not reproduced* otherwise.
-* A claim about scores on a licensed data set is *undecided* without that set.
+* A claim about scores on a licensed data set *needs* that set: without it, there is no verdict.
 
 Only directions are judged: how many points a change brings differs between data sets.
 

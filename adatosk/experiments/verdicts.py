@@ -2,10 +2,11 @@
 
 Claims about rows of Tables 1 to 4 are judged on the runs of a profile, claims about cost on counts of the paper's own
 model ``adatosk_base``, whatever the profile, and claims about rivals' scores on the licensed sets only if the profile
-uses one of them. Some claims take several comparisons, for example one for each hard mask ratio. Such a claim is
-*reproduced* when every comparison is, *not reproduced* when at least one is not, otherwise *too few runs* when a
-comparison lacks repeats, and *undecided* in all other cases. Intervals and p values are per comparison, without a
-correction for multiple comparisons.
+uses one of them: otherwise the verdict names the sets, as in *needs DFEW and MAFW*. Where the paper has no number of
+the rival either, there is *nothing to compare with*. Some claims take several comparisons, for example one for each
+hard mask ratio. Such a claim is *reproduced* when every comparison is, *not reproduced* when at least one is not,
+otherwise *too few runs* when a comparison lacks repeats, then *needs* a set when one does, and *undecided* in all other
+cases. Intervals and p values are per comparison, without a correction for multiple comparisons.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,10 +22,12 @@ from adatosk import paper
 from adatosk.config import RunConfig
 from adatosk.cost.operations import table1_cost, table2_cost
 from adatosk.experiments import grid, statistics, tables
-from adatosk.experiments.statistics import NOTHING, Interval, Verdict, interval, paired
+from adatosk.experiments.statistics import NOTHING, Interval, interval, paired
 
 _RATIOS = ("25%", "50%", "70%")
 _BOTH, _CS = "CA + CS (A+M)", "CS (A+M)"
+NOTHING_TO_COMPARE = "nothing to compare with"
+_NEEDS = "needs "
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,13 @@ class Finding:
     Attributes:
         what: the comparison in words.
         ours: our number in the claim's unit; NaN where there is none, bounds NaN where there is no interval.
-        verdict: of this comparison alone.
+        verdict: of this comparison alone: one of ``statistics.VERDICTS``, ``NOTHING_TO_COMPARE`` or a missing set.
         why: the reason in words, with the numbers.
     """
 
     what: str
     ours: Interval
-    verdict: Verdict
+    verdict: str
     why: str
 
 
@@ -119,7 +122,7 @@ class Published:
     kind: Literal["data set"] = "data set"
 
     def findings(self, claim: paper.Claim, study: Study) -> list[Finding]:
-        """One finding per column; undecided if the runs are on other data, or Table 1 has no such score."""
+        """One finding per column; without a verdict if the runs are on other data, or Table 1 has no such score."""
         reported = paper.table1().set_index("method").loc[list(self.methods)]
         return [self._finding(study, column, reported[column].max()) for column in self.columns]
 
@@ -128,9 +131,10 @@ class Published:
         of = self.methods[0] if len(self.methods) == 1 else f"{len(self.methods)} methods"
         what = f"{score.upper()} on {paper.SETS[name]} over {of}"
         if pd.isna(rival):
-            return Finding(what, NOTHING, "undecided", f"Table 1 has no {what.partition(' over ')[0]} of it")
+            return Finding(what, NOTHING, NOTHING_TO_COMPARE, f"Table 1 has no {what.partition(' over ')[0]} of it")
         if study.data != name:
-            return Finding(what, NOTHING, "undecided", f"needs {paper.SETS[name]}")
+            needed = f"{_NEEDS}{paper.SETS[name]}"
+            return Finding(what, NOTHING, needed, needed)
         scores = study.scores("table1")
         ours = scores[(scores["row"] == grid.WITH) & (scores["protocol"] == study.protocol)][score] - rival
         found = interval(ours)
@@ -205,43 +209,58 @@ JUDGED: dict[str, Compared | Counted | Published] = {
 }
 
 
-def combined(found: Iterable[Verdict]) -> Verdict:
+def combined(found: Iterable[str]) -> str:
     """The verdict on a claim from those of its comparisons."""
-    found = set(found)
-    if "not reproduced" in found:
-        return "not reproduced"
-    if "too few runs" in found:
-        return "too few runs"
-    return "reproduced" if found == {"reproduced"} else "undecided"
+    found = list(dict.fromkeys(found))
+    if len(found) == 1:
+        return found[0]
+    for decisive in ("not reproduced", "too few runs"):
+        if decisive in found:
+            return decisive
+    needed = [verdict.removeprefix(_NEEDS) for verdict in found if verdict.startswith(_NEEDS)]
+    return f"{_NEEDS}{', '.join(needed[:-1])}{' and ' * (len(needed) > 1)}{needed[-1]}" if needed else "undecided"
 
 
-def comparisons(study: Study, table: str | None = None) -> pd.DataFrame:
+def comparisons(study: Study, table: str | None = None, partial: bool = False) -> pd.DataFrame:
     """Every comparison behind the verdicts, or those on rows of one ``table`` of :mod:`adatosk.experiments.grid`.
+
+    Args:
+        study: the runs.
+        table: the table.
+        partial: leave out claims whose runs are missing.
 
     Returns:
         one row per comparison: ``id`` of the claim, ``kind`` (better, negligible, count, data set), ``what``, ``ours``,
         ``low`` and ``high`` (NaN without an interval), ``repeats``, ``p``, ``verdict`` and ``why``.
 
     Raises:
-        FileNotFoundError: naming the row and the repeat of a missing run.
+        FileNotFoundError: naming the row and the repeat of a missing run, unless ``partial``.
     """
     rows = []
     for claim in paper.CLAIMS:
         judged = JUDGED[claim.id]
         if table is None or getattr(judged, "table", None) == table:
-            for one in judged.findings(claim, study):
-                rows.append((claim.id, judged.kind, one.what, *astuple(one.ours), one.verdict, one.why))
+            try:
+                found = judged.findings(claim, study)
+            except FileNotFoundError:
+                if not partial:
+                    raise
+                continue
+            rows += [(claim.id, judged.kind, one.what, *astuple(one.ours), one.verdict, one.why) for one in found]
     columns = ["id", "kind", "what", "ours", "low", "high", "repeats", "p", "verdict", "why"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def verdicts(base: RunConfig, results: Path, at_most: int | None = None, table: str | None = None) -> pd.DataFrame:
+def verdicts(
+    base: RunConfig, results: Path, at_most: int | None = None, table: str | None = None, partial: bool = False
+) -> pd.DataFrame:
     """A verdict for every claim of the paper, or for those on rows of one ``table`` of :mod:`adatosk.experiments.grid`.
 
     Args:
         base: the profile's configuration, as ``Workspace.config``.
         results: its results, as ``Workspace.places.results``.
         at_most: largest number of repeats of each row to use.
+        table, partial: see :func:`comparisons`.
 
     Returns:
         one row per claim: the columns of :func:`adatosk.paper.claims`; ``kind``; ``ours_low`` and ``ours_high``, the
@@ -251,7 +270,7 @@ def verdicts(base: RunConfig, results: Path, at_most: int | None = None, table: 
     Raises:
         FileNotFoundError: see :func:`comparisons`.
     """
-    found = comparisons(Study(base, results, at_most), table).groupby("id", sort=False)
+    found = comparisons(Study(base, results, at_most), table, partial).groupby("id", sort=False)
     ours = found.agg(
         kind=("kind", "first"),
         ours_low=("ours", "min"),

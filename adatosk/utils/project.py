@@ -7,6 +7,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 # A wheel has neither the workflow nor results; it writes to the current folder.
 IS_CHECKOUT = (_PACKAGE.parent / "Snakefile").is_file()
 PROJECT = _PACKAGE.parent if IS_CHECKOUT else Path.cwd()
+# What is part of the repository, and what this machine makes: both have a folder a profile.
+PUBLISHED, OUTPUTS = PROJECT / "results", PROJECT / "outputs"
 # The data sets' cards and the embedded benchmark's manifests.
 MANIFESTS = (PROJECT if IS_CHECKOUT else _PACKAGE) / "data_manifests"
 # Where decoded clips are kept unless another folder is named.

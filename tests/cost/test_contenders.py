@@ -207,3 +207,20 @@ def test_missing_transformers_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install -e \.\[dev\]"):
         contenders.build(RIVAL, TINY)
+
+
+def test_the_soft_masks_savings_are_told_session_by_session():
+    rows = [
+        ("adatosk without soft mask", "forward", 1, "fp32", False, None, 10.0, 2.0),
+        ("adatosk", "forward", 1, "fp32", False, None, 9.0, 1.5),
+        ("adatosk", "forward", 4, "fp32", False, None, 9.0, 9.0),
+        ("adatosk", "forward", 1, "bf16", False, None, 9.0, 9.0),
+        ("adatosk", "training step", 1, "fp32", False, None, 9.0, 9.0),
+        ("70% hidden, no soft mask", "forward", 1, "fp32", False, "table 2", 10.0, 1.0),
+        ("70% hidden, r = 2", "forward", 1, "fp32", False, "table 2", 9.0, 1.1),
+        ("50% hidden, r = 2", "forward", 1, "fp32", False, "table 2", 20.0, 5.0),
+    ]
+    columns = ["model", "work", "batch", "precision", "compiled", "sweep", "gmacs", "seconds"]
+    saved = bench.soft_mask_savings(pd.DataFrame(rows, columns=columns))
+    assert saved["operations"].tolist() == pytest.approx([0.1, 0.1])
+    assert saved["time"].to_dict() == pytest.approx({"benchmark": 0.25, "table 2": -0.1})

@@ -1,6 +1,7 @@
-"""The tables that stand in the README, from runs that are made up."""
+"""The tables that stand in the pages, from runs that are made up."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -79,31 +80,51 @@ def test_rows_without_runs_stay_empty_and_say_that_they_have_none(results):
 
 
 def test_the_block_holds_every_table_and_no_nan(results):
-    block = report.readme_block("smoke", results)
+    block = report.results_block("smoke", results)
     assert all(title in block for title in report.TITLES.values()) and "nan" not in block
     assert all(name in block for name in HEADLINE)
 
 
 def test_claims_are_judged_once_all_runs_of_their_table_are_there(results):
-    assert report.verdicts_table("smoke", results).empty
+    distances = "L1 is the best distance, and L2 better than cosine: each lead"
+    assert distances not in report.claims_table("smoke", results).index
     for row in TABLES["table4"](PROFILES["smoke"]):
         for place, config in enumerate(repeated(row)):
             make_run(results, config, 60 + place if row.name == "l1" else 50 + 2 * place)
-    judged = report.verdicts_table("smoke", results)
-    assert judged["verdict"].to_list() == ["undecided"] and judged["place"].to_list() == ["section 4.3, distance loss"]
-    block = report.readme_block("smoke", results)
-    assert report.VERDICTS_TITLE in block and "L1 is the best distance" in block
+    claims = report.claims_table("smoke", results)
+    judged = claims.loc[distances]
+    assert judged["verdict"] == "undecided" and judged["paper"] == "1.9 to 4.9 points"
+    assert judged["here"] == "0.00 to 7.5 [5.5, 9.5] points"
+    assert judged["notebook"] == "[07](notebooks/07_ablation_distance.ipynb)"
+    block = report.results_block("smoke", results)
+    assert report.CLAIMS_TITLE in block and distances in block
 
 
-def test_missing_runs_and_a_readme_without_markers_are_named(tmp_path):
+def test_claims_without_a_number_here_say_what_they_need(results):
+    claims = report.claims_table("smoke", results)
+    best = claims.loc["3 % better than the state of the art"]
+    assert best["here"] == "" and best["verdict"] == "needs DFEW, FERV39k and MAFW"
+    assert claims.loc["38 G FLOPs fewer than VideoMAE without soft mask", "here"] == "38.1 G FLOPs"
+
+
+def test_the_readme_has_six_lines_with_the_papers_numbers_beside_ours(results):
+    table = report.headline_table("smoke", results)
+    assert table.columns.tolist() == ["paper, on DFEW", "here, on rendered faces, 2 seeds"]
+    assert table.loc["gain of the soft mask, points"].tolist() == ["1.6", "3.0 (n = 2)"]
+    assert table.iloc[:, 1].str.len().gt(0).all() and len(table) == 6
+    counts = [int(count) for count in re.findall(r"\d+", table.loc["claims of the paper"].iloc[1])]
+    assert sum(counts) == len(report.claims_table("smoke", results)) and max(counts) < sum(counts)
+
+
+def test_missing_runs_and_a_page_without_markers_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="make reproduce trains it"):
         report.headline_runs("smoke", tmp_path)
     readme = tmp_path / "README.md"
     readme.write_text("no markers")
     with pytest.raises(ValueError, match=r"README\.md: no lines"):
-        report.update_readme(readme, "block")
+        report.update_page(readme, "block")
     readme.write_text(f"a\n{report.BEGIN}\nold\n{report.END}\nb\n")
-    report.update_readme(readme, "new")
+    assert report.update_page(readme, "new") and not report.update_page(readme, "new")
     assert readme.read_text() == f"a\n{report.BEGIN}\n\nnew\n\n{report.END}\nb\n"
 
 
@@ -134,7 +155,7 @@ def test_a_set_with_folds_is_reported_by_fold_and_beside_its_own_rows_of_the_pap
     table = report.results_table("made up", folds)
     assert table.loc["with soft mask", "WAR on MAFW, paper"] == 57.92
     assert table.loc["with soft mask", "WAR on MAFW, ours"] == pytest.approx(100 * (1 + 2 / 3) / 2)
-    block = report.readme_block("made up", folds)
+    block = report.results_block("made up", folds)
     assert "fold by fold" in block and "| fold 2" in block and MEAN in block and "seed" not in block
 
 

@@ -66,6 +66,9 @@ def test_a_claim_of_two_comparisons_needs_both(tmp_path):
         (["undecided", "not reproduced", "reproduced"], "not reproduced"),
         (["reproduced", "too few runs", "undecided"], "too few runs"),
         (["too few runs", "not reproduced"], "not reproduced"),
+        (["needs DFEW", "too few runs"], "too few runs"),
+        (["needs DFEW", "undecided", "needs MAFW"], "needs DFEW and MAFW"),
+        (["nothing to compare with", "reproduced"], "undecided"),
     ],
 )
 def test_parts_combine(parts, whole):
@@ -103,12 +106,14 @@ def test_counts_are_the_papers_models_whatever_the_runs(tmp_path):
     assert found["parameters of the mask"] == "not reproduced"  # a soft mask that learns has more parameters than none
 
 
-def test_other_sets_scores_stay_undecided_and_say_what_they_need(tmp_path):
+def test_claims_on_other_sets_say_which_they_need(tmp_path):
     write_runs(tmp_path, DEMO, AS_CLAIMED)
     table = judged(tmp_path)
     sets = [name for name, judge in verdicts.JUDGED.items() if isinstance(judge, Published)]
-    assert set(table.loc[sets, "verdict"]) == {"undecided"} and table.loc[sets, "ours_low"].isna().all()
-    assert table.at["gain over MAE-DFER", "why"] == "needs DFEW; needs FERV39k; needs MAFW"
+    assert table.loc[sets, "ours_low"].isna().all()
+    assert table.at["gain over A³lign-DFER, mafw_uar", "verdict"] == "needs MAFW"
+    assert table.at["gain over MAE-DFER", "verdict"] == "needs DFEW, FERV39k and MAFW"
+    assert table.at["gain over MMA-DFER", "verdict"] == verdicts.NOTHING_TO_COMPARE
     assert "Table 1 has no" in table.at["gain over MMA-DFER", "why"]
 
 
@@ -119,8 +124,8 @@ def test_on_a_licensed_set_its_own_scores_are_judged(tmp_path):
     write_runs(tmp_path, base, {})
     table = verdicts.verdicts(base, tmp_path).set_index("id")
     assert table.at["gain over A³lign-DFER, dfew_war", "verdict"] == "reproduced"  # 84 ± 4 over 74.2
-    assert table.at["gain over A³lign-DFER, mafw_war", "verdict"] == "undecided"
-    assert table.at["gain over MAE-DFER", "verdict"] == "undecided"  # two sets are missing
+    assert table.at["gain over A³lign-DFER, mafw_war", "verdict"] == "needs MAFW"
+    assert table.at["gain over MAE-DFER", "verdict"] == "needs FERV39k and MAFW"
     assert "over MAE-DFER: 9." in table.at["gain over MAE-DFER", "why"]
 
 

@@ -15,7 +15,7 @@ from packaging.version import Version
 from adatosk.experiments import report
 from adatosk.manifests import load
 from adatosk.synthetic import BENCHMARKS, build_manifest
-from adatosk.utils.project import MANIFESTS, PROJECT
+from adatosk.utils.project import MANIFESTS, PROJECT, PUBLISHED
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 LOCK = (PROJECT / "requirements.lock").read_text()
@@ -94,20 +94,35 @@ def test_the_committed_manifests_are_those_that_the_code_renders(name):
     assert committed.clips.equals(made.clips) or committed.clips.astype(str).equals(made.clips.astype(str))
 
 
-def test_the_readme_holds_the_two_commands_and_the_table_that_results_give():
+@pytest.mark.parametrize(
+    ("page", "block"), [("README.md", report.headline_block), ("RESULTS.md", report.results_block)]
+)
+def test_a_page_shows_what_the_published_runs_give(page, block):
+    shown = (PROJECT / page).read_text().partition(report.BEGIN)[2].partition(report.END)[0].strip()
+    assert shown == block("demo", PUBLISHED / "demo").strip()
+
+
+def test_the_readme_is_short_and_begins_with_the_two_commands():
     readme = (PROJECT / "README.md").read_text()
-    assert "\nmake reproduce\n" in readme and "\nmake test\n" in readme
-    shown = readme.partition(report.BEGIN)[2].partition(report.END)[0].strip()
-    assert shown == report.readme_block("demo", PROJECT / "results" / "demo").strip()
+    assert len(readme) <= 10_000
+    assert "\nmake reproduce\n" in readme[:2_500] and "\nmake test\n" in readme[:2_500]
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "RESULTS.md", "CONTRIBUTING.md", "docs/interpretation.md", "docs/your_data.md"]
+)
 def test_every_link_of_a_page_leads_somewhere(page):
-    text = (PROJECT / page).read_text()
-    targets = re.findall(r"\]\(([^)#]+)\)", text)
+    path = PROJECT / page
+    targets = re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", path.read_text())
     assert targets
-    for target in targets:
-        assert "://" in target or (PROJECT / target).exists(), target
+    for file, _, heading in (part.partition("#") for pair in targets for part in pair if part):
+        linked = (path.parent / file) if file else path
+        assert "://" in file or linked.exists(), file
+        if heading and linked.suffix == ".md":
+            names = [
+                re.sub(r"[^\w -]", "", line.strip("# ")) for line in linked.read_text().splitlines() if line[:1] == "#"
+            ]
+            assert heading in [name.lower().replace(" ", "-") for name in names], heading
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

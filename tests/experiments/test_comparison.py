@@ -1,0 +1,79 @@
+"""What make reproduce says about runs and tables made here, beside published ones."""
+
+import json
+import shutil
+
+import pytest
+
+from adatosk.experiments import comparison
+from adatosk.experiments.grid import headline_configs
+from adatosk.utils.project import PUBLISHED
+from adatosk.workspace import adopt_published
+
+RUN = next(iter(headline_configs("demo")))
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """The published runs and a table of theirs, one of the runs as if it had been trained here."""
+    adopt_published("demo", outputs=tmp_path)
+    (tmp_path / "demo" / "runs" / RUN / "checkpoints" / "last").mkdir(parents=True)
+    (tmp_path / "demo" / "tables").mkdir()
+    shutil.copy(PUBLISHED / "demo" / "tables" / "headline.csv", tmp_path / "demo" / "tables")
+    return tmp_path
+
+
+def change(outputs, **provenance: str) -> dict:
+    """Give the run another provenance; returns its metrics, to be changed further and written with :func:`write`."""
+    metrics = json.loads((outputs / "demo" / "runs" / RUN / "metrics.json").read_text())
+    metrics["train_seconds"] = 1.0
+    metrics["provenance"] |= provenance
+    return metrics
+
+
+def write(outputs, metrics: dict) -> None:
+    (outputs / "demo" / "runs" / RUN / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_equal_numbers_are_reproduced_to_the_last_bit_whatever_the_clock_says(outputs):
+    write(outputs, change(outputs, device="another"))
+    said = comparison.report("demo", outputs=outputs)
+    assert "1 of its runs were trained here" in said and said.endswith("Reproduced to the last bit.")
+    assert "losses and learning rates: 51 of 51" in said and "predictions: 1680 of 1680" in said
+
+
+def test_a_last_bit_that_differs_is_counted_and_explained(outputs):
+    metrics = change(outputs, instructions="AVX2")
+    metrics["last"]["views_1"]["war"] += 1e-12
+    write(outputs, metrics)
+    found = comparison.compare("demo", outputs=outputs)
+    assert found.loc[found["published"] != found["here"], "what"].tolist() == ["last.views_1.war"]
+    said = comparison.report("demo", outputs=outputs)
+    assert "Reproduced" not in said and "instructions not recorded there, AVX2 here" in said
+    assert "no more than two seeds do" in said
+
+
+def test_a_difference_beyond_the_spread_over_seeds_says_so(outputs):
+    metrics = change(outputs)
+    metrics["last"]["views_1"]["war"] -= 20
+    write(outputs, metrics)
+    said = comparison.report("demo", outputs=outputs)
+    assert "table1-with-soft-mask-seed0" in said and "-20.0" in said and "more than two seeds do by chance" in said
+    assert said.endswith("nothing that the runs record differs.")
+
+
+def test_a_cell_of_a_table_that_differs_is_named(outputs):
+    path = outputs / "demo" / "tables" / "headline.csv"
+    path.write_text(path.read_text().replace("66.79", "66.8", 1))
+    assert "tables/headline.csv: 1 cells differ, such as row 0, views_1_uar: 66.79 there, 66.8 here" in (
+        comparison.report("demo", outputs=outputs)
+    )
+
+
+def test_copies_say_nothing_about_training(outputs):
+    shutil.rmtree(outputs / "demo" / "runs" / RUN / "checkpoints")
+    assert "No run was trained here" in comparison.report("demo", outputs=outputs)
+
+
+def test_without_published_results_there_is_nothing_to_compare_with(outputs, tmp_path):
+    assert "nothing to compare with" in comparison.report("demo", tmp_path / "none", outputs)
