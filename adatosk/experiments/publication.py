@@ -5,11 +5,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from adatosk.experiments.comparison import compare
+from adatosk.experiments.comparison import compare, retrained
 from adatosk.experiments.report import headline_block, results_block, update_page, write_tables
 from adatosk.utils.files import replacing
 from adatosk.utils.project import OUTPUTS, PROJECT, PUBLISHED
-from adatosk.workspace import RUN_FILES
+from adatosk.workspace import RUN_FILES, Run
 
 # The profile that the pages report.
 SHOWN = "demo"
@@ -46,10 +46,12 @@ def publish(profile: str, published: Path = PUBLISHED, outputs: Path = OUTPUTS, 
 def _to_publish(profile: str, published: Path, outputs: Path) -> Iterator[Path]:
     found = compare(profile, published, outputs)
     same = set(found["where"]) - set(found.loc[found["published"] != found["here"], "where"])
+    trained = {here.folder.name for _, here in retrained(profile, published, outputs)}
     source = outputs / profile
     yield from source.glob("runs.csv")
     for folder in sorted((source / "runs").glob("*")):
-        if (folder / "metrics.json").is_file() and folder.name not in same:
+        new = Run(folder).finished and not Run(published / profile / "runs" / folder.name).finished
+        if new or folder.name in trained - same:
             yield from (folder / name for name in RUN_FILES)
     for name, pattern in _FOLDERS.items():
         yield from sorted((source / name).glob(pattern))

@@ -190,7 +190,7 @@ def claims_table(profile: str, results: Path) -> pd.DataFrame:
     """The paper's claims with its numbers, ours and a verdict; those whose runs are missing are left out.
 
     Returns:
-        one row per claim: ``claim``, ``paper``, ``here``, ``verdict`` and ``notebook``, as Markdown.
+        one row per claim: ``claim``, its ``place``, ``paper``, ``here``, ``verdict`` and ``notebook``, as Markdown.
     """
     rows = []
     for one in verdicts(PROFILES[profile], results, partial=True).itertuples():
@@ -198,8 +198,9 @@ def claims_table(profile: str, results: Path) -> pd.DataFrame:
         within = "" if pd.isna(one.low) else f" [{one.low:.1f}, {one.high:.1f}]"
         here = _span(one.ours_low, one.ours_high, within, one.unit)
         link = f"[{name[:2]}](notebooks/{name}.ipynb)"
-        rows.append((one.text, _span(one.table_low, one.table_high, "", one.unit), here, one.verdict, link))
-    return pd.DataFrame(rows, columns=["claim", "paper", "here", "verdict", "notebook"]).set_index("claim")
+        place, said = one.place.split(", ", 2)[1], _span(one.table_low, one.table_high, "", one.unit)
+        rows.append((one.text, place, said, here, one.verdict, link))
+    return pd.DataFrame(rows, columns=["claim", "place", "paper", "here", "verdict", "notebook"]).set_index("claim")
 
 
 def _span(low: float, high: float, within: str, unit: str) -> str:
