@@ -34,7 +34,7 @@ class Tree:
     """A checkout of its own, and what its jobs do."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.results = folder, folder / "results" / "smoke"
+        self.folder, self.results = folder, folder / "outputs" / "smoke"
         for name in ("adatosk", "notebooks", "data_manifests", "workflow"):
             shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(PROJECT / "Snakefile", folder)
@@ -115,7 +115,7 @@ def tree(tmp_path_factory) -> Tree:
 def pair(tree) -> tuple[str, str]:
     """The first pair of runs, trained as jobs, with two notebooks."""
     first = tree.runs[:2]
-    notebooks = [f"results/smoke/notebooks/{name}.ipynb" for name in ("00_quickstart", "01_data_preparation")]
+    notebooks = [f"outputs/smoke/notebooks/{name}.ipynb" for name in ("00_quickstart", "01_data_preparation")]
     tree.make(*map(tree.weights, first), *notebooks)
     return first
 
@@ -207,16 +207,16 @@ def test_the_same_grid_submitted_twice_at_once_trains_each_run_once(tree):
     both = [tree.start(*map(tree.weights, new)) for _ in range(2)]
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in both]
     refused = [output for process, output in zip(both, outputs, strict=True) if process.returncode]
-    assert len(refused) == 1 and "another make or snakemake is at work in results/smoke" in refused[0]
+    assert len(refused) == 1 and "another make or snakemake is at work in outputs/smoke" in refused[0]
     assert [tree.logs(run_id).count("epoch 1,") for run_id in new] == [1, 1]
     assert "Nothing to be done" in tree.make(*map(tree.weights, new))
 
 
 def test_one_run_submitted_twice_by_hand_is_trained_once(tree, pair):
     run_id = tree.runs[7]
-    run = f"results/smoke/runs/{run_id}/config.json"
+    run = f"outputs/smoke/runs/{run_id}/config.json"
     script = (
-        f'#!/bin/sh\nexec "{sys.executable}" -m adatosk.train {run} --root "$ADATOSK_ROOT" --results results/smoke\n'
+        f'#!/bin/sh\nexec "{sys.executable}" -m adatosk.train {run} --root "$ADATOSK_ROOT" --results outputs/smoke\n'
     )
     submit = ["sbatch", "--parsable", "--mem=2000", "--output=by_hand.%j.log"]
     options = {"cwd": tree.folder, "env": tree.environment, "input": script, "capture_output": True, "text": True}
