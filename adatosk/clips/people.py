@@ -19,7 +19,7 @@ class People:
     when returning to the same place.
 
     Args:
-        images: the frames to search, uint8 ``(H, W, 3)``, in temporal order; each is used before the next is taken.
+        images: the frames to search, uint8 ``(H, W, 3)``, in temporal order.
         clips: which of these frames each clip consists of, int ``(clips, T)``.
 
     Raises:
@@ -67,7 +67,7 @@ def people_in(path: str | Path, images: Iterable[np.ndarray], clips: np.ndarray,
 def _search_all(images: Iterable[np.ndarray]) -> tuple[list[np.ndarray], tuple[int, int]]:
     """The boxes ``(N, 4)`` in each frame, and the frames' height and width."""
     detector, images, found, size = load_detector(), iter(images), [], (0, 0)
-    while some := [image.copy() for image in islice(images, TOGETHER)]:
+    while some := list(islice(images, TOGETHER)):
         size = some[0].shape[:2]
         found += search(detector, np.stack(some))[0]
     return found, size
