@@ -278,6 +278,7 @@ def benchmark(
     model: Annotated[bool, _option("--model", help="Time and memory of the model, compared with VideoMAE.")] = False,
     loader: Annotated[bool, _option("--loader", help="Whether the loader keeps up with training.")] = False,
     decoding: Annotated[bool, _option("--decoding", help="How fast clips are decoded.")] = False,
+    video: Annotated[bool, _option("--video", help="How fast a whole video is classified.")] = False,
     quick: Annotated[
         bool, _option("--quick", help="Model: one clip, fp32, not compiled, no memory. Alone, only that part.")
     ] = False,
@@ -289,12 +290,13 @@ def benchmark(
     gpu_tflops: Annotated[float, _option(min=1, help="Loader: TFLOP/s that a GPU sustains in training.")] = 445.0,
     size: Annotated[int, _option(min=1, help="Decoding: side in pixels at which CLIPS are read.")] = 112,
     repeats: Annotated[int, _option(min=1, help="Decoding: rounds.")] = 15,
+    seconds: Annotated[int, _option(min=3, help="Video: its length.")] = 60,
     out: Annotated[
         Path | None, _option(help="Folder for the tables.", show_default="results/benchmark of the project")
     ] = None,
 ) -> None:
-    """Measure this machine: the model, the loader and decoding, or only the parts named; one table each."""
-    if clips and (model or loader or quick or sweeps):
+    """Measure this machine: model, loader, decoding and a whole video, or only the parts named; one table each."""
+    if clips and (model or loader or video or quick or sweeps):
         raise typer.BadParameter("clips are for --decoding alone", param_hint="CLIPS")
     if clips:
         from adatosk.cost.decoding import compare_named
@@ -305,7 +307,7 @@ def benchmark(
     from adatosk.presets import MODELS
 
     config, folder = MODELS[_one_of(sizes, MODELS, "--sizes")], out or RESULTS
-    named = model or loader or decoding
+    named = model or loader or decoding or video
     if model or not named:
         from adatosk.cost import models
 
@@ -318,6 +320,10 @@ def benchmark(
         from adatosk.cost import decoding as decoders
 
         print(decoders.record(repeats, folder))
+    if video or not (named or quick):
+        from adatosk.cost import video as whole
+
+        print(whole.record(config, seconds, folder))
 
 
 @_command("adatosk report", "adatosk report --profile demo --readme", kept="tables that were written are whole")

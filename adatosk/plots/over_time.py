@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 
-import av
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from adatosk.plots.frames import SOFT_MASK, tint_patches
 from adatosk.plots.style import GREY, ORANGE, literal
 from adatosk.predict_over_time import Curve
+from adatosk.synthetic import encode
 from adatosk.utils.files import replacing
 from adatosk.video import open_stream
 from adatosk.video.reading import FPS
@@ -61,14 +60,15 @@ def expression_over_time(curve: Curve, moments: Mapping[int, np.ndarray]) -> Fig
 
 
 def _draw_curve(ax: Axes, curve: Curve) -> None:
-    """A line for each class that is ever the most probable one, named at its highest point; the others are grey."""
+    """A line for each class that is ever the most probable one, named where it leads most; the others are grey."""
     colours = iter(plt.rcParams["axes.prop_cycle"].by_key()["color"] * len(curve.config.classes))
-    for name, values in zip(curve.config.classes, curve.probabilities.T, strict=True):
+    lead = curve.probabilities - np.sort(curve.probabilities, axis=1)[:, -2:-1]  # over the second best
+    for name, values, ahead in zip(curve.config.classes, curve.probabilities.T, lead.T, strict=True):
         if name not in curve.labels:
             ax.plot(curve.seconds, values, color="0.85", linewidth=0.8, zorder=1)
             continue
         (line,) = ax.plot(curve.seconds, values, color=next(colours), linewidth=1.6, marker=".", markersize=3)
-        peak = int(np.nanargmax(values))
+        peak = int(np.nanargmax(ahead))
         place = (curve.seconds[peak], values[peak])
         ax.annotate(literal(name), place, (0, 3), textcoords="offset points", ha="center", color=line.get_color())
     ax.set(xlabel="time (s)", ylabel="probability", xlim=(curve.starts[0], max(curve.ends[-1], 1e-3)), ylim=(0, 1.08))
@@ -95,9 +95,11 @@ def animate(curve: Curve, path: Path, fps: float = FPS) -> None:
     step = max(1, round(rate / SMOOTH))
     numbers = list(range(0, stream.count, step))
     pictures = _annotated(curve, numbers, stream.seconds, stream.images(numbers))
-    write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
     with replacing(path) as part:
-        write(pictures, part, rate / step)
+        if path.suffix.lower() == ".gif":
+            _write_gif(pictures, part, rate / step)
+        else:
+            encode(pictures, part, Fraction(rate / step).limit_denominator(1001), crf=20)
 
 
 def check_animation(path: Path) -> None:
@@ -173,18 +175,6 @@ def _strip(curve: Curve) -> tuple[np.ndarray, int, int]:
     canvas.draw()
     box = ax.get_window_extent()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy(), round(box.x0), round(box.x1) - 2
-
-
-def _write_mp4(pictures: Iterable[np.ndarray], path: Path, rate: float) -> None:
-    pictures = iter(pictures)
-    first = next(pictures)
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001), options={"crf": "20"})
-        stream.height, stream.width = first.shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for picture in chain([first], pictures):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def _write_gif(pictures: Iterable[np.ndarray], path: Path, rate: float) -> None:
