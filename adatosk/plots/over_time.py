@@ -114,7 +114,7 @@ def _annotated(
     """The frames ``numbers`` of the video at the animation's size, with everything drawn on them."""
     strip, first, last = _strip(curve)
     font = ImageFont.load_default(18)
-    masks = None if curve.weights is None else _mask_colours(curve)
+    scale_of_mask = None if curve.weights is None else np.nanpercentile(curve.weights, (2, 98))
     for number, image in zip(numbers, images, strict=True):
         clip = int(np.abs(curve.seconds - seconds[number]).argmin())
         time = max(0, int(np.searchsorted(curve.frames[clip], number, side="right")) - 1)
@@ -124,8 +124,8 @@ def _annotated(
         label = curve.labels[clip]
         if label:
             square = np.round(scale * _square(curve, clip, time, image.shape)).astype(int)
-            if masks is not None:
-                _blend(picture, square, masks[clip, time // curve.config.tubelet])
+            if scale_of_mask is not None:
+                _blend(picture, square, _mask_colours(curve, clip, time // curve.config.tubelet, *scale_of_mask))
             cv2.rectangle(picture, tuple(square[:2].tolist()), tuple((square[2:] - 1).tolist()), _ORANGE, 2)
             label = f"{label} {curve.probabilities[clip].max():.2f}"
         graph = strip.copy()
@@ -147,12 +147,11 @@ def _square(curve: Curve, clip: int, time: int, shape: tuple[int, ...]) -> np.nd
     return np.array([left, top, left + side, top + side])
 
 
-def _mask_colours(curve: Curve) -> np.ndarray:
-    """RGBA of every patch in [0, 1], float ``(clips, n_t, N_s, 4)``: on one scale for the video, clear where hidden."""
-    weights = np.asarray(curve.weights)
-    low, high = np.nanpercentile(weights, (2, 98))
+def _mask_colours(curve: Curve, clip: int, step: int, low: float, high: float) -> np.ndarray:
+    """RGBA of the patches in [0, 1], float ``(N_s, 4)``, their weights on a scale of the whole video; hidden: clear."""
+    weights = np.asarray(curve.weights)[clip, step]
     colours = SOFT_MASK(np.ma.masked_invalid(np.clip((weights - low) / max(high - low, 1e-12), 0, 1)))
-    colours[..., 3] = _SHARE * curve.visible.numpy()
+    colours[:, 3] = _SHARE * curve.visible.numpy()
     return colours
 
 
