@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import ModelCard
 from torch import Tensor
 
 from adatosk.clips import normalise
@@ -24,11 +23,13 @@ from adatosk.config import RunConfig
 from adatosk.model import AdaTosk
 from adatosk.onednn import through_onednn
 from adatosk.soft_mask import SoftMask
-from adatosk.synthetic import BENCHMARKS
 from adatosk.video import read_clip
 
 # Floating-point precision of inference.
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+# The sets of adatosk.synthetic are called so; importing it takes a second.
+RENDERED = "embedded-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +138,11 @@ def caveat(folder: str | Path) -> str:
     if folder.absolute().parent.name == "checkpoints" and run.is_file():
         names = [Path(RunConfig.read(run).data.manifest).stem]
     elif card.is_file():
+        from huggingface_hub import ModelCard
+
         named = ModelCard.load(card, ignore_metadata_errors=True).data.get("datasets") or []
         names = [named] if isinstance(named, str) else named
-    rendered = [name for name in names if name in BENCHMARKS]
+    rendered = [name for name in names if name.startswith(RENDERED)]
     return f"{folder}: trained on {rendered[0]}: these weights know rendered faces only" if rendered else ""
 
 

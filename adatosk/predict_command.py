@@ -3,21 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import typer
 
 from adatosk.predict import caveat, predict
-from adatosk.predict_many import expand, is_clip, predict_into
-from adatosk.predict_over_time import Curve, check_table, predict_over_time, write_curve
 from adatosk.utils.files import check_target, is_ordinary, replacing
 from adatosk.video.reading import FPS
+
+if TYPE_CHECKING:  # one clip waits for neither pandas nor matplotlib
+    from adatosk.predict_over_time import Curve
 
 
 def single(videos: Sequence[Path]) -> Path:
     """The only video named, a file or a folder of frames; otherwise a usage error."""
-    if len(videos) > 1 or (videos[0].is_dir() and not is_clip(videos[0])):
+    several = len(videos) > 1
+    if not several and videos[0].is_dir():
+        from adatosk.predict_many import is_clip
+
+        several = not is_clip(videos[0])
+    if several:
         raise typer.BadParameter(
             "several videos make a table: name it with --out FILE.csv, without --every", param_hint="VIDEOS"
         )
@@ -42,10 +47,12 @@ def one(video: Path, model: Path, views: int | None, **options: Any) -> None:
 
 def many(videos: Sequence[Path], model: Path, out: Path, views: int | None, **options: Any) -> None:
     """Write a table of many videos; those without a label are an error, and what was skipped is reported."""
+    from adatosk.predict_many import expand, predict_into
+
     check_target(out, "labels.csv")  # before the work that it would cost
     paths, others = expand(videos)
     table = predict_into(out, paths, model, report=_note, views=1 if views is None else views, **options)
-    failed: pd.DataFrame = table[table["error"] != ""]
+    failed = table[table["error"] != ""]
     for error in failed["error"]:
         _note(f"no label: {error}")
     if others:
@@ -74,6 +81,7 @@ def whole(
     error, whose face was used.
     """
     from adatosk.plots.over_time import animate, check_animation, expression_over_time
+    from adatosk.predict_over_time import check_table, predict_over_time, write_curve
 
     if files.animation is not None:
         check_animation(files.animation)
@@ -101,7 +109,7 @@ def whole(
         _tell(str(files.animation), files.table)
 
 
-def _line(curve: Curve, turn: slice) -> str:
+def _line(curve: "Curve", turn: slice) -> str:
     """A label, the middles of the first and of the last clip with it, and its mean probability."""
     first, last = curve.seconds[turn.start], curve.seconds[turn.stop - 1]
     mean = curve.probabilities[turn].max(axis=1).mean()

@@ -14,7 +14,7 @@ from scenes import scene as scene_of
 from adatosk import create_model
 from adatosk.clips import normalise
 from adatosk.clips.faces import FaceNotFoundError
-from adatosk.predict import caveat, load_model, predict
+from adatosk.predict import RENDERED, caveat, load_model, predict
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, render
 from adatosk.synthetic.scripts import sample_script
@@ -237,6 +237,7 @@ def test_weights_that_know_rendered_faces_only_say_so(more, faceless, folder, tm
 
 
 def test_what_weights_know_is_read_from_their_run_or_their_card(folder, tmp_path):
+    assert all(name.startswith(RENDERED) for name in BENCHMARKS)
     assert not caveat(folder) and not caveat(run_of(tmp_path, "mafw.csv")) and not caveat(tmp_path / "nowhere")
     card = tmp_path / "card"
     card.mkdir()

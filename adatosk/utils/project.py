@@ -9,6 +9,8 @@ IS_CHECKOUT = (_PACKAGE.parent / "Snakefile").is_file()
 PROJECT = _PACKAGE.parent if IS_CHECKOUT else Path.cwd()
 # The data sets' cards and the embedded benchmark's manifests.
 MANIFESTS = (PROJECT if IS_CHECKOUT else _PACKAGE) / "data_manifests"
+# Where decoded clips are kept unless another folder is named.
+CACHE = PROJECT / "data" / "cache"
 
 
 class CheckoutError(FileNotFoundError):

@@ -1,7 +1,8 @@
 """From a video file, or a folder of frames, to the frames of one clip.
 
-A clip that cannot be read completely is an error; it is never silently shortened or replaced. PyAV decodes video files;
-``ADATOSK_DECODER``, or the argument ``decoder``, may select decord for those on which it is proven correct.
+A clip that cannot be read completely is an error; no frames are left out, repeated or replaced instead. What a file
+does not show cannot be found: :mod:`adatosk.video.containers` lists it. PyAV decodes video files; ``ADATOSK_DECODER``,
+or the argument ``decoder``, may select decord for those on which it is proven correct.
 """
 
 import hashlib
@@ -99,11 +100,12 @@ class Stream:
         return len(self.seconds)
 
 
-def open_stream(path: str | Path, fps: float = FPS) -> Stream:
+def open_stream(path: str | Path, fps: float = FPS, thorough: bool = False) -> Stream:
     """Open a video file, which PyAV decodes, or a folder of images.
 
     Args:
         fps: frames per second of a folder, and of a file that does not state when its frames are shown.
+        thorough: see :class:`adatosk.video.decoders.Frames`.
 
     Raises:
         VideoError: as in :func:`read_clip`.
@@ -115,7 +117,7 @@ def open_stream(path: str | Path, fps: float = FPS) -> Stream:
     if path.is_dir():
         paths = [f"{path}{os.sep}{name}" for name in image_names(path)]
         return Stream(np.arange(len(paths)) / fps, lambda numbers: _images([paths[number] for number in numbers]))
-    frames = Frames(inspect(path))
+    frames = Frames(inspect(path), thorough)
     packets = frames.file.packets
     if frames.times is None or not packets.unit:
         return Stream(np.arange(frames.count) / (packets.rate or fps), frames.images)
@@ -144,9 +146,10 @@ def decode_whole(path: str | Path) -> tuple[int, int, int]:
     Raises:
         VideoError: it is damaged, truncated or unreadable.
     """
-    stream, height, width = open_stream(path), 0, 0
+    stream, height, width = open_stream(path, thorough=True), 0, 0
     for image in stream.images(range(stream.count)):
         height, width = image.shape[:2]
+        del image
     return stream.count, width, height
 
 

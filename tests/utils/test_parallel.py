@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from adatosk.utils.parallel import in_advance
+from adatosk.utils.parallel import available_cores, in_advance
 
 
 def test_items_come_in_order_and_at_most_so_many_in_advance():
@@ -33,7 +33,7 @@ def test_an_error_comes_after_the_items_before_it():
 
 
 def test_whoever_leaves_early_stops_it():
-    made = []
+    made, before = [], threading.active_count()
 
     def items():
         while True:
@@ -45,4 +45,13 @@ def test_whoever_leaves_early_stops_it():
         raise KeyboardInterrupt
     count = len(made)
     assert count <= 5
-    assert len(made) == count and threading.active_count() == 1
+    assert len(made) == count and threading.active_count() == before
+
+
+def test_the_processes_of_a_node_share_its_cores(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    assert available_cores() == 64
+    for processes, cores in (("8", 8), ("24", 2), ("100", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert available_cores() == cores
