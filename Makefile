@@ -88,6 +88,7 @@ benchmark: setup
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --model --sweeps
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --loader
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --decoding
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --video
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval-lax tests notebooks

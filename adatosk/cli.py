@@ -118,7 +118,9 @@ def prepare(
     print(f"{root}: the clips are ready")
 
 
-def _rows_kept(out: Path | None = None, **_: Any) -> str:
+def _rows_kept(out: Path | None = None, every: float | None = None, **_: Any) -> str:
+    if every is not None:
+        return "files that were printed are whole, of the others nothing was written"
     part = None if out is None else out.with_name(out.name + ".part")
     if part is None or not part.is_file():
         return "nothing was written"
@@ -128,6 +130,7 @@ def _rows_kept(out: Path | None = None, **_: Any) -> str:
 @_command(
     f"adatosk predict me.mp4 --model {_MODEL}",
     f"adatosk predict my_videos --model {_MODEL} --out expressions.csv --precision bf16",
+    f"adatosk predict me.mp4 --model {_MODEL} --every 0.5 --out curve.csv --animation me_and_masks.mp4",
     f"adatosk predict --model {_MODEL} --whole-frame -- -odd-name.mp4",
     kept=_rows_kept,
 )
@@ -158,64 +161,43 @@ def predict(
     compile: Annotated[
         bool, _option("--compile", help="Use torch.compile, with --out: for a GPU; slower on a CPU.")
     ] = False,
+    every: Annotated[
+        float | None, _option(help="Classify a clip each so many seconds of one whole video; --out is then its curve.")
+    ] = None,
+    figure: Annotated[Path | None, _option(help="Picture of the curve to write, with --every.")] = None,
+    animation: Annotated[
+        Path | None, _option(help="MP4 or GIF of the video with soft mask and label to write, with --every.")
+    ] = None,
+    fps: Annotated[float | None, _option(help="Frames per second of a folder of frames, with --every.")] = None,
 ) -> None:
     """Classify the expression in a video: its label and probabilities. With --out, in many videos: a table.
+
+    With --every, the expression over one whole video: when it has which label, and a table of the probabilities over
+    time (CSV, or Parquet if called so).
 
     If a video gets no label, because it is unreadable or shows no face, the table's column error gives the reason, and
     the command exits with status 1; all other rows are written.
     """
-    if out is None:
-        if batch_size != 8 or precision != Precision.FP32 or compile:
-            raise typer.BadParameter("--batch-size, --precision and --compile are for a table: name it with --out")
-        how = {"complementary": complementary, "start": start, "locate_face": not whole_frame, "person": person}
-        _predict_one(videos, model, views=8 if views is None else views, **how)
+    from adatosk import predict_command as run
+
+    how = {"views": views, "locate_face": not whole_frame, "person": person}
+    speed = {"batch_size": batch_size, "precision": precision.value}
+    run.warn(model)
+    if every is not None:
+        if complementary or start is not None or compile:
+            raise typer.BadParameter("--complementary, --start and --compile do not go with --every")
+        run.whole(run.single(videos), model, run.Files(out, figure, animation), fps, every=every, **speed, **how)
         return
-    if complementary or start is not None:
-        raise typer.BadParameter("--complementary and --start are for one video, without --out")
-    from adatosk.predict_many import expand, predict_into
-    from adatosk.utils.files import check_target
-
-    check_target(out, "labels.csv")  # before the work that it would cost
-    options = {"batch_size": batch_size, "precision": precision.value, "compile": compile}
-    paths, others = expand(videos)
-    options |= {"views": 1 if views is None else views, "locate_face": not whole_frame, "person": person}
-    table = predict_into(out, paths, model, report=_note, **options)
-    _tell(table, others, out)
-
-
-def _note(line: str) -> None:
-    typer.echo(line, err=True)
-
-
-def _predict_one(videos: list[Path], model: Path, **options: Any) -> None:
-    from adatosk.predict import predict as predict_video
-    from adatosk.predict_many import is_clip
-
-    if len(videos) > 1 or (videos[0].is_dir() and not is_clip(videos[0])):
-        raise typer.BadParameter("several videos make a table: name it with --out FILE.csv", param_hint="VIDEOS")
-    found = predict_video(videos[0], model, **options)
-    print(found.label)
-    if found.face is not None:
-        _note(f"by {found.face}")
-    for name, probability in sorted(found.probabilities.items(), key=lambda item: -item[1]):
-        print(f"  {name:<12}{probability:.3f}")
-
-
-def _tell(table: Any, others: list[Path], out: Path) -> None:
-    """Report the videos without a label, which are an error, and what was skipped."""
-    from adatosk.utils.files import is_ordinary
-
-    failed = table[table["error"] != ""]
-    for error in failed["error"]:
-        _note(f"no label: {error}")
-    if others:
-        names = ", ".join(path.name for path in others[:5]) + (", …" if len(others) > 5 else "")
-        _note(f"passed over, {len(others)} beside the videos: {names}")
-    summary = f"{out}: {len(table) - len(failed)} of {len(table)} videos"
-    # A table written to standard output must be the only thing there.
-    print(summary) if is_ordinary(out) else _note(summary)
-    if len(failed):
-        raise ValueError(f"{out}: {len(failed)} of {len(table)} videos have no label: its column 'error' says why")
+    if figure is not None or animation is not None or fps is not None:
+        raise typer.BadParameter("--figure, --animation and --fps are for a whole video: say --every SECONDS")
+    if out is not None:
+        if complementary or start is not None:
+            raise typer.BadParameter("--complementary and --start are for one video, without --out")
+        run.many(videos, model, out, compile=compile, **speed, **how)
+        return
+    if batch_size != 8 or precision != Precision.FP32 or compile:
+        raise typer.BadParameter("--batch-size, --precision and --compile are for a table: name it with --out")
+    run.one(run.single(videos), model, complementary=complementary, start=start, **how)
 
 
 def _looked_at(report: Path | None = None, **_: Any) -> str:
@@ -320,6 +302,7 @@ def benchmark(
     model: Annotated[bool, _option("--model", help="Time and memory of the model, compared with VideoMAE.")] = False,
     loader: Annotated[bool, _option("--loader", help="Whether the loader keeps up with training.")] = False,
     decoding: Annotated[bool, _option("--decoding", help="How fast clips are decoded.")] = False,
+    video: Annotated[bool, _option("--video", help="How fast a whole video is classified.")] = False,
     quick: Annotated[
         bool, _option("--quick", help="Model: one clip, fp32, not compiled, no memory. Alone, only that part.")
     ] = False,
@@ -331,12 +314,13 @@ def benchmark(
     gpu_tflops: Annotated[float, _option(min=1, help="Loader: TFLOP/s that a GPU sustains in training.")] = 445.0,
     size: Annotated[int, _option(min=1, help="Decoding: side in pixels at which CLIPS are read.")] = 112,
     repeats: Annotated[int, _option(min=1, help="Decoding: rounds.")] = 15,
+    seconds: Annotated[int, _option(min=3, help="Video: its length.")] = 60,
     out: Annotated[
         Path | None, _option(help="Folder for the tables.", show_default="results/benchmark of the project")
     ] = None,
 ) -> None:
-    """Measure this machine: the model, the loader and decoding, or only the parts named; one table each."""
-    if clips and (model or loader or quick or sweeps):
+    """Measure this machine: model, loader, decoding and a whole video, or only the parts named; one table each."""
+    if clips and (model or loader or video or quick or sweeps):
         raise typer.BadParameter("clips are for --decoding alone", param_hint="CLIPS")
     if clips:
         from adatosk.cost.decoding import compare_named
@@ -347,7 +331,7 @@ def benchmark(
     from adatosk.presets import MODELS
 
     config, folder = MODELS[_one_of(sizes, MODELS, "--sizes")], out or RESULTS
-    named = model or loader or decoding
+    named = model or loader or decoding or video
     if model or not named:
         from adatosk.cost import models
 
@@ -360,6 +344,10 @@ def benchmark(
         from adatosk.cost import decoding as decoders
 
         print(decoders.record(repeats, folder))
+    if video or not (named or quick):
+        from adatosk.cost import video as whole
+
+        print(whole.record(config, seconds, folder))
 
 
 @_command("adatosk report", "adatosk report --profile demo --publish", kept="files that were written are whole")

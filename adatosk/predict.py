@@ -8,6 +8,7 @@ if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is 
 
     run_command("predict")
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from adatosk.clips import normalise
 from adatosk.clips.faces import Face, face_in
 from adatosk.clips.transforms import eval_transform
+from adatosk.config import RunConfig
 from adatosk.model import AdaTosk
 from adatosk.onednn import through_onednn
 from adatosk.soft_mask import SoftMask
@@ -25,6 +27,9 @@ from adatosk.video import read_clip
 
 # Floating-point precision of inference.
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+# The sets of adatosk.synthetic are called so; importing it takes a second.
+RENDERED = "embedded-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +98,7 @@ def predict(
     training = model.training
     model.eval()
     logits = model.classify(batch, views, complementary)[0].cpu()
-    one = model(batch, generator=torch.Generator().manual_seed(0))
+    one = model(batch, generator=torch.Generator().manual_seed(0), reconstruct=False)
     model.train(training)
     probabilities = dict(zip(config.classes, logits.softmax(dim=0).tolist(), strict=True))
     return Prediction(
@@ -109,13 +114,36 @@ def predict(
 
 def as_seen(frames: np.ndarray, face: Face | None, size: int) -> Tensor:
     """Frames ``(T, H, W, C)``, cropped to the face if given and resized for the model: uint8 ``(T, C, size, size)``."""
-    resize, crops = eval_transform(size), frames
-    if face is not None:
-        squares = zip(frames, face.squares, strict=True)
-        crops = [frame[top:bottom, left:right] for frame, (left, top, right, bottom) in squares]
+    squares = [None] * len(frames) if face is None else face.squares.tolist()
     # One by one, since the squares around a person who comes nearer have several sizes.
-    pictures = [torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None] for crop in crops]
-    return torch.stack([resize(picture)[0].permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
+    return torch.stack([picture(frame, square, size) for frame, square in zip(frames, squares, strict=True)])
+
+
+def picture(frame: np.ndarray, square: Sequence[int] | None, size: int) -> Tensor:
+    """A frame ``(H, W, C)``, cropped to a square (left, top, right, bottom) if given: uint8 ``(C, size, size)``."""
+    if square is not None:
+        left, top, right, bottom = square
+        frame = frame[top:bottom, left:right]
+    return eval_transform(size)(torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None])[0]
+
+
+def caveat(folder: str | Path) -> str:
+    """What to know about the weights in a folder before trusting them on a real face; empty if nothing is known.
+
+    The data that they were trained on is named by the run's ``config.json``, or by a model card beside them that lists
+    ``datasets``.
+    """
+    folder = Path(folder)
+    run, card, names = folder.absolute().parent.parent / "config.json", folder / "README.md", []
+    if folder.absolute().parent.name == "checkpoints" and run.is_file():
+        names = [Path(RunConfig.read(run).data.manifest).stem]
+    elif card.is_file():
+        from huggingface_hub import ModelCard
+
+        named = ModelCard.load(card, ignore_metadata_errors=True).data.get("datasets") or []
+        names = [named] if isinstance(named, str) else named
+    rendered = [name for name in names if name.startswith(RENDERED)]
+    return f"{folder}: trained on {rendered[0]}: these weights know rendered faces only" if rendered else ""
 
 
 def load_model(folder: str | Path) -> AdaTosk:

@@ -202,7 +202,7 @@ def test_an_unforeseen_error_keeps_its_traceback(error, root, monkeypatch):
     def broken(*_, **__):
         raise error
 
-    monkeypatch.setattr("adatosk.predict.predict", broken)
+    monkeypatch.setattr("adatosk.predict_command.predict", broken)
     with pytest.raises(type(error)):
         command("predict", root / "clip0.mp4", "--model", root / "model")
 
@@ -242,6 +242,7 @@ def example(name: str, root: Path, tmp_path: Path) -> list[str]:
         "export": [root / "model", "--program", tmp_path / "m.pt2"],
         "benchmark": ["--quick", "--sizes", "adatosk_tiny", "--device", "cpu", "--out", tmp_path],
         "report": ["--profile", "demo"],
+        "prepare": [root / "run.json", "--root", root, "--cache", tmp_path / "cache"],
     }
     return [str(argument) for argument in lines[name]]
 
@@ -270,6 +271,7 @@ MIDDLE = {
     "export": ("torch.export:export", "of the others nothing was written"),
     "benchmark": ("adatosk.cost.models:time_pair", "of the others nothing was written"),
     "report": ("adatosk.experiments.report:results_block", "tables that were written are whole"),
+    "prepare": ("adatosk.clips:open_clips", "the same command resumes"),
 }
 FIRST = ["adatosk.train", "adatosk.predict_many", "adatosk.export", "adatosk.cost.models", "adatosk.experiments.report"]
 

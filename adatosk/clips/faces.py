@@ -35,6 +35,9 @@ MIN_SHARE = 0.25
 REACH = 1.5
 # … and when its height differs by at most this factor from the person's last one.
 MAX_GROWTH = 1.6
+# After this many frames without a detection, a person is expected where last seen, however fast that was left, and a
+# track of fewer than ``FEW`` detections is over: it was no person, and a long video has many of these.
+LONG_GAP, FEW = 16, 4
 # The square stands still while the face's centre stays within this many face heights of the middle one, and its side
 # while the face's height grows or shrinks by no more than this share. Talking and nodding moves a head by under 0.1.
 SLACK = 0.25
@@ -79,14 +82,19 @@ def face_in(path: str | Path, frames: np.ndarray, person: int = 1) -> Face:
     """:func:`find_face`, or a `FaceNotFoundError` that names the video and says what to do."""
     check_person(person)
     faces = find_faces(frames)
-    if not faces:
+    check_there(path, person, len(faces))
+    return faces[person - 1]
+
+
+def check_there(path: str | Path, person: int, people: int) -> None:
+    """Raise a `FaceNotFoundError` if a video of so many people has no person of this number."""
+    if not people:
         raise FaceNotFoundError(
             f"{path}: no face found; if the clip is already cropped to a face, pass locate_face=False "
             "(on the command line: --whole-frame)"
         )
-    if person > len(faces):
-        raise FaceNotFoundError(f"{path}: no person {person}, it shows {len(faces)}; choose 1 for the largest face")
-    return faces[person - 1]
+    if person > people:
+        raise FaceNotFoundError(f"{path}: no person {person}, it shows {people}; choose 1 for the largest face")
 
 
 def check_person(person: int) -> None:
@@ -115,10 +123,10 @@ def find_faces(frames: np.ndarray) -> list[Face]:
     Raises:
         FaceDetectorError: the detector's weights are missing or damaged.
     """
-    people = _find_people(frames)
+    _, people = search(load_detector(), frames)
     height, width = frames.shape[1:3]
     return [
-        Face(_squares(person, len(frames), height, width), len(person.times), number, len(people))
+        Face(squares_of(person, len(frames), height, width), len(person.times), number, len(people))
         for number, person in enumerate(people, start=1)
     ]
 
@@ -142,7 +150,7 @@ def load_detector() -> cv2.FaceDetectorYN:
 
 
 @dataclass
-class _Person:
+class Track:
     """Detections of one person: frames, and boxes x, y, width, height in pixels."""
 
     times: list[int] = field(default_factory=list)
@@ -158,7 +166,12 @@ class _Person:
         if len(recent) == 1:
             return recent[-1]
         velocity = np.median(np.diff(recent, axis=0) / np.diff(self.times[-4:])[:, None], axis=0)
-        return recent[-1] + velocity * (time - self.times[-1])
+        gap = time - self.times[-1]
+        return recent[-1] + velocity * (gap if gap < LONG_GAP else 0)
+
+    def is_over(self, time: int) -> bool:
+        """Whether it can no longer be continued."""
+        return len(self.times) < FEW and time - self.times[-1] > LONG_GAP
 
     @property
     def area(self) -> float:
@@ -166,18 +179,26 @@ class _Person:
         return float(sum(box[2] * box[3] for box in self.boxes))
 
 
-def _find_people(frames: np.ndarray) -> list[_Person]:
-    """People in a quarter of the frames at least, the largest first, at the resolution that shows the largest most."""
-    detector, best = load_detector(), []
+def search(detector: cv2.FaceDetectorYN, frames: np.ndarray) -> tuple[list[np.ndarray], list[Track]]:
+    """The boxes ``(N, 4)`` in each frame at the resolution that shows the largest person most, and the people there.
+
+    These are seen in a quarter of the frames at least; the largest comes first.
+    """
+    found, best = [], []
     for side in SEARCH_SIDES:
-        people = _link(_detect(detector, frames, side))
-        people = [person for person in people if len(person.times) >= math.ceil(MIN_SHARE * len(frames))]
+        boxes = _detect(detector, frames, side)
+        people = [track for track in link(boxes) if is_seen(len(track.times), len(frames))]
         people.sort(key=lambda person: -person.area)
-        if people and (not best or len(people[0].times) > len(best[0].times)):
-            best = people
+        if not found or (people and (not best or len(people[0].times) > len(best[0].times))):
+            found, best = boxes, people
         if (best and len(best[0].times) > len(frames) / 2) or max(frames.shape[1:3]) <= side:
             break
-    return best
+    return found, best
+
+
+def is_seen(times: int, frames: int) -> bool:
+    """Whether a clip of so many frames shows somebody who was detected in ``times`` of them."""
+    return times >= math.ceil(MIN_SHARE * frames)
 
 
 def _detect(detector: cv2.FaceDetectorYN, frames: np.ndarray, side: int) -> list[np.ndarray]:
@@ -210,23 +231,27 @@ def _possible(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.logical_and.reduce(sized & (centres >= 0) & (centres <= [width, height]), axis=1)
 
 
-def _link(detections: list[np.ndarray]) -> list[_Person]:
+def link(detections: list[np.ndarray]) -> list[Track]:
     """Link the boxes of each frame into tracks: each box goes to the person it fits best, or starts another."""
     from scipy.optimize import linear_sum_assignment  # here, as below: it takes a second, and clips of faces need none
 
-    people: list[_Person] = []
+    people: list[Track] = []
+    over: list[Track] = []
     for time, boxes in enumerate(detections):
+        if time % LONG_GAP == 0:
+            over += [track for track in people if track.is_over(time)]
+            people = [track for track in people if not track.is_over(time)]
         misfit = _misfit(people, boxes, time)
         taken = set()
         for row, column in zip(*linear_sum_assignment(misfit), strict=True):
             if misfit[row, column] < REACH:
                 people[row].add(time, boxes[column])
                 taken.add(column)
-        people += [_Person([time], [box]) for column, box in enumerate(boxes) if column not in taken]
-    return people
+        people += [Track([time], [box]) for column, box in enumerate(boxes) if column not in taken]
+    return over + people
 
 
-def _misfit(people: list[_Person], boxes: np.ndarray, time: int) -> np.ndarray:
+def _misfit(people: list[Track], boxes: np.ndarray, time: int) -> np.ndarray:
     """``(people, boxes)``: how far each box is from where each person should be, in face heights, ``REACH`` at most."""
     misfit = np.full((len(people), len(boxes)), REACH)
     for row, person in zip(misfit, people, strict=True):
@@ -242,7 +267,7 @@ def _centres(boxes: np.ndarray) -> np.ndarray:
     return boxes[..., :2] + boxes[..., 2:] / 2
 
 
-def _squares(person: _Person, count: int, height: int, width: int) -> np.ndarray:
+def squares_of(person: Track, count: int, height: int, width: int) -> np.ndarray:
     """The enlarged square in each of ``count`` frames, int ``(T, 4)``, shifted to stay inside the frame."""
     from scipy.ndimage import median_filter
 

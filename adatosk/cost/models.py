@@ -263,7 +263,7 @@ def write_table(table: pd.DataFrame, folder: Path = RESULTS, suffix: str = "") -
 
 def recorded(suffix: str = "", folder: Path = RESULTS) -> dict[str, pd.DataFrame]:
     """The tables that :func:`write_table` wrote with ``suffix``, by device; empty when there are none."""
-    others = () if suffix else ("-loader", "-loader-trace", "-decode")
+    others = () if suffix else ("-loader", "-loader-trace", "-decode", "-video")
     paths = [path for path in sorted(folder.glob(f"*{suffix}.csv")) if not path.stem.endswith(others)]
     tables = [read_csv(path) for path in paths]
     return {table["device"].iloc[0]: table for table in tables}

@@ -8,9 +8,11 @@ Each clip shows one person (:mod:`adatosk.synthetic.people`) whose expression ri
 import json
 import os
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from functools import cached_property, partial
 from io import BytesIO
 from multiprocessing import get_context, parent_process
@@ -241,8 +243,8 @@ def _write_clip(config: BenchmarkConfig, root: Path, key: tuple[Split, int]) -> 
         encode(render(script, config), part, config.fps, config.crf)
 
 
-def encode(frames: np.ndarray, path: str | Path, fps: int = 25, crf: int = 18) -> None:
-    """Write RGB frames uint8 ``(T, H, W, 3)``, H and W even, as an H.264 video; the same frames give the same file."""
+def encode(frames: Iterable[np.ndarray], path: str | Path, fps: int | Fraction = 25, crf: int = 18) -> None:
+    """Write RGB frames uint8 ``(H, W, 3)``, H and W even, as an H.264 video; the same frames give the same file."""
     # In memory, because FFmpeg's own errors about a disk are less specific.
     video = BytesIO()
     with av.open(video, "w", format="mp4") as container:
@@ -251,10 +253,11 @@ def encode(frames: np.ndarray, path: str | Path, fps: int = 25, crf: int = 18) -
         settled = "threads=1:rc-lookahead=0:mbtree=0"
         options = {"crf": str(crf), "preset": "veryfast", "x264-params": settled}
         stream = container.add_stream("libx264", rate=fps, options=options)
-        stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
-        for frame in frames:
+        for number, frame in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = frame.shape[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     Path(path).write_bytes(video.getbuffer())

@@ -70,6 +70,23 @@ def _results(pool: Executor, function: Callable, chunks: Sequence[Sequence], ahe
         yield number, future.result()
 
 
+@contextmanager
+def in_advance(items: Iterator[Any], ahead: int = 4) -> Iterator[Iterator[Any]]:
+    """Yield an iterator over ``items``, which another thread computes up to ``ahead`` of them in advance."""
+    pool, end = ThreadPoolExecutor(1), object()
+
+    def each() -> Iterator[Any]:
+        waiting = deque(pool.submit(next, items, end) for _ in range(ahead + 1))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, items, end))
+            yield item
+
+    try:
+        yield each()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def in_one_process(function: Callable, *arguments: Any) -> Any:
     """Run ``function(*arguments)`` in a process of its own, which is terminated by an interruption.
 

@@ -5,5 +5,5 @@ Nothing here depends on manifests, labels or models, and torch is imported only 
 
 from adatosk.video.folders import IMAGE_SUFFIXES, VideoError
 from adatosk.video.proven import HAS_DECORD
-from adatosk.video.reading import count_frames, decode_all, read_clip, read_frames, stamp
+from adatosk.video.reading import count_frames, decode_all, open_stream, read_clip, read_frames, stamp
 from adatosk.video.sampling import frame_indices, last_start

@@ -62,6 +62,8 @@ class Packets:
         unusual: why the packets cannot be used for counting frames; empty if they can.
         open: whether groups of pictures refer to each other.
         streams: number of videos in the file.
+        unit: seconds per unit of ``times``.
+        rate: average number of frames per second as stated; 0 if unknown.
     """
 
     format: str
@@ -78,6 +80,8 @@ class Packets:
     shown: list[bool] = field(default_factory=list)
     unusual: str = ""
     open: bool = False
+    unit: float = 0.0
+    rate: float = 0.0
 
     @property
     def first(self) -> int:
@@ -151,6 +155,8 @@ def _read_packets(container: av.container.InputContainer, video: av.VideoStream)
         video.frames,
         (container.duration or 0) / av.time_base,
         len(container.streams.video),
+        unit=float(video.time_base or 0),
+        rate=float(video.average_rate or 0),
     )
     look = look_for(name, codec.extradata) if name in COUNTED.get(found.format, ()) else None
     found.unusual = "" if look else f"{name} in {found.format}"

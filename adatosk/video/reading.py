@@ -7,7 +7,8 @@ or the argument ``decoder``, may select decord for those on which it is proven c
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from adatosk.video.folders import VideoError, image_names, image_paths, in_group
 from adatosk.video.proven import chosen_decoder, read_decord
 from adatosk.video.resize import fit, stack
 from adatosk.video.sampling import frame_indices
+
+# Frames per second where nothing states them: that of the embedded benchmark.
+FPS = 25.0
 
 
 def read_clip(
@@ -77,10 +81,60 @@ def read_frames(
     return images if len(runs) == len(indices) else np.repeat(images, [length for _, length in runs], axis=0)
 
 
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A video whose frames are read one after the other, in the memory of a few, however long it is.
+
+    Attributes:
+        seconds: when each frame is shown, float ``(N,)``; the first one at 0.
+        images: ``images(numbers)`` yields the frames at increasing indices, uint8 ``(H, W, 3)``, RGB; each is valid
+            only until the next one. `VideoError` if one is damaged, or of another size than the others.
+    """
+
+    seconds: np.ndarray
+    images: Callable[[Sequence[int]], Iterator[np.ndarray]]
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        return len(self.seconds)
+
+
+def open_stream(path: str | Path, fps: float = FPS, thorough: bool = False) -> Stream:
+    """Open a video file, which PyAV decodes, or a folder of images.
+
+    Args:
+        fps: frames per second of a folder, and of a file that does not state when its frames are shown.
+        thorough: see :class:`adatosk.video.decoders.Frames`.
+
+    Raises:
+        VideoError: as in :func:`read_clip`.
+        ValueError: for an impossible ``fps``.
+    """
+    if not 0 < fps < np.inf:
+        raise ValueError(f"fps must be positive, got {fps}")
+    path = _existing(path)
+    if path.is_dir():
+        paths = [f"{path}{os.sep}{name}" for name in image_names(path)]
+        return Stream(np.arange(len(paths)) / fps, lambda numbers: _images([paths[number] for number in numbers]))
+    frames = Frames(inspect(path), thorough)
+    packets = frames.file.packets
+    if frames.times is None or not packets.unit:
+        return Stream(np.arange(frames.count) / (packets.rate or fps), frames.images)
+    return Stream((frames.times - frames.times[0]) * packets.unit, frames.images)
+
+
+def _images(paths: list[str]) -> Iterator[np.ndarray]:
+    first = read_images(paths[:1], None)
+    yield first[0]
+    for some in in_groups(paths[1:], first.shape[1:3]):
+        # Together with the first image, whose size they must have.
+        yield from read_images([paths[0], *some], None)[1:]
+
+
 def count_frames(path: str | Path) -> int:
     """Number of frames of a video file that decode, or of images in a folder; errors as in :func:`read_clip`."""
-    path = _existing(path)
-    return len(image_names(path)) if path.is_dir() else Frames(inspect(path)).count
+    return open_stream(path).count
 
 
 def decode_whole(path: str | Path) -> tuple[int, int, int]:
@@ -92,20 +146,11 @@ def decode_whole(path: str | Path) -> tuple[int, int, int]:
     Raises:
         VideoError: it is damaged, truncated or unreadable.
     """
-    path = _existing(path)
-    if path.is_dir():
-        names = image_names(path)
-        paths = [f"{path}{os.sep}{name}" for name in names]
-        shape = read_images(paths[:1], None).shape
-        for some in in_groups(paths[1:], shape[1:3]):
-            # Together with the first image, whose size they must have.
-            read_images([paths[0], *some], None)
-        return len(names), shape[2], shape[1]
-    frames, height, width = Frames(inspect(path), thorough=True), 0, 0
-    for image in frames.images(range(frames.count)):
+    stream, height, width = open_stream(path, thorough=True), 0, 0
+    for image in stream.images(range(stream.count)):
         height, width = image.shape[:2]
         del image
-    return frames.count, width, height
+    return stream.count, width, height
 
 
 def _existing(path: str | Path) -> Path:

@@ -1,4 +1,51 @@
-from adatosk.utils.parallel import available_cores
+import threading
+
+import pytest
+
+from adatosk.utils.parallel import available_cores, in_advance
+
+
+def test_items_come_in_order_and_at_most_so_many_in_advance():
+    made, gone = [], threading.Event()
+
+    def items():
+        for number in range(20):
+            made.append(number)
+            yield number
+        gone.set()
+
+    with in_advance(items(), ahead=2) as some:
+        for place, item in enumerate(some):
+            assert item == place and len(made) <= place + 4
+    assert gone.is_set() and made == list(range(20))
+
+
+def test_an_error_comes_after_the_items_before_it():
+    def items():
+        yield 1
+        yield 2
+        raise ValueError("third")
+
+    with in_advance(items()) as some:
+        assert [next(some), next(some)] == [1, 2]
+        with pytest.raises(ValueError, match="third"):
+            next(some)
+
+
+def test_whoever_leaves_early_stops_it():
+    made, before = [], threading.active_count()
+
+    def items():
+        while True:
+            made.append(0)
+            yield 0
+
+    with pytest.raises(KeyboardInterrupt), in_advance(items(), ahead=3) as some:
+        next(some)
+        raise KeyboardInterrupt
+    count = len(made)
+    assert count <= 5
+    assert len(made) == count and threading.active_count() == before
 
 
 def test_the_processes_of_a_node_share_its_cores(monkeypatch):

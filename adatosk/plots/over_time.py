@@ -1,0 +1,181 @@
+"""The expression over a whole video: its curve with the frames that decided, and an animation of the video itself."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from adatosk.plots.frames import SOFT_MASK, tint_patches
+from adatosk.plots.style import GREY, ORANGE, literal
+from adatosk.predict_over_time import Curve
+from adatosk.synthetic import encode
+from adatosk.utils.files import replacing
+from adatosk.video import open_stream
+from adatosk.video.reading import FPS
+
+ANIMATIONS = (".mp4", ".gif")
+# Frames per second of an animation at most, and its width in pixels.
+SMOOTH, WIDTH = 12.5, 640
+_SHARE = 0.45  # of the soft mask's colour in a patch
+_ORANGE = tuple(round(255 * part) for part in ORANGE)
+
+
+def expression_over_time(curve: Curve, moments: Mapping[int, np.ndarray]) -> Figure:
+    """The probabilities over the video, and above them the frames that decided, plain and under the soft mask.
+
+    A frame is the one that counted most in its clip (:meth:`Curve.decisive_step`); its line marks the clip's middle.
+    Hidden patches are light grey, excluded ones black, see :func:`adatosk.plots.frames.masks_over_frames`.
+
+    Args:
+        moments: by the number of a clip, its frames uint8 ``(T, H, W, 3)`` from :meth:`Curve.seen`.
+    """
+    figure = plt.figure(figsize=(9, 4.6), layout="constrained")
+    plt.close(figure)  # left open, a notebook would show it twice
+    rows = 1 if curve.weights is None else 2
+    grid = figure.add_gridspec(rows + 1, max(1, len(moments)), height_ratios=[1] * rows + [2.2])
+    for column, (clip, frames) in enumerate(sorted(moments.items())):
+        step, hidden = curve.decisive_step(clip), ~curve.visible.numpy()
+        shown = frames[(step + 1) * curve.config.tubelet - 1][None]
+        pictures = [shown[0]]
+        if curve.weights is not None:
+            pictures.append(tint_patches(shown, curve.weights[clip, step][None], SOFT_MASK, hidden)[0])
+        for row, picture in enumerate(pictures):
+            ax = figure.add_subplot(grid[row, column])
+            ax.imshow(picture, interpolation="nearest")
+            ax.set_axis_off()
+            if row == 0:
+                ax.set_title(literal(f"{curve.seconds[clip]:.1f} s, {curve.labels[clip]}"), fontsize=9)
+    ax = figure.add_subplot(grid[rows, :])
+    _draw_curve(ax, curve)
+    for clip in moments:
+        ax.axvline(curve.seconds[clip], color=GREY, linestyle=":", linewidth=1)
+    return figure
+
+
+def _draw_curve(ax: Axes, curve: Curve) -> None:
+    """A line for each class that is ever the most probable one, named where it leads most; the others are grey."""
+    colours = iter(plt.rcParams["axes.prop_cycle"].by_key()["color"] * len(curve.config.classes))
+    lead = curve.probabilities - np.sort(curve.probabilities, axis=1)[:, -2:-1]  # over the second best
+    for name, values, ahead in zip(curve.config.classes, curve.probabilities.T, lead.T, strict=True):
+        if name not in curve.labels:
+            ax.plot(curve.seconds, values, color="0.85", linewidth=0.8, zorder=1)
+            continue
+        (line,) = ax.plot(curve.seconds, values, color=next(colours), linewidth=1.6, marker=".", markersize=3)
+        peak = int(np.nanargmax(ahead))
+        place = (curve.seconds[peak], values[peak])
+        ax.annotate(literal(name), place, (0, 3), textcoords="offset points", ha="center", color=line.get_color())
+    ax.set(xlabel="time (s)", ylabel="probability", xlim=(curve.starts[0], max(curve.ends[-1], 1e-3)), ylim=(0, 1.08))
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def animate(curve: Curve, path: Path, fps: float = FPS) -> None:
+    """Write the video with face, soft mask, label and curve as an MP4 or, for a short video, a GIF.
+
+    Each frame shows the clip whose middle is nearest: its label and, on the patches that the model saw, its soft mask
+    from light (light blue) to heavy (grey), black if excluded. Only a GIF is held in memory.
+
+    Args:
+        fps: as for :func:`adatosk.predict_over_time.predict_over_time`.
+
+    Raises:
+        ValueError: for another suffix.
+        VideoError: the video cannot be read.
+    """
+    check_animation(path)
+    stream = open_stream(curve.path, fps)
+    duration = float(stream.seconds[-1])
+    rate = (stream.count - 1) / duration if duration else fps
+    step = max(1, round(rate / SMOOTH))
+    numbers = list(range(0, stream.count, step))
+    pictures = _annotated(curve, numbers, stream.seconds, stream.images(numbers))
+    with replacing(path) as part:
+        if path.suffix.lower() == ".gif":
+            _write_gif(pictures, part, rate / step)
+        else:
+            encode(pictures, part, Fraction(rate / step).limit_denominator(1001), crf=20)
+
+
+def check_animation(path: Path) -> None:
+    """Raise a `ValueError` unless a file's name says that it is an animation that can be written."""
+    if path.suffix.lower() not in ANIMATIONS:
+        raise ValueError(f"{path}: an animation is a {' or a '.join(ANIMATIONS)} file; name it so")
+
+
+def _annotated(
+    curve: Curve, numbers: list[int], seconds: np.ndarray, images: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The frames ``numbers`` of the video at the animation's size, with everything drawn on them."""
+    strip, first, last = _strip(curve)
+    font = ImageFont.load_default(18)
+    scale_of_mask = None if curve.weights is None else np.nanpercentile(curve.weights, (2, 98))
+    for number, image in zip(numbers, images, strict=True):
+        clip = int(np.abs(curve.seconds - seconds[number]).argmin())
+        time = max(0, int(np.searchsorted(curve.frames[clip], number, side="right")) - 1)
+        scale = WIDTH / image.shape[1]
+        height = round(image.shape[0] * scale)
+        picture = cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        label = curve.labels[clip]
+        if label:
+            square = np.round(scale * _square(curve, clip, time, image.shape)).astype(int)
+            if scale_of_mask is not None:
+                _blend(picture, square, _mask_colours(curve, clip, time // curve.config.tubelet, *scale_of_mask))
+            cv2.rectangle(picture, tuple(square[:2].tolist()), tuple((square[2:] - 1).tolist()), _ORANGE, 2)
+            label = f"{label} {curve.probabilities[clip].max():.2f}"
+        graph = strip.copy()
+        at = round(np.interp(seconds[number], (curve.starts[0], max(curve.ends[-1], 1e-3)), (first, last)))
+        graph[:, at : at + 2] = _ORANGE
+        whole = Image.fromarray(np.concatenate([picture[: height - height % 2], graph]))
+        ImageDraw.Draw(whole).text((8, 6), label, "white", font, stroke_width=2, stroke_fill="black")
+        yield np.asarray(whole)
+
+
+def _square(curve: Curve, clip: int, time: int, shape: tuple[int, ...]) -> np.ndarray:
+    """What the model saw of a frame of this shape: left, top, right, bottom."""
+    face = None if curve.faces is None else curve.faces[clip]
+    if face is not None:
+        return face.squares[time]
+    height, width = shape[:2]
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    return np.array([left, top, left + side, top + side])
+
+
+def _mask_colours(curve: Curve, clip: int, step: int, low: float, high: float) -> np.ndarray:
+    """RGBA of the patches in [0, 1], float ``(N_s, 4)``, their weights on a scale of the whole video; hidden: clear."""
+    weights = np.asarray(curve.weights)[clip, step]
+    colours = SOFT_MASK(np.ma.masked_invalid(np.clip((weights - low) / max(high - low, 1e-12), 0, 1)))
+    colours[:, 3] = _SHARE * curve.visible.numpy()
+    return colours
+
+
+def _blend(picture: np.ndarray, square: np.ndarray, colours: np.ndarray) -> None:
+    """Draw the colours of patches ``(N_s, 4)`` over a square of the picture."""
+    left, top, right, bottom = square.tolist()
+    under = picture[top:bottom, left:right]
+    side = round(len(colours) ** 0.5)
+    grid = colours.reshape(side, side, 4)
+    rows, columns = (np.arange(length) * side // length for length in under.shape[:2])
+    over = grid[rows][:, columns]
+    under[:] = under * (1 - over[..., 3:]) + 255 * over[..., :3] * over[..., 3:]
+
+
+def _strip(curve: Curve) -> tuple[np.ndarray, int, int]:
+    """The curve as a picture uint8 ``(H, WIDTH, 3)``, and the columns at which it begins and ends."""
+    figure = Figure(figsize=(WIDTH / 100, 1.6), dpi=100, layout="constrained")
+    canvas, ax = FigureCanvasAgg(figure), figure.add_subplot()
+    _draw_curve(ax, curve)
+    canvas.draw()
+    box = ax.get_window_extent()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy(), round(box.x0), round(box.x1) - 2
+
+
+def _write_gif(pictures: Iterable[np.ndarray], path: Path, rate: float) -> None:
+    images = (Image.fromarray(picture).quantize(dither=Image.Dither.NONE) for picture in pictures)
+    next(images).save(path, "GIF", save_all=True, append_images=images, duration=round(1000 / rate), loop=0)

@@ -1,0 +1,282 @@
+"""The expression over a whole video: ``adatosk predict VIDEO --model FOLDER --every 0.5``.
+
+Overlapping clips slide over the video. They start whole strides apart, so that they share frames: each frame is cropped
+when it is decoded and then dropped, so that a long video takes the memory of a short one.
+"""
+
+import copy
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from adatosk.clips import normalise
+from adatosk.clips.faces import Face, check_person
+from adatosk.clips.people import people_in
+from adatosk.config import ModelConfig
+from adatosk.model import AdaTosk
+from adatosk.onednn import for_inference
+from adatosk.predict import PRECISIONS, as_seen, load_model, picture
+from adatosk.tokens import tube_mask
+from adatosk.utils.files import check_target, is_ordinary, replacing
+from adatosk.utils.parallel import in_advance
+from adatosk.utils.tables import defused
+from adatosk.video import frame_indices, last_start, open_stream, read_frames
+from adatosk.video.reading import FPS, Stream
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A model's predictions for the overlapping clips of one video.
+
+    Attributes:
+        path, config: the video, and the model's configuration.
+        seconds: the middle of each clip, float ``(clips,)``.
+        labels: the most probable class of each; empty where the person is not seen.
+        probabilities: float ``(clips, classes)``; NaN where the person is not seen.
+        frames: which frames of the video each clip consists of, int ``(clips, T)``.
+        starts, ends: when the first and the last of them are shown, in seconds.
+        faces: of the person in each clip; ``None`` where not seen. ``None`` instead of all if not looked for.
+        people: how many people each clip shows; 0 if not looked for.
+        visible: the hard mask of the first view, bool ``(N_s,)``, True = visible.
+        weights: the temporal soft mask under it, averaged over the channels, float ``(clips, n_t, N_s)``; NaN for
+            hidden and excluded patches and where the person is not seen; ``None`` for a model without one.
+        active: the active frames (Eq. 5), bool ``(clips, n_t)``; ``None`` for a model that has none.
+    """
+
+    path: Path
+    config: ModelConfig
+    seconds: np.ndarray
+    labels: list[str]
+    probabilities: np.ndarray
+    frames: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    faces: Sequence[Face | None] | None
+    people: np.ndarray
+    visible: Tensor
+    weights: np.ndarray | None
+    active: np.ndarray | None
+
+    def table(self) -> pd.DataFrame:
+        """One row per clip: ``time``, ``start`` and ``end`` in seconds, ``label``, a column of probabilities for each
+        class; ``people``, how many the clip shows; ``face``, which says whose was used; and ``left``, ``top``,
+        ``right`` and ``bottom``, its square in the middle of the clip, in pixels. Empty or missing where the person is
+        not seen, or no face was looked for.
+        """
+        when = pd.DataFrame({"time": self.seconds, "start": self.starts, "end": self.ends, "label": self.labels})
+        faces = self.faces or [None] * len(self.labels)
+        about = pd.DataFrame({"people": self.people, "face": ["" if face is None else str(face) for face in faces]})
+        middle = self.frames.shape[1] // 2
+        squares = [[None] * 4 if face is None else face.squares[middle].tolist() for face in faces]
+        corners = pd.DataFrame(squares, columns=["left", "top", "right", "bottom"], dtype="Int64")
+        # Side by side, since a class may be called like another column.
+        return pd.concat([when, pd.DataFrame(self.probabilities, columns=self.config.classes), about, corners], axis=1)
+
+    def turns(self) -> list[slice]:
+        """Consecutive clips of the same label; those without the person belong to none."""
+        runs = [(label, list(run)) for label, run in groupby(range(len(self.labels)), key=self.labels.__getitem__)]
+        return [slice(run[0], run[-1] + 1) for label, run in runs if label]
+
+    def decisive(self, most: int = 6) -> list[int]:
+        """The clips that decided: the most certain one of each of the longest ``turns``, in temporal order."""
+        longest = sorted(self.turns(), key=lambda turn: turn.start - turn.stop)[:most]
+        best = self.probabilities.max(axis=1)
+        return sorted(turn.start + int(best[turn].argmax()) for turn in longest)
+
+    def decisive_step(self, clip: int) -> int:
+        """The frame pair of a clip that counted most: the largest weights among the active frames; else the middle."""
+        if self.weights is None:
+            return self.frames.shape[1] // self.config.tubelet // 2
+        weights = np.nansum(self.weights[clip], axis=1)
+        return int((weights if self.active is None else np.where(self.active[clip], weights, -1)).argmax())
+
+    def seen(self, clip: int) -> np.ndarray:
+        """The frames of one clip, read again, as the model saw them: uint8 ``(T, H, W, 3)``."""
+        frames = read_frames(self.path, lambda _: self.frames[clip], decoder="pyav")
+        face = None if self.faces is None else self.faces[clip]
+        return as_seen(frames, face, self.config.image_size).permute(0, 2, 3, 1).numpy()
+
+
+def predict_over_time(
+    path: str | Path,
+    model: AdaTosk | str | Path,
+    every: float = 0.5,
+    views: int = 1,
+    person: int = 1,
+    locate_face: bool = True,
+    stride: int = 4,
+    batch_size: int = 8,
+    precision: str = "fp32",
+    fps: float = FPS,
+) -> Curve:
+    """Classify overlapping clips of a whole video, each as :func:`adatosk.predict.predict` does.
+
+    The video is decoded from end to end, not clip by clip: to search the sampled frames for faces, and to crop them.
+
+    Args:
+        path, model, views, locate_face, stride: as for :func:`adatosk.predict.predict`; PyAV decodes the file.
+        every: seconds between clips, rounded to whole strides. A video that is shorter than a clip has one.
+        person: whose face to use if there are several: 1 for the largest over the whole video, 2 for the next; the same
+            person all along, see :class:`adatosk.clips.people.People`.
+        batch_size: clips per batch.
+        precision: ``fp32`` or ``bf16``; weights are converted once.
+        fps: frames per second of a folder of frames.
+
+    Raises:
+        FaceDetectorError, FaceNotFoundError, FileNotFoundError, VideoError: as for :func:`adatosk.predict.predict`.
+        ValueError: for an impossible option.
+    """
+    _check(every, precision, batch_size, views)
+    check_person(person)
+    path, stream = Path(path), open_stream(path, fps)
+    # The caller's model stays as it is.
+    model = copy.deepcopy(model) if isinstance(model, AdaTosk) else load_model(model)
+    frames = sliding_clips(stream, model.config.frames, stride, every)
+    numbers, places = np.unique(frames, return_inverse=True)
+    places = places.reshape(frames.shape)
+    faces, people = None, np.zeros(len(frames), int)
+    if locate_face:
+        with in_advance(image.copy() for image in stream.images(numbers.tolist())) as images:
+            found = people_in(path, images, places, person)
+        faces, people = found.faces(person), found.counted()
+    clips = _clips(stream, numbers, places, faces, model.config.image_size)
+    with in_advance(iter(lambda: list(islice(clips, batch_size)), []), ahead=1) as batches:
+        looked = _look(model, batches, len(frames), views, PRECISIONS[precision])
+    starts, ends = stream.seconds[frames[:, 0]], stream.seconds[frames[:, -1]]
+    return Curve(
+        path,
+        model.config,
+        (starts + ends) / 2,
+        frames=frames,
+        starts=starts,
+        ends=ends,
+        faces=faces,
+        people=people,
+        **looked,
+    )
+
+
+def _check(every: float, precision: str, batch_size: int, views: int) -> None:
+    if not 0 < every < np.inf:
+        raise ValueError(f"every must be a positive number of seconds, got {every}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
+    for name, value in (("batch_size", batch_size), ("views", views)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def sliding_clips(stream: Stream, frames: int, stride: int, every: float) -> np.ndarray:
+    """The frames of overlapping clips, from the first frame on: int ``(clips, frames)``; see `frame_indices`.
+
+    They start a multiple of ``stride`` apart, the one nearest to ``every`` seconds at the average rate.
+    """
+    count, duration = stream.count, float(stream.seconds[-1])
+    rate = (count - 1) / duration if duration else FPS
+    step = max(1, round(every * rate / stride)) * stride
+    starts = range(0, last_start(count, frames, stride) + 1, step)
+    return np.stack([frame_indices(count, frames, stride, start) for start in starts])
+
+
+def _clips(
+    stream: Stream, numbers: np.ndarray, places: np.ndarray, faces: Sequence[Face | None] | None, size: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield the number of each clip that shows the person, and the clip as the model sees it, in temporal order.
+
+    Args:
+        numbers: the frames that clips consist of, by increasing index.
+        places: which of these each clip consists of, int ``(clips, T)``.
+
+    Yields:
+        uint8 ``(T, C, size, size)``.
+    """
+    uses: list[list[tuple[int, int]]] = [[] for _ in numbers]
+    for clip, row in enumerate(places.tolist()):
+        if faces is None or faces[clip] is not None:
+            for time, place in enumerate(row):
+                uses[place].append((clip, time))
+    begun: dict[int, list[Tensor]] = {}
+    needed = [place for place, some in enumerate(uses) if some]
+    for place, image in zip(needed, stream.images(numbers[needed].tolist()), strict=True):
+        image, cut = image.copy(), {}  # the decoder uses its memory again
+        for clip, time in uses[place]:
+            face = None if faces is None else faces[clip]
+            square = None if face is None else tuple(face.squares[time].tolist())
+            if square not in cut:
+                cut[square] = picture(image, square, size)
+            begun.setdefault(clip, []).append(cut[square])
+            if len(begun[clip]) == places.shape[1]:
+                yield clip, torch.stack(begun.pop(clip))
+
+
+@torch.inference_mode()
+def _look(
+    model: AdaTosk, batches: Iterator[Sequence[tuple[int, Tensor]]], count: int, views: int, dtype: torch.dtype
+) -> dict:
+    """What :class:`Curve` says about the model's predictions for the clips in ``batches``, of ``count``."""
+    config, device = model.config, model.mask_token.device
+    generator = torch.Generator().manual_seed(0)  # the masks of AdaTosk.classify
+    masks = [tube_mask(1, config.patches, config.mask_ratio, generator) for _ in range(views)]
+    probabilities = np.full((count, len(config.classes)), np.nan)
+    weights = None if config.soft_mask is None else np.full((count, config.steps, config.patches), np.nan, np.float32)
+    active = np.zeros((count, config.steps), bool)
+    run = for_inference(model, dtype)
+    for batch in batches:
+        numbers = [number for number, _ in batch]
+        video = normalise(torch.stack([clip for _, clip in batch]).to(device).transpose(1, 2)).to(dtype)
+        seen = [run(video, mask.expand(len(video), -1), reconstruct=False) for mask in masks]
+        logits = torch.stack([one.logits for one in seen]).mean(dim=0)
+        probabilities[numbers] = logits.float().softmax(dim=1).cpu().numpy()
+        mask = seen[0].soft_mask
+        if weights is not None and mask is not None:
+            shown = mask.weights.float().mean(dim=-1).masked_fill(~mask.kept, torch.nan)
+            grid = torch.full((len(batch), config.steps, config.patches), torch.nan)
+            grid[:, :, masks[0][0]] = shown.cpu()
+            weights[numbers] = grid.numpy()
+            if mask.active is not None:
+                active[numbers] = mask.active.cpu().numpy()
+    labels = ["" if np.isnan(row[0]) else config.classes[row.argmax()] for row in probabilities]
+    has_active = config.soft_mask is not None and config.soft_mask.agnostic
+    return {
+        "labels": labels,
+        "probabilities": probabilities,
+        "visible": masks[0][0],
+        "weights": weights,
+        "active": active if has_active else None,
+    }
+
+
+def check_table(out: Path) -> None:
+    """Check that :func:`write_curve` can write a file, before the work: its folder, and what writes its kind.
+
+    Raises:
+        OSError: see :func:`adatosk.utils.files.check_target`.
+        ModuleNotFoundError: pandas has nothing to write Parquet with.
+    """
+    check_target(out, "curve.csv")
+    if _is_parquet(out) and not any(map(importlib.util.find_spec, ("pyarrow", "fastparquet"))):
+        raise ModuleNotFoundError(f"{out}: writing Parquet needs pyarrow: pip install pyarrow, or name a .csv")
+
+
+def write_curve(curve: Curve, out: Path) -> None:
+    """Write :meth:`Curve.table` as Parquet if the file is called .parquet, otherwise as CSV.
+
+    In a CSV, text that a spreadsheet would execute is prefixed with an apostrophe, see :mod:`adatosk.utils.tables`.
+    """
+    with replacing(out) if is_ordinary(out) else nullcontext(out) as place:
+        if _is_parquet(out):
+            curve.table().to_parquet(place, index=False)
+        else:
+            defused(curve.table()).to_csv(place, index=False, float_format="%.4f")
+
+
+def _is_parquet(out: Path) -> bool:
+    return out.suffix.lower() == ".parquet"
