@@ -1,5 +1,5 @@
-# setup · reproduce · reproduce-all · publish · benchmark · test · test-lowest · test-crash · lint · lab · lock: a line or two
-# of standard tools each.
+# setup · reproduce · reproduce-all · publish · benchmark · test · test-lowest · test-crash · test-cluster · lint · lab · lock:
+# a line or two of standard tools each.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,17 +14,23 @@ REUSE ?= yes
 ROOT ?=
 # PROFILE=paper DATASET=mafw selects the profile paper-mafw.
 PROFILE ?= demo
+# Where jobs run: a file in workflow/profiles.
+CLUSTER ?= local
+# Runs that share a GPU of this machine; by default many small models or one of the paper's.
+RUNS_PER_GPU ?=
 # Taken verbatim, whatever characters they contain: make does not expand them again, and the shell gets them from the
 # environment.
 override DATASET := $(value DATASET)
 override ROOT := $(value ROOT)
 override PROFILE := $(value PROFILE)
+override CLUSTER := $(value CLUSTER)
+override RUNS_PER_GPU := $(value RUNS_PER_GPU)
 ifneq ($(and $(filter paper,$(PROFILE)),$(filter-out dfew,$(DATASET))),)
 override PROFILE := paper-$(DATASET)
 endif
 # nproc would otherwise obey the variable exported below.
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
-export PROFILE JOBS
+export PROFILE JOBS CLUSTER RUNS_PER_GPU
 export ADATOSK_ROOT := $(ROOT)
 
 # The models are small: two runs with one thread each are faster than one run with two threads.
@@ -32,7 +38,8 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup reproduce reproduce-all publish benchmark test test-lowest test-crash lint lab notebooks lock
+.PHONY: help setup reproduce reproduce-all publish benchmark test test-lowest test-crash test-cluster lint lab notebooks \
+	lock
 
 help:
 	@echo "make reproduce      set up, render the data, train, evaluate, execute the notebooks, compare with the published results"
@@ -42,6 +49,7 @@ help:
 	@echo "make test           set up, lint, run the unit tests and the notebooks"
 	@echo "make test-lowest    run the unit tests with the lowest versions that pyproject.toml declares; downloads some GB"
 	@echo "make test-crash     simulate a kill and a full disk at every file operation of training, caching and rendering; minutes"
+	@echo "make test-cluster   run the workflow on a SLURM of two nodes, started on this machine: Debian, as root; minutes"
 	@echo "make lint           ruff, import-linter and pyrefly"
 	@echo "make lab            open the notebooks in JupyterLab"
 	@echo "make notebooks      execute the notebooks in place and store their outputs"
@@ -61,15 +69,18 @@ $(READY): $(UV) requirements.lock pyproject.toml
 	touch $@
 
 # Snakemake's own lock would outlive a killed process; the Snakefile has another.
-SNAKEMAKE := $(BIN)/python -m snakemake --cores "$$JOBS" --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
+SNAKEMAKE := $(BIN)/python -m snakemake --workflow-profile "workflow/profiles/$$CLUSTER.yaml" \
+	$(if $(filter local,$(CLUSTER)),--cores "$$JOBS") --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
+CONFIG := --config profile="$$PROFILE" $(if $(RUNS_PER_GPU),runs_per_gpu="$$RUNS_PER_GPU") \
+	$(if $(filter no,$(REUSE)),reuse=no)
 REPORT := $(BIN)/python -m adatosk report --profile "$$PROFILE"
 
 reproduce: setup
-	$(SNAKEMAKE) --config profile="$$PROFILE" $(if $(filter no,$(REUSE)),reuse=no)
+	$(SNAKEMAKE) $(CONFIG)
 	$(REPORT)
 
 reproduce-all: setup
-	$(SNAKEMAKE) --keep-going --config profile="$$PROFILE" $(if $(filter no,$(REUSE)),reuse=no) grid=all
+	$(SNAKEMAKE) --keep-going $(CONFIG) grid=all
 	$(REPORT)
 
 publish: setup
@@ -81,10 +92,13 @@ benchmark: setup
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --decoding
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests notebooks
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval-lax tests notebooks
 
 test-crash: setup
 	$(BIN)/python -m pytest -n $(JOBS) -m crash tests/test_crashes.py tests/test_cli.py
+
+test-cluster: setup
+	tests/cluster/slurm.sh "$${TMPDIR:-/tmp}/adatosk-slurm" $(BIN)/python -m pytest -m cluster tests/cluster
 
 test-lowest: $(UV)
 	$(UV) venv --no-config --quiet --clear --python 3.11 $(LOWEST)
@@ -93,7 +107,7 @@ test-lowest: $(UV)
 	$(UV) pip install --no-config --python $(LOWEST)/bin/python --requirement $(LOWEST)/requirements.txt
 	$(UV) pip install --no-config --python $(LOWEST)/bin/python --no-deps --editable .
 	PATH="$(CURDIR)/$(LOWEST)/bin:$(CURDIR)/$(VENV)/uv/bin:$$PATH" \
-		$(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile tests
+		$(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
 
 lint: setup
 	$(BIN)/ruff check .

@@ -3,6 +3,9 @@
 With --config grid=all it is every table and figure, else Table 1's pair with the notebooks that need no more. Where
 the clips lie is the environment's ADATOSK_ROOT, or --config root=FOLDER; data/<set> by default. Notebooks declare what
 they read and write in their metadata (adatosk.experiments.notebooks). Nothing else decides what is trained.
+
+What a job gets is its rule's threads and resources, which workflow/profiles/*.yaml set: gres, GPUs of each node in
+SLURM's notation; nodes; workers, loader processes of each of a run's processes.
 """
 
 import os
@@ -16,11 +19,12 @@ from adatosk.experiments.grid import (
     HEADLINE_SEEDS, REPRODUCE, configs, headline_configs, run_file, stages, weighed, write_runs
 )
 from adatosk.experiments.notebooks import notebook_cards, parameter_names
+from adatosk.launch import gpu_count, visible_gpus
 from adatosk.manifests import manifest_path
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS
 from adatosk.utils.project import OUTPUTS, PROJECT, PUBLISHED
-from adatosk.workspace import adopt_published, data_root, prepare_data
+from adatosk.workspace import adopt_published, check_data, data_root
 
 PROFILE = str(config.get("profile", "demo"))
 if PROFILE not in PROFILES:
@@ -34,6 +38,14 @@ ROOT = data_root(PROFILES[PROFILE], GIVEN_ROOT)
 RESULTS = OUTPUTS.relative_to(PROJECT) / PROFILE
 DATASET = Path(PROFILES[PROFILE].data.manifest).stem
 RENDERED = DATASET in BENCHMARKS
+# Without a scheduler, jobs share this machine's GPUs: many of the small models at once on one, one of the paper's.
+GPUS = len(visible_gpus())
+RUNS_PER_GPU = config.get("runs_per_gpu", 8 if RENDERED else 1)
+if not (isinstance(RUNS_PER_GPU, int) and RUNS_PER_GPU > 0):
+    raise WorkflowError(f"runs_per_gpu={RUNS_PER_GPU}: give a number of runs, such as 4")
+ONE_GPU = "gpu:1" if GPUS else ""
+# Each of these jobs has its part of the cores, so that no more of them start than find a place.
+CORES = max((workflow.resource_settings.cores or 1) // (GPUS * RUNS_PER_GPU), 1) if GPUS else 1
 
 
 def parameters(name: str, root: str | None = GIVEN_ROOT) -> list[str]:
@@ -99,23 +111,69 @@ def written_by(name: str) -> list[Path]:
     return [RESULTS / file for file in (f"notebooks/{name}.ipynb", *CARDS[name].files(None if RENDERED else DATASET))]
 
 
+PREPARED = RESULTS / ".prepared"
+
+
+# Only what is made in any case waits for the clips, lest preparing them makes it again: a file that is missing of a run
+# that is asked for or that such a run starts from, and a notebook of which a file is missing.
+ASKED = {stage for run_id, run in CONFIGS.items() if not made(run_id).is_file() for stage in stages(run)}
+
+
+def clips_for(*files: Path) -> list[Path]:
+    return [PREPARED] if not all(file.is_file() for file in files) else []
+
+
 def weights_to_start_from(wildcards) -> list[Path]:
     before = list(stages(CONFIGS[wildcards.run_id]))[:-1]
     return [weights(run_id) for run_id, run in CONFIGS.items() if run in before]
 
 
-def training(wildcards) -> list[str]:
+def launched(command: list[str], resources, threads: int) -> list[str]:
+    """``python COMMAND`` on the GPUs and nodes of a job."""
+    if not resources.get("gres") and resources.get("nodes", 1) == 1:
+        return [sys.executable, *command]
+    given = [f"--gres={resources.get('gres', '')}", f"--nodes={resources.get('nodes', 1)}"]
+    given += [f"--cpus={threads}", f"--share={RUNS_PER_GPU}"]
+    return [sys.executable, "-m", "adatosk.launch", *given, "--", *command]
+
+
+def training(wildcards, resources, threads) -> list[str]:
     """The command, word by word: what a user who trains this run by hand types."""
+    run = CONFIGS[wildcards.run_id]
+    try:
+        on_a_node = max(gpu_count(resources.get("gres", "")), 1)
+        run.train.share(on_a_node * resources.get("nodes", 1))
+    except ValueError as error:
+        raise WorkflowError(f"run {wildcards.run_id}: {error}")
     given = [f"--root={ROOT}", f"--results={RESULTS}", "--weights"]
-    return [sys.executable, "-m", "adatosk.train", str(run_file(RESULTS, wildcards.run_id)), *given]
+    if not RENDERED or "workers" in resources.keys():  # clips of the benchmark are ready sooner without
+        given.append(f"--workers={resources.get('workers', threads // on_a_node)}")
+    return launched(["-m", "adatosk.train", str(run_file(RESULTS, wildcards.run_id)), *given], resources, threads)
+
+
+def preparation(wildcards, threads) -> list[str]:
+    """The command that readies the clips of all runs, which differ in fold and seed alone."""
+    run = str(run_file(RESULTS, next(iter(CONFIGS))))
+    # Alone on this machine, it takes all cores; a scheduler's job those that it asked for.
+    workers = [f"--workers={threads}"] if threads > 1 else []
+    return [sys.executable, "-m", "adatosk", "prepare", run, f"--root={ROOT}", *workers]
+
+
+def unfinished(executed: str) -> str:
+    """Where papermill writes a notebook as it goes; what fails stays there."""
+    return str(Path(executed).with_suffix(".unfinished.ipynb"))
 
 
 def execution(name: str):
     """The command that executes a notebook, as a function of a job: what functions give Snakemake does not format."""
-    return lambda wildcards, input, output: [
-        *(sys.executable, "-m", "papermill", str(input.source), f"{output[0]}.part.ipynb"),
-        *("-k", "python3", "--no-progress-bar", *parameters(name)),
-    ]
+    return lambda wildcards, input, output, resources, threads: launched(
+        [
+            *("-m", "papermill", str(input.source), unfinished(output[0])),
+            *("-k", "python3", "--no-progress-bar", *parameters(name)),
+        ],
+        resources,
+        threads,
+    )
 
 
 # Held until the process ends, however it does: Snakemake's own lock outlives one that is killed.
@@ -123,13 +181,13 @@ LOCK = FileLock(RESULTS / ".snakemake.lock")
 
 
 def begin() -> None:
-    """Before the first job: no other Snakemake is at work here, and the data is in place."""
+    """Before the first job: no other Snakemake is at work here, and the data is in place or can be rendered."""
     try:
         LOCK.acquire(timeout=0)
     except Timeout:
         raise WorkflowError(f"another make or snakemake is at work in {RESULTS}: start this one when it is done")
     try:
-        prepare_data(PROFILES[PROFILE], ROOT)
+        check_data(PROFILES[PROFILE], ROOT)
     except (ValueError, OSError) as error:
         raise WorkflowError(str(error))
 
@@ -150,8 +208,20 @@ rule all:
         [written_by(name) for name in CARDS],
 
 
+rule prepare:
+    output:
+        # Gone when nothing needs it any more: the next call looks again, which takes seconds.
+        temp(touch(PREPARED)),
+    params:
+        command=preparation,
+    threads: 1
+    shell:
+        "{params.command:q}"
+
+
 rule train:
     input:
+        lambda wildcards: clips_for(weights(wildcards.run_id)) if CONFIGS[wildcards.run_id] in ASKED else [],
         # Data and configuration are no inputs: what a run depends on is in its id, so a run that came with the
         # repository is not made again for being older than the files made here.
         lambda wildcards: [ancient(path) for path in weights_to_start_from(wildcards)],
@@ -161,13 +231,17 @@ rule train:
         update(weights("{run_id}")),
     params:
         command=training,
-    threads: 1
+    threads: CORES
+    resources:
+        gres=ONE_GPU,
     shell:
         "{params.command:q}"
 
 
 # The same for a run that was cut off between its weights and its scores.
 use rule train as finish with:
+    input:
+        lambda wildcards: clips_for(scores(wildcards.run_id)),
     output:
         update(scores("{run_id}")),
 
@@ -178,6 +252,7 @@ for name in CARDS:
         name:
             f"notebook_{name}"
         input:
+            clips_for(*written_by(name)),
             source=Path("notebooks") / f"{name}.ipynb",
             runs=READ_BY[name],
         output:
@@ -185,7 +260,10 @@ for name in CARDS:
             [update(path) for path in written_by(name)],
         params:
             command=execution(name),
-        threads: 1
+            unfinished=lambda wildcards, output: unfinished(output[0]),
+        # Those that load weights of the paper's models.
+        threads: CORES if CARDS[name].weights and not RENDERED else 1
+        resources:
+            gres=ONE_GPU if CARDS[name].weights and not RENDERED else "",
         shell:
-            # Written beside its place first: papermill saves as it goes, also what then fails.
-            "{params.command:q} && mv {output[0]:q}.part.ipynb {output[0]:q}"
+            "{params.command:q} && mv {params.unfinished:q} {output[0]:q}"

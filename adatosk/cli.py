@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that help appears at once; each command imports what it needs.
 """
 
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial, wraps
@@ -26,6 +27,9 @@ app = typer.Typer(
 _argument, _option = partial(typer.Argument, readable=False), partial(typer.Option, readable=False)
 MODEL_HELP = "Folder of a model, such as outputs/demo/runs/<run id>/checkpoints/last."
 _MODEL = "outputs/demo/runs/RUN/checkpoints/last"
+_Config = Annotated[Path, _argument(help="A run configuration (JSON), in the format of runs/*/config.json.")]
+_Root = Annotated[Path, _option(help="Folder that the manifest's paths are relative to.")]
+_Cache = Annotated[Path | None, _option(help="Folder for decoded clips.", show_default="data/cache of the project")]
 
 
 class Precision(StrEnum):
@@ -71,27 +75,47 @@ def _one_of(value: str, names: Any, option: str) -> str:
     kept="the same command resumes after the last whole epoch",
 )
 def train(
-    config: Annotated[Path, _argument(help="A run configuration (JSON), in the format of runs/*/config.json.")],
-    root: Annotated[Path, _option(help="Folder that the manifest's paths are relative to.")],
+    config: _Config,
+    root: _Root,
     results: Annotated[
         Path | None, _option(help="Folder for runs/<run id>/.", show_default="outputs/own of the project")
     ] = None,
-    cache: Annotated[
-        Path | None, _option(help="Folder for decoded clips.", show_default="data/cache of the project")
-    ] = None,
+    cache: _Cache = None,
     workers: Annotated[int | None, _option(min=0, help="Loader processes.", show_default="chosen")] = None,
     need_checkpoint: Annotated[
         bool, _option("--weights", help="Retrain a finished run whose checkpoints are missing.")
     ] = False,
 ) -> None:
     """Train and evaluate one run, and print its folder; a finished run is left unchanged."""
+    from adatosk.launch import check_launched
+
+    check_launched(["-m", "adatosk.train", *sys.argv[2:]])
     from adatosk.config import RunConfig
     from adatosk.train import train as train_run
-    from adatosk.utils.project import OUTPUTS, PROJECT, Places
+    from adatosk.utils.project import CACHE, OUTPUTS, Places
 
-    own, decoded = OUTPUTS / "own", PROJECT / "data" / "cache"
-    places = Places(root, results or own, cache or decoded, workers)
+    places = Places(root, results or OUTPUTS / "own", cache or CACHE, workers)
     print(train_run(RunConfig.read(config), places, need_checkpoint))
+
+
+@_command("adatosk prepare run.json --root /data/DFEW", kept="the same command resumes")
+def prepare(
+    config: _Config,
+    root: _Root,
+    cache: _Cache = None,
+    workers: Annotated[int | None, _option(min=1, help="Threads.", show_default="one per core")] = None,
+) -> None:
+    """Render, check or decode a run's clips, so that its training starts at once; needs many cores and no GPU."""
+    from adatosk.clips import open_clips
+    from adatosk.config import RunConfig
+    from adatosk.manifests import manifest_of
+    from adatosk.utils.project import CACHE
+    from adatosk.workspace import prepare_data
+
+    run = RunConfig.read(config)
+    prepare_data(run, root)
+    open_clips(run.data, manifest_of(run), root, cache or CACHE, workers)
+    print(f"{root}: the clips are ready")
 
 
 def _rows_kept(out: Path | None = None, **_: Any) -> str:

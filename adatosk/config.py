@@ -303,6 +303,15 @@ class TrainConfig(Frozen):
         """lr = base_lr × batch_size / 256."""
         return self.base_lr * self.batch_size / 256
 
+    def share(self, processes: int) -> int:
+        """Clips of a batch for each of so many processes; ``ValueError`` if they do not divide evenly."""
+        if self.batch_size % processes:
+            fitting = ", ".join(str(count) for count in range(1, processes) if self.batch_size % count == 0)
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide over {processes} processes: start fewer ({fitting})"
+            )
+        return self.batch_size // processes
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.warmup_epochs >= self.epochs:

@@ -32,7 +32,7 @@ from adatosk.export import Classifier, fixed_masks
 from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
 from adatosk.predict import PRECISIONS, as_seen, load_model
-from adatosk.utils.files import check_target, is_ordinary, replacing
+from adatosk.utils.files import check_target, is_ordinary, locked_table, replacing
 from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.utils.provenance import file_digest
 from adatosk.utils.tables import defused
@@ -101,9 +101,9 @@ def predict_many(paths: Sequence[str | Path] | str | Path, model: AdaTosk | str 
             ``person`` of :func:`predict_rows`.
 
     Returns:
-        one row per video, in the order given: ``path``, ``label``, a column of probabilities for each class, ``face``,
-        which says how many people were seen and whose face was used (empty if not looked for), and ``error``: empty, or
-        why the video has no label, because it is unreadable or shows no face.
+        one row per video, in the order given: ``path``, ``label``, a column of probabilities for each class, called
+        ``class path`` if the class is called ``path``, ``face``, which says how many people were seen and whose face
+        was used (empty if not looked for), and ``error``: empty, or why the video has no label.
 
     Raises:
         FaceDetectorError: as for :func:`adatosk.predict.predict`.
@@ -117,7 +117,12 @@ def predict_many(paths: Sequence[str | Path] | str | Path, model: AdaTosk | str 
 
 def columns_of(model: AdaTosk) -> list[str]:
     """Names of the columns that :func:`predict_many` returns."""
-    return ["path", "label", *model.config.classes, "face", "error"]
+    return ["path", "label", *map(_column_of, model.config.classes), "face", "error"]
+
+
+def _column_of(name: str) -> str:
+    """The column of a class, other than the table's other columns."""
+    return f"class {name}" if name in ("path", "label", "face", "error", "stamp") else name
 
 
 def predict_rows(
@@ -205,7 +210,7 @@ def _rows(
         if isinstance(clip, _Clip):
             probabilities: np.ndarray = next(scores)
             row |= {"label": config.classes[probabilities.argmax()], "face": clip.face}
-            row |= dict(zip(config.classes, probabilities.tolist(), strict=True))
+            row |= dict(zip(map(_column_of, config.classes), probabilities.tolist(), strict=True))
         rows.append(row)
     return rows
 
@@ -226,7 +231,7 @@ def predict_into(
 
     Meanwhile they are collected in :func:`part_of` the file, below a line with the model's digest and the options. On
     resuming, videos without a label and those whose file has changed are read again. A pipe or device receives rows
-    batch by batch and cannot be resumed.
+    batch by batch and cannot be resumed. A second process with the same file waits for the first.
 
     Args:
         out: the file; an existing one is replaced once the table is complete.
@@ -251,7 +256,15 @@ def predict_into(
                 file.flush()
                 rows += batch
         return pd.DataFrame(rows, columns=columns)
-    rows_of: dict[str, dict] = {}
+    with locked_table(out, report):
+        return _collect(out, paths, model, loaded, report, **options)
+
+
+def _collect(
+    out: Path, paths: Sequence[Path], model: str | Path, loaded: AdaTosk, report: Callable[[str], None], **options: Any
+) -> pd.DataFrame:
+    """:func:`predict_into` an ordinary file, which is locked."""
+    columns, rows_of = columns_of(loaded), {}
     with _part(part_of(out), _settings(Path(model), options), [*columns, "stamp"], rows_of) as add:
         left = [path for path in dict.fromkeys(paths) if str(path) not in rows_of]
         if rows_of:

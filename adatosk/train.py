@@ -13,6 +13,7 @@ if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is 
 
 import json
 import os
+import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -26,7 +27,7 @@ from accelerate.utils import DataLoaderConfiguration, broadcast
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from adatosk.clips import ClipCache, ClipDataset, make_loader, open_cache
+from adatosk.clips import ClipDataset, make_loader, open_clips
 from adatosk.config import EvalConfig, RunConfig
 from adatosk.evaluate import Predictions, predict_split
 from adatosk.manifests import manifest_of, manifest_path
@@ -85,6 +86,7 @@ class Trainer:
         If another process is training the run, this one waits for it; with several processes it fails instead.
         """
         with configuration_alone(self.report), limits_named():
+            self.config.train.share(_processes())  # refused before anything is read or written
             self.places.results.mkdir(parents=True, exist_ok=True)
             with self._lock():
                 return self._run(need_checkpoint)
@@ -129,21 +131,27 @@ class Trainer:
         AcceleratorState._reset_state(reset_partial_state=False)
         # On a machine with a GPU, batches are in pinned memory, so that copies can overlap with computation.
         loading = DataLoaderConfiguration(non_blocking=True)
-        self.accelerator = Accelerator(mixed_precision=self.config.train.precision, dataloader_config=loading)
+        # accelerate leaves torchrun's processes without a device of their own as so many copies unless told: then gloo.
+        cpu = _processes() > 1 and not torch.accelerator.is_available()
+        precision = self.config.train.precision
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision, dataloader_config=loading)
+        if self.accelerator.num_processes != _processes():
+            raise ValueError(
+                f"{_processes()} processes were started, and {self.accelerator.device} cannot connect them: start one"
+            )
         self.state = RunState(self.checkpoints, self.run_id, self.accelerator)
 
     def _set_up(self) -> None:
         config = self.config
         torch.manual_seed(config.seed)
         self._accelerate()
-        processes = self.accelerator.num_processes
-        if config.train.batch_size % processes:
-            raise ValueError(f"batch_size {config.train.batch_size} does not divide over {processes} processes")
         for split in ("train", "test"):
             # Report a wrong fold or exclusion before hours of decoding.
             self.manifest.subset(split, config.data.fold, config.data.exclusions)
-        with self.accelerator.main_process_first():
-            self.cache = self._open_cache()
+        if _processes() > 1:
+            self.report(self._process())
+        places = self.places
+        self.cache = open_clips(config.data, self.manifest, places.root, places.cache, places.workers, self.report)
         self.train_loader = self.accelerator.prepare(self._loader("train"))
         self.test_loader = self.accelerator.prepare(self._loader("test"))
         if len(self.train_loader) == 0:
@@ -181,21 +189,16 @@ class Trainer:
         """Move the model to the device; on a CPU, its matrix products run through oneDNN."""
         return through_onednn(model) if self.accelerator.device.type == "cpu" else model.to(self.accelerator.device)
 
-    def _open_cache(self) -> ClipCache | None:
-        """The decoded-clip cache or ``None``; a broken clip that is not excluded stops the run before it starts."""
-        data, places = self.config.data, self.places
-        if data.cache_size is None:
-            seen = places.cache / f"{self.manifest.name}-{self.manifest.digest[:12]}.check.csv"
-            self.manifest.check(places.root, report=seen).raise_if_broken(data.exclusions)
-            return None
-        return open_cache(
-            self.manifest, places.root, data.cache_size, places.cache, data.exclusions, places.workers, self.report
-        )
+    def _process(self) -> str:
+        accelerator = self.accelerator
+        rank = f"process {accelerator.process_index} of {accelerator.num_processes}"
+        node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+        return f"run {self.run_id}: {rank} on {node}, {accelerator.device}"
 
     def _loader(self, split: Literal["train", "test"]) -> DataLoader:
         config, train = self.config, split == "train"
         dataset = ClipDataset.of_split(config, self.manifest, self.places.root, split, self.cache)
-        size = config.train.batch_size // self.accelerator.num_processes if train else config.evaluation.batch_size
+        size = config.train.share(_processes()) if train else config.evaluation.batch_size
         return make_loader(dataset, size, self.places.workers, train, config.seed)
 
     def _resume(self) -> None:
@@ -203,7 +206,8 @@ class Trainer:
         saved = self.state.load(self._bare_model(), self.optimizer)
         if saved is not None:
             self.progress, self._best = saved
-            self.report(f"run {self.run_id}: resuming after epoch {self.progress.epoch}")
+            if self.accelerator.is_main_process:
+                self.report(f"run {self.run_id}: resuming after epoch {self.progress.epoch}")
         elif self.accelerator.is_main_process:
             write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
             self.checkpoints.mkdir(exist_ok=True)

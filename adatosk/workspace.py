@@ -24,7 +24,7 @@ from adatosk.manifests import Manifest, manifest_of
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, check_folder, write_benchmark
 from adatosk.utils.files import locked, replacing, write_csv
-from adatosk.utils.project import OUTPUTS, PROJECT, PUBLISHED, Places
+from adatosk.utils.project import CACHE, OUTPUTS, PROJECT, PUBLISHED, Places
 from adatosk.utils.provenance import read_metrics
 from adatosk.utils.tables import read_csv
 
@@ -231,8 +231,8 @@ def data_root(config: RunConfig, root: str | Path | None = None) -> Path:
     return Path(root) if root else PROJECT / "data" / Path(config.data.manifest).stem
 
 
-def prepare_data(config: RunConfig, root: Path) -> None:
-    """Render the embedded benchmark if a run needs it; other data must exist already.
+def check_data(config: RunConfig, root: Path) -> None:
+    """Check that a run's clips are in ``root`` or, for the embedded benchmark, can be rendered into it.
 
     Raises:
         FileNotFoundError: naming the missing folder.
@@ -241,11 +241,18 @@ def prepare_data(config: RunConfig, root: Path) -> None:
     name = Path(config.data.manifest).stem
     if name in BENCHMARKS:
         check_folder(root, name)
+    elif not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder; pass the folder of your copy of '{name}' as root")
+
+
+def prepare_data(config: RunConfig, root: Path) -> None:
+    """Render the embedded benchmark if a run needs it; other data must exist already; see :func:`check_data`."""
+    check_data(config, root)
+    name = Path(config.data.manifest).stem
+    if name in BENCHMARKS:
         root.mkdir(parents=True, exist_ok=True)
         with locked(root / ".lock"):
             write_benchmark(BENCHMARKS[name], root)
-    elif not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder; pass the folder of your copy of '{name}' as root")
 
 
 RUN_FILES = ("config.json", "log.jsonl", "predictions.csv", "metrics.json")  # the last one says that a run is finished
@@ -295,7 +302,7 @@ def open_workspace(
         raise FileNotFoundError(f"{root}: no such folder; without root, the project's {data_root(config)} is used")
     prepare_data(config, folder)
     adopt_published(profile)
-    places = Places(folder, OUTPUTS / profile, PROJECT / "data" / "cache")
+    places = Places(folder, OUTPUTS / profile, CACHE)
     return Workspace(profile, config, places, train_missing or profile == "smoke")
 
 

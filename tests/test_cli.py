@@ -60,7 +60,7 @@ def root(tmp_path_factory) -> Path:
 
 
 def test_the_commands_are_those_of_the_readme():
-    assert COMMANDS == ["benchmark", "check", "export", "predict", "pretrained", "report", "train"]
+    assert COMMANDS == ["benchmark", "check", "export", "predict", "prepare", "pretrained", "report", "train"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -275,20 +275,21 @@ FIRST = ["adatosk.train", "adatosk.predict_many", "adatosk.export", "adatosk.cos
 
 
 def test_the_old_doors_work(root, tmp_path):
+    """The other doors do their whole work in the wheel's environment."""
+    absent, place = str(tmp_path / "absent"), str(tmp_path / "d")
     doors = [
-        {
-            "module": "adatosk.export",
-            "arguments": [str(root / "model"), "--views", "2", "--program", str(tmp_path / "d")],
-        },
         {"module": "adatosk.pretrained", "arguments": example("pretrained", root, tmp_path)},
-        {"module": "adatosk.train", "arguments": [*example("train", root, tmp_path / "door"), "--workers", "0"]},
+        {"module": "adatosk.export", "arguments": [absent, "--views", "2", "--program", place]},
+        {"module": "adatosk.train", "arguments": [f"{absent}.json", "--root", str(root), "--workers", "0"]},
+        {"module": "adatosk.predict_many", "arguments": [str(root), "--model", absent, "--out", place]},
     ]
-    found = run_cases([{"first": FIRST, **door} for door in doors], tmp_path)
-    export, pretrained, train = (one for _, one in found)
-    assert export["status"] == 0 and export["out"].splitlines() == [str(tmp_path / "d")] and (tmp_path / "d").is_file()
+    (_, pretrained), *others = run_cases([{"first": ["torch", "pandas"], **door} for door in doors], tmp_path)
     assert pretrained["status"] == 0 and '"weights"' in pretrained["out"]
-    assert train["status"] == 0, train
-    assert (Path(train["out"].splitlines()[-1]) / "metrics.json").is_file()
+    for door, found in others:
+        assert found["status"] == 1 and not found["out"], (door, found)
+        assert found["err"].startswith("error: ") and found["err"].count("\n") == 1, (door, found)
+        assert absent in found["err"], (door, found)
+    assert not Path(place).exists()
 
 
 @pytest.mark.parametrize("names", [["train", "predict_many"], pytest.param(list(MIDDLE), marks=pytest.mark.crash)])

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from adatosk.utils.project import PROJECT
 
 # Seconds each, and of no use to who only makes batches.
@@ -37,9 +35,14 @@ def test_decoding_loads_neither_torch_nor_tables():
     assert loaded_by("import adatosk.video", unwanted) == []
 
 
-@pytest.mark.parametrize("module", ["adatosk.clips", "adatosk.model", "adatosk.predict"])
-def test_batches_and_models_load_neither_torchs_compiler_nor_libraries(module):
-    assert loaded_by(f"import {module}", (*COMPILER, *LIBRARIES, "matplotlib")) == []
+def test_batches_and_models_load_neither_torchs_compiler_nor_libraries_nor_tables():
+    unwanted = (*COMPILER, *LIBRARIES, "matplotlib", "scipy", "pandas")
+    assert loaded_by("import adatosk.clips, adatosk.model, adatosk.predict", unwanted) == []
+
+
+def test_planning_runs_and_reading_scores_load_no_torch():
+    unwanted = ("torch", "papermill", "matplotlib", "scipy", *LIBRARIES)
+    assert loaded_by("import adatosk.experiments.notebooks, adatosk.workspace", unwanted) == []
 
 
 LOADER = """

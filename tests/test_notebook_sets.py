@@ -1,5 +1,7 @@
 """Notebook 01 goes from the official folders of each set to a checked manifest, headless."""
 
+from pathlib import Path
+
 import nbformat
 import papermill
 import pytest
@@ -10,33 +12,27 @@ from adatosk.datasets import DATASETS
 from adatosk.utils.project import PROJECT
 
 
-@pytest.mark.parametrize("name", list(DATASETS))
-def test_data_preparation_runs_on_the_layout_of_each_set(name, tmp_path):
-    root = make_fake(name, tmp_path / "set")
-    papermill.execute_notebook(
-        PROJECT / "notebooks" / "01_data_preparation.ipynb",
-        tmp_path / "out.ipynb",
-        {
-            "dataset": name,
-            "root": str(root),
-            "fold": None if name == "ferv39k" else 1,
-            "manifest_folder": str(tmp_path),
-        },
-        kernel_name="python3",
-        progress_bar=False,
-    )
-    assert manifests.load(tmp_path / f"{name}.csv").name == name
+def execute(notebook: str, folder: Path, given: dict) -> None:
+    """As the workflow does, in a kernel of its own."""
+    path = PROJECT / "notebooks" / f"{notebook}.ipynb"
+    papermill.execute_notebook(path, folder / "out.ipynb", given, kernel_name="python3", progress_bar=False)
+
+
+def prepared(name: str, folder: Path) -> dict:
+    """A layout of a set, as parameters of notebook 01."""
+    root = make_fake(name, folder / "set")
+    fold = None if name == "ferv39k" else 1
+    return {"dataset": name, "root": str(root), "fold": fold, "manifest_folder": str(folder)}
+
+
+def test_data_preparation_runs_headless(tmp_path):
+    execute("01_data_preparation", tmp_path, prepared("dfew", tmp_path))
+    assert manifests.load(tmp_path / "dfew.csv").name == "dfew"
 
 
 def test_an_unknown_parameter_stops_the_run_that_papermill_only_warns_about(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter profil: this notebook has"):
-        papermill.execute_notebook(
-            PROJECT / "notebooks" / "05_efficiency.ipynb",
-            tmp_path / "out.ipynb",
-            {"profil": "demo"},
-            kernel_name="python3",
-            progress_bar=False,
-        )
+        execute("05_efficiency", tmp_path, {"profil": "demo"})
 
 
 def run_cells(namespace: dict) -> list:
@@ -56,13 +52,18 @@ def run_cells(namespace: dict) -> list:
     return shown
 
 
+@pytest.mark.parametrize("name", list(DATASETS))
+def test_data_preparation_runs_on_the_layout_of_each_set(name, tmp_path):
+    run_cells(prepared(name, tmp_path))
+    assert manifests.load(tmp_path / f"{name}.csv").name == name
+
+
 @pytest.mark.parametrize("broken", ["one", "all"])
 def test_broken_clips_are_listed_and_the_others_shown(broken, tmp_path):
-    root = make_fake("ravdess", tmp_path / "set")
-    videos = sorted(root.rglob("02-01-*.mp4"))  # the task's: silent speech
+    names = prepared("ravdess", tmp_path)
+    videos = sorted(Path(names["root"]).rglob("02-01-*.mp4"))  # the task's: silent speech
     for video in videos if broken == "all" else videos[:1]:
         video.write_bytes(b"no video")
-    names = {"dataset": "ravdess", "root": str(root), "fold": 1, "manifest_folder": str(tmp_path)}
     if broken == "all":
         with pytest.raises(manifests.ManifestError, match="48 of 48 clips of 'ravdess' are broken"):
             run_cells(names)

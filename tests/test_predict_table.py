@@ -1,5 +1,7 @@
 """The table of many videos: whatever stops it, its rows are kept, and the same command resumes."""
 
+import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +13,7 @@ from media import moving_frames, write_frames, write_video
 from adatosk import create_model
 from adatosk import predict_many as many
 from adatosk.predict_many import expand, part_of, predict_into, predict_many
+from adatosk.utils.files import locked_table
 
 VIDEOS = 5
 
@@ -191,3 +194,36 @@ def test_a_folder_of_frames_is_one_video(model, tmp_path):
     assert done.exit_code == 0 and len(done.stdout.splitlines()) == 8
     done = command("predict", frames, "--model", model, "--whole-frame", "--out", tmp_path / "t.csv")
     assert done.exit_code == 0 and pd.read_csv(tmp_path / "t.csv")["path"].tolist() == [str(frames)]
+
+
+def test_classes_may_be_called_like_columns(folder, tmp_path):
+    classes = ("path", "label", "face", "error", "stamp")
+    target = tmp_path / "odd"
+    create_model("adatosk_tiny", classes=classes).save_pretrained(target)
+    table = predict_into(tmp_path / "odd.csv", [folder / "1, a.mp4", folder / "2, a.mp4"], target, locate_face=False)
+    columns = [f"class {name}" for name in classes]
+    assert table.columns.tolist() == ["path", "label", *columns, "face", "error"]
+    assert table["path"].tolist() == [str(folder / "1, a.mp4"), str(folder / "2, a.mp4")]
+    scores = table[columns].astype(float)
+    assert scores.sum(axis=1).round(5).eq(1).all() and table["error"].eq("").all()
+    assert table["label"].tolist() == [classes[place] for place in scores.to_numpy().argmax(axis=1)]
+    assert pd.read_csv(tmp_path / "odd.csv").columns.tolist() == table.columns.tolist()
+
+
+def test_two_processes_do_not_write_one_table_at_once(folder, model, whole, tmp_path):
+    out = tmp_path / "out.csv"
+    for name in (out.name, part_of(out).name):
+        (tmp_path / f".{name}.4711.part").write_text("of a killed process")
+    said, results = [], []
+    with locked_table(out):
+        other = threading.Thread(
+            target=lambda: results.append(predict_into(out, [*folder.iterdir()], model, said.append, locate_face=False))
+        )
+        other.start()
+        while not said:
+            assert other.is_alive()
+            time.sleep(0.05)
+        assert not out.exists() and not part_of(out).exists() and "waiting for another process" in said[0]
+    other.join()
+    assert len(results[0]) == VIDEOS and len(pd.read_csv(out)) == VIDEOS
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]

@@ -279,6 +279,13 @@ def test_a_run_that_another_process_trains_is_left_alone(data, places, monkeypat
     assert not trainer.folder.exists()
 
 
+def test_a_batch_that_does_not_divide_is_refused_before_anything_is_touched(data, places, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "6")
+    with pytest.raises(ValueError, match=r"batch_size 8 does not divide over 6 processes: start fewer \(1, 2, 4\)"):
+        train(configure(data), places, report=lambda line: None)
+    assert not places.results.exists()
+
+
 def test_the_command_line_says_that_a_stopped_run_resumes(data, places, tmp_path, monkeypatch):
     def stop(self, epoch):
         raise KeyboardInterrupt

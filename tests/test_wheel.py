@@ -143,14 +143,14 @@ def own(tmp_path) -> Path:
 def test_a_run_of_ones_own_is_trained_used_and_exported_where_one_is(python, own):
     said = call(python, "-m", "adatosk.train", "run.json", "--root", "clips", "--workers", "0", folder=own)
     (run,) = (own / "outputs" / "own" / "runs").iterdir()
-    assert run.name in said and (own / "data" / "cache").is_dir()
+    assert own / said.splitlines()[-1] == run and (own / "data" / "cache").is_dir()
     source = json.loads((run / "metrics.json").read_text())["provenance"]
     assert source["commit"] == f"adatosk {version('adatosk')}" and source["lock"] == "missing"
     model = run / "checkpoints" / "last"
     said = call(python, "-m", "adatosk.predict", "clips/0.mp4", "--model", model, "--whole-frame", folder=own)
     assert said.split()[0] in ("happy", "sad")
-    call(python, "-m", "adatosk.export", model, "--program", "model.pt2", folder=own)
-    assert (own / "model.pt2").stat().st_size > 10_000
+    said = call(python, "-m", "adatosk.export", model, "--views", "2", "--program", "model.pt2", folder=own)
+    assert said.splitlines() == ["model.pt2"] and (own / "model.pt2").stat().st_size > 10_000
 
 
 def test_what_needs_a_checkout_says_so(python, tmp_path):

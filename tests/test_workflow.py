@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
+import yaml
 from filelock import FileLock, Timeout
 
-from adatosk.experiments.grid import configs, headline_configs, weighed
+from adatosk.experiments.grid import REPRODUCE, configs, headline_configs, weighed
 from adatosk.experiments.notebooks import notebook_cards
+from adatosk.launch import gpu_count
 from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
 from adatosk.utils.project import PROJECT
@@ -26,18 +29,19 @@ HOSTILE = 'it\'s "a" $HOME $(touch y) `touch y`; touch y # {x} \\\nnext: [1'
 def snakemake_command(folder, *arguments: str, tree: Path = PROJECT, **variables: str) -> tuple[list[str], dict]:
     """The command that works in a folder with the Snakefile and the package of ``tree``, and its environment."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(tree / "Snakefile"), "--directory", str(folder)]
-    command += [*arguments, "--nolock", "--cores", "1", "--rerun-incomplete", "--rerun-triggers", "mtime"]
-    return command, os.environ | {"PYTHONPATH": str(tree)} | variables
+    command += ["--cores", "1", *arguments, "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
+    # Without GPUs, unless a test pretends some.
+    return command, os.environ | {"PYTHONPATH": str(tree), "CUDA_VISIBLE_DEVICES": ""} | variables
 
 
 def snakemake(folder, *arguments: str, tree: Path = PROJECT, **variables: str) -> subprocess.CompletedProcess:
     command, environment = snakemake_command(folder, *arguments, tree=tree, **variables)
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    # There, because the package of the current folder comes before that of PYTHONPATH.
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
 
 
-def dry_run(folder, profile: str, grid: str, *options: str, **environment: str) -> subprocess.CompletedProcess:
-    given = ["--config", f"profile={profile}", f"grid={grid}"]
-    return snakemake(folder, "--dry-run", *options, *given, **environment)
+def dry_run(folder, profile: str, grid: str, *options: str, **given) -> subprocess.CompletedProcess:
+    return snakemake(folder, "--dry-run", *options, "--config", f"profile={profile}", f"grid={grid}", **given)
 
 
 def planned(folder, grid: str = "pair") -> str:
@@ -150,6 +154,48 @@ def test_a_root_of_any_characters_reaches_training_and_notebooks_as_it_is(clone)
     assert all(words[words.index("root") - 1] == "-r" for words in notebooks if "root" in words)
 
 
+PROFILES_OF_JOBS = sorted((PROJECT / "workflow" / "profiles").glob("*.yaml"))
+
+
+def test_the_profiles_give_gpus_to_runs_and_to_the_notebooks_that_load_weights():
+    loading = {f"notebook_{name}" for name, card in notebook_cards(PROJECT / "notebooks").items() if card.weights}
+    assert [path.stem for path in PROFILES_OF_JOBS] == ["local", "slurm-nodes", "slurm"]
+    for path in PROFILES_OF_JOBS[1:]:
+        resources = yaml.safe_load(path.read_text())["set-resources"]
+        assert {rule for rule, given in resources.items() if "gres" in given} == loading | {"train", "finish"}
+        assert resources["train"] == resources["finish"]
+        assert resources["train"].get("nodes") == resources["train"].get("tasks")
+        assert all(gpu_count(given["gres"]) > 0 for given in resources.values() if "gres" in given)
+
+
+def test_jobs_of_a_real_set_share_the_gpus_and_cores_of_a_machine(clone):
+    """One run of the paper's on each of two GPUs, with its half of the cores to load clips, after one preparation."""
+    for name in ("adatosk", "data_manifests"):
+        shutil.copytree(PROJECT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "Snakefile", clone)
+    header = f"# name: ravdess\n# version: 1\n# classes: {' '.join(PROFILES['paper-ravdess'].model.classes)}\n"
+    rows = "".join(f"{fold}.mp4,clip{fold},neutral,{fold},,64\n" for fold in (1, 2))
+    (clone / "data_manifests" / "ravdess.csv").write_text(f"{header}path,id,label,fold,split,frames\n{rows}")
+    local = ["--workflow-profile", str(PROFILES_OF_JOBS[0]), "--printshellcmds"]
+    done = dry_run(clone, "paper-ravdess", "pair", *local, "--cores", "8", tree=clone, CUDA_VISIBLE_DEVICES="4,5")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and said.count("rule prepare:") == 1, said
+    launched = commands(said, "adatosk.launch")
+    training = [words for words in launched if "adatosk.train" in words]
+    assert len(training) == said.count("rule train:") > 0 and said.count("threads: 4") == len(launched)
+    assert all({"--gres=gpu:1", "--share=1", "--nodes=1", "--workers=4"} <= set(words) for words in training)
+    evaluating = [words for words in launched if "papermill" in words]
+    assert {Path(words[words.index("papermill") + 1]).stem for words in evaluating} == {
+        name for name, card in notebook_cards(clone / "notebooks").items() if card.weights and card.target == REPRODUCE
+    }
+
+
+def test_processes_that_a_batch_does_not_divide_over_are_refused_before_anything_starts(clone):
+    done = dry_run(clone, "smoke", "pair", "--set-resources", "train:gres=gpu:2")
+    assert done.returncode != 0
+    assert "batch_size 7 does not divide over 2 processes: start fewer (1)" in done.stdout + done.stderr
+
+
 @pytest.fixture
 def tools(tmp_path):
     """The Makefile with a set-up environment whose Python only tells what it was given."""
@@ -176,22 +222,31 @@ def told(folder) -> list[list[str]]:
 @pytest.mark.parametrize("by_environment", [False, True])
 def test_make_hands_on_what_it_is_given_and_runs_none_of_it(tools, target, by_environment):
     evil = HOSTILE + " $(shell touch y) $$HOME"
-    given = {"ROOT": evil, "PROFILE": f"paper{evil}", "DATASET": evil}
+    given = {"ROOT": evil, "PROFILE": f"paper{evil}", "DATASET": evil, "CLUSTER": evil}
     arguments = [] if by_environment else [f"{name}={value}" for name, value in given.items()]
     environment = os.environ | (given if by_environment else {})
     subprocess.run(["make", "-s", target, *arguments], cwd=tools, env=environment, check=True)
     first, report = told(tools)
     assert first[0] == evil and first[1:3] == ["-m", "snakemake"] and f"profile=paper{evil}" in first
+    assert first[3:5] == ["--workflow-profile", f"workflow/profiles/{evil}.yaml"]
     assert report[1:] == ["-m", "adatosk", "report", "--profile", f"paper{evil}"]
     assert not (tools / "y").exists() and not list(tools.glob("*touch*"))
 
 
+def test_cores_are_counted_for_this_machine_alone(tools):
+    for cluster, given in (("local", True), ("slurm", False)):
+        subprocess.run(["make", "-s", "reproduce", f"CLUSTER={cluster}", "JOBS=3"], cwd=tools, check=True)
+        assert ("--cores" in told(tools)[0]) == given
+        (tools / "told").unlink()
+
+
 def test_make_names_the_profile_of_a_data_set(tools):
     subprocess.run(["make", "-s", "reproduce", "PROFILE=paper", "DATASET=mafw; touch y"], cwd=tools, check=True)
-    assert "profile=paper-mafw; touch y" in told(tools)[0] and not (tools / "y").exists()
+    assert told(tools)[0][-1] == "profile=paper-mafw; touch y" and not (tools / "y").exists()
     (tools / "told").unlink()
-    subprocess.run(["make", "-s", "reproduce-all", "PROFILE=paper", "DATASET=dfew"], cwd=tools, check=True)
-    assert {"profile=paper", "grid=all"} <= set(told(tools)[0])
+    given = ["PROFILE=paper", "DATASET=dfew", "RUNS_PER_GPU=2"]
+    subprocess.run(["make", "-s", "reproduce-all", *given], cwd=tools, check=True)
+    assert {"profile=paper", "grid=all", "runs_per_gpu=2"} <= set(told(tools)[0])
 
 
 @pytest.fixture(scope="module")
@@ -278,8 +333,9 @@ def test_a_kill_locks_nobody_out_and_costs_no_weights(checkout):
     )
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env=environment, start_new_session=True, **quiet) as job:
-        markers = checkout / ".snakemake" / "incomplete"
-        while not (markers.is_dir() and any(markers.iterdir())):
+        # Snakemake's mark for the file of a job that has begun, and the clips are prepared by another before.
+        begun = checkout / ".snakemake" / "incomplete" / urlsafe_b64encode(weights(checkout).encode()).decode()
+        while not begun.exists():
             assert job.poll() is None
             time.sleep(0.05)
         with pytest.raises(Timeout):

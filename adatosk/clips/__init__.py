@@ -3,5 +3,5 @@
 Nothing here depends on a model or on a run's results; a loader's process needs only torch, NumPy and the decoders.
 """
 
-from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache
+from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache, open_clips
 from adatosk.clips.dataset import IMAGENET_MEAN, IMAGENET_STD, ClipDataset, make_loader, normalise

@@ -8,6 +8,8 @@ read it keep its frames. A damaged cache is a :class:`CacheError`; so are missin
 unchanged.
 """
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import json
@@ -17,17 +19,21 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from adatosk.clips.cache_files import FORMAT, FRAMES, CacheError, ClipCache, offsets, write_index
-from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.utils.files import locked, naming, remove_folder, sealed, sweep, unsealed, write_json, write_text
 from adatosk.utils.parallel import in_chunks, side_by_side
+from adatosk.utils.paths import ManifestError, resolve
 from adatosk.video import count_frames, decode_all, stamp
 from adatosk.video.folders import VideoError
 from adatosk.video.reading import content
+
+if TYPE_CHECKING:
+    from adatosk.config import DataConfig
+    from adatosk.manifests import Manifest
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -82,6 +88,28 @@ def open_cache(
         )
         _build(place, paths, size, workers)
         return ClipCache(place)
+
+
+def open_clips(
+    data: DataConfig,
+    manifest: Manifest,
+    root: str | Path,
+    folder: str | Path,
+    workers: int | None = None,
+    report: Callable[[str], None] = print,
+) -> ClipCache | None:
+    """The cache that a run reads, as of :func:`open_cache`; ``None`` if it decodes, after a check of every clip.
+
+    Of several processes one prepares the clips; the others wait for its lock, for which no collective's limit holds.
+    Raises :class:`CacheError` or :class:`ManifestError` about clips that are missing or broken.
+    """
+    if data.cache_size is not None:
+        return open_cache(manifest, root, data.cache_size, folder, data.exclusions, workers, report)
+    seen = Path(folder) / f"{manifest.name}-{manifest.digest[:12]}.check.csv"
+    seen.parent.mkdir(parents=True, exist_ok=True)
+    with locked(seen.with_suffix(".lock"), report):
+        manifest.check(root, workers, report=seen).raise_if_broken(data.exclusions)
+    return None
 
 
 def estimate_cache(manifest: Manifest, size: int, root: str | Path | None = None, sample: int = 100) -> int:

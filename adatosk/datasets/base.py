@@ -113,8 +113,11 @@ def find_clips(dataset: DataSet, root: Path, form: Media) -> tuple[str, dict[str
             if path.name.startswith(".") or not wanted:
                 continue
             name = dataset.clip_id(relative)
-            if name is not None:
-                found.setdefault(name, str(relative))
+            if name is None:
+                continue
+            if name in found:
+                raise LayoutError(f"{root}: {found[name]} and {relative} are both clip '{name}': move one of them away")
+            found[name] = str(relative)
         if found:
             depth = nesting.count("/")
             prefix = "".join(f"{part}/" for part in PurePosixPath(next(iter(found.values()))).parts[:depth])

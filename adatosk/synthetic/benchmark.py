@@ -38,6 +38,7 @@ from adatosk.synthetic.scripts import (
 )
 from adatosk.utils.files import is_part, replacing, sweep, write_json
 from adatosk.utils.limits import limits_named
+from adatosk.utils.parallel import available_cores
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +157,7 @@ def write_benchmark(
     _claim(config, root)
     missing = [key for key in _clips(config) if not _video_path(root, clip_id(config, *key)).is_file()]
     # A process takes a second to start, so it must have enough work.
-    workers = min(workers or os.cpu_count() or 1, 1 + len(missing) // 16)
+    workers = min(workers or available_cores(), 1 + len(missing) // 16)
     bar = tqdm(total=len(missing), desc=f"rendering {config.name}", unit="clip", disable=not progress or not missing)
     with bar, limits_named(), _mapper(workers) as mapper:
         for _ in mapper(partial(_write_clip, config, root), missing):

@@ -1,5 +1,7 @@
 """Files that are written atomically, locks that report what they wait for, and errors that name the file."""
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import json
@@ -8,15 +10,16 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from adatosk.utils.limits import ADVICE
-from adatosk.utils.tables import defused
+
+if TYPE_CHECKING:  # most who write a file need not wait for it
+    import pandas as pd
 
 PATIENCE = 1.0  # seconds that a process waits for a lock before it reports it
 
@@ -95,6 +98,8 @@ def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:
     Text that a spreadsheet would execute is prefixed with an apostrophe, which :func:`adatosk.utils.tables.read_csv`
     removes.
     """
+    from adatosk.utils.tables import defused
+
     with replacing(path) as part:
         defused(table).to_csv(part, **options)
 
@@ -123,13 +128,16 @@ def remove_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, report: Callable[[str], None] = print, wait: bool = True) -> Iterator[None]:
+def locked(
+    path: Path, report: Callable[[str], None] = print, wait: bool = True, remove: bool = False
+) -> Iterator[None]:
     """Hold a lock between processes; waiting for it is reported after a second.
 
     Args:
         path: the lock file.
         report: called with the message.
         wait: whether to wait until another process releases it.
+        remove: remove the lock file afterwards, from a folder of the user's.
 
     Raises:
         OSError: the lock cannot be created, or another process holds it and ``wait`` is false.
@@ -145,7 +153,22 @@ def locked(path: Path, report: Callable[[str], None] = print, wait: bool = True)
     try:
         yield
     finally:
+        if remove:
+            with suppress(OSError):  # Windows removes it on its own, and not before it is released
+                path.unlink()
         lock.release()
+
+
+@contextmanager
+def locked_table(path: Path, report: Callable[[str], None] = print) -> Iterator[None]:
+    """:func:`locked` for a file that collects rows; what killed processes left when replacing it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock"), report, remove=True):
+        left = re.compile(rf"\.{re.escape(path.name)}(\.part)?\.\d+\.part")
+        for part in path.parent.iterdir():
+            if left.fullmatch(part.name):
+                part.unlink(missing_ok=True)
+        yield
 
 
 def is_ordinary(path: Path) -> bool:

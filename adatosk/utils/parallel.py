@@ -18,8 +18,9 @@ Each = Callable[..., Iterator[tuple[int, Any]]]
 
 
 def available_cores() -> int:
-    """Number of cores that this process may use, which under a scheduler may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of cores for this process: those that a scheduler gives, shared with torchrun's processes on this node."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
 def in_chunks(items: Sequence, length: int = CLIPS_PER_TASK) -> list[Sequence]:

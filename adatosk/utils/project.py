@@ -11,6 +11,8 @@ PROJECT = _PACKAGE.parent if IS_CHECKOUT else Path.cwd()
 PUBLISHED, OUTPUTS = PROJECT / "results", PROJECT / "outputs"
 # The data sets' cards and the embedded benchmark's manifests.
 MANIFESTS = (PROJECT if IS_CHECKOUT else _PACKAGE) / "data_manifests"
+# Where decoded clips are kept unless another folder is named.
+CACHE = PROJECT / "data" / "cache"
 
 
 class CheckoutError(FileNotFoundError):

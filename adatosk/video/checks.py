@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adatosk.utils.files import write_csv
+from adatosk.utils.files import locked_table, write_csv
 from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.utils.paths import ManifestError, resolve
 from adatosk.utils.tables import defused, restored
@@ -106,24 +106,34 @@ def check_clips(
         workers: threads; one per core by default.
         progress: show a progress bar.
         report: a CSV that is written during the check. If it exists, clips that it lists as fine and whose source has
-            not changed are not opened again, so that an interrupted check resumes.
+            not changed are not opened again, so that an interrupted check resumes. A second process waits.
     """
-    found = _resume(Path(report), clips, Path(root)) if report is not None else _empty()
+    if report is None:
+        return Report(name, _checked(clips, Path(root), name, workers, progress, None))
+    report = Path(report)
+    with locked_table(report):
+        table = _checked(clips, Path(root), name, workers, progress, report)
+        write_csv(report, table, index=False)
+    return Report(name, table)
+
+
+def _checked(
+    clips: pd.DataFrame, root: Path, name: str, workers: int | None, progress: bool, report: Path | None
+) -> pd.DataFrame:
+    """The report's table; each row is also appended to the file as soon as it is known."""
+    found = _resume(report, clips, root) if report is not None else _empty()
     left = clips[~clips["id"].isin(found["id"])]
     jobs = [
         (row.id, row.path, None if pd.isna(row.frames) else int(row.frames)) for row in left.itertuples(index=False)
     ]
     chunks, rows = in_chunks(jobs), []
     with side_by_side(workers, progress) as each:
-        for _, part in each(partial(_look_at, Path(root)), chunks, f"Checking {name}"):
+        for _, part in each(partial(_look_at, root), chunks, f"Checking {name}"):
             rows += part
             if report is not None:
                 defused(_table(part)).to_csv(report, mode="a", header=False, index=False)
     table = _table([*found.itertuples(index=False, name=None), *rows]).set_index("id")
-    table = _name_duplicates(table.loc[clips["id"]].reset_index()[list(COLUMNS)], clips)
-    if report is not None:
-        write_csv(Path(report), table, index=False)
-    return Report(name, table)
+    return _name_duplicates(table.loc[clips["id"]].reset_index()[list(COLUMNS)], clips)
 
 
 def _look_at(root: Path, jobs: Sequence[tuple[str, str, int | None]]) -> list[tuple]:

@@ -2,6 +2,15 @@
 
 FFmpeg silently skips holes and stops where a file is truncated, as a player should. Here the container's own units
 (tags, pages, elements, boxes, packets) are followed from the first to the last: each states where the next one begins.
+
+What a file itself does not show remains unknown:
+
+- Bare streams (H.264, HEVC, AV1, MPEG-1/2/4, H.263), DV, NUT and transport streams (TS, MTS) have neither a count nor
+  an end: truncated between two pictures, they are complete and shorter. Truncated inside one, they are refused.
+- A few changed bytes inside a picture may decode to another picture. They are always found where there are checksums:
+  in Ogg, PNG and APNG, Matroska by FFmpeg, HEVC with picture hashes; nearly always in VP9 and AV1; often in H.264 and
+  MPEG; rarely in JPEG, VP8, HEVC without hashes, Windows Media, GIF and ProRes, and never in uncompressed video.
+- A packet lost in Windows Media or RealMedia is a gap in time, as a camera leaves it, too.
 """
 
 import struct
@@ -9,6 +18,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+from adatosk.video.streams import damaged, follow_dv, follow_obu, follow_units, follow_y4m, only_zeros, read
 
 HEAD = 4096  # bytes in which a file states its length
 _FLV_TAGS = (8, 9, 18)  # sound, picture, script
@@ -22,7 +33,7 @@ _IN_CLUSTER = {b"\xe7", b"\xa7", b"\xab", b"\xa3", b"\xa0", b"\xaf", b"\x58T", b
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 
-_HOLE = 256  # consecutive zeros that are not padding
+_MXF = b"\x06\x0e+4"
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -62,8 +73,8 @@ def null_frames(path: Path) -> int:
     with path.open("rb") as file:
         end, place, count = path.stat().st_size, 12, 0
         while place + 8 <= end:
-            kind, size = _read(file, place, 4), _number(file, place + 4)
-            if kind == b"LIST" and _read(file, place + 8, 4) in (b"movi", b"rec "):
+            kind, size = read(file, place, 4), _number(file, place + 4)
+            if kind == b"LIST" and read(file, place + 8, 4) in (b"movi", b"rec "):
                 place += 12  # go inside
                 continue
             if kind == b"RIFF":
@@ -74,56 +85,51 @@ def null_frames(path: Path) -> int:
     return count
 
 
-def _read(file: BinaryIO, place: int, count: int) -> bytes:
-    file.seek(place)
-    return file.read(count)
-
-
 def _number(file: BinaryIO, place: int) -> int:
-    return int.from_bytes(_read(file, place, 4), "little")
-
-
-def _only_zeros(file: BinaryIO, place: int) -> bool:
-    """Whether nothing but padding follows."""
-    file.seek(place)
-    while block := file.read(1 << 20):
-        if block.strip(b"\0"):
-            return False
-    return True
-
-
-def _damaged(place: int) -> str:
-    return f"damaged: what stands at byte {place} is no part of its container"
+    return int.from_bytes(read(file, place, 4), "little")
 
 
 def _follow_matroska(file: BinaryIO, end: int) -> str:
-    place, stated = _segment(_read(file, 0, HEAD))
+    place, stated = _segment(read(file, 0, HEAD))
     end = min(stated or end, end)
     while place and place < end:
-        head = _read(file, place, 12).ljust(24, b"\0")
+        head = read(file, place, 12).ljust(24, b"\0")
         width = 9 - head[0].bit_length()
         name = head[:width]
         if name not in _IN_SEGMENT | _IN_CLUSTER or not head[width]:
-            return "" if not stated and _only_zeros(file, place) else _damaged(place)
+            return "" if not stated and only_zeros(file, place) else damaged(place)
         size, start = _length(head, width)
+        if name == _CLUSTER and place + start + size <= end and not _right_sum(file, place + start, size):
+            return f"damaged: the checksum of the part at byte {place} is another one"
         # Skip only the head of a cluster, because its contents are checked next.
         place += start if name == _CLUSTER else start + size
     return "cut short: its last part is not whole" if place > end else ""
 
 
+def _right_sum(file: BinaryIO, place: int, size: int) -> bool:
+    """Whether an element of Matroska that begins with a CRC-32, as FFmpeg writes them, has this checksum."""
+    head = read(file, place, 6)
+    if not size or head[:2] != b"\xbf\x84":
+        return True
+    found, left = 0, size - len(head)
+    while left and (block := file.read(min(left, 1 << 20))):
+        found, left = zlib.crc32(block, found), left - len(block)
+    return found == int.from_bytes(head[2:], "little")
+
+
 def _follow_flash(file: BinaryIO, end: int) -> str:
-    place = int.from_bytes(_read(file, 5, 4), "big") + 4
+    place = int.from_bytes(read(file, 5, 4), "big") + 4
     while place + 11 <= end:
-        head = _read(file, place, 11)
+        head = read(file, place, 11)
         size = 11 + int.from_bytes(head[1:4], "big")
         if head[0] & 31 not in _FLV_TAGS:
-            return "" if _only_zeros(file, place) else _damaged(place)
+            return "" if only_zeros(file, place) else damaged(place)
         if place + size > end:
             return "cut short: its last part is not whole"
-        behind = _read(file, place + size, 4)
+        behind = read(file, place + size, 4)
         # Some writers set the length after a tag to 0, or omit it after the last one.
         if len(behind) == 4 and int.from_bytes(behind, "big") not in (size, size - 11, 0):
-            return _damaged(place + size)
+            return damaged(place + size)
         place += size + 4
     return ""
 
@@ -131,16 +137,16 @@ def _follow_flash(file: BinaryIO, end: int) -> str:
 def _follow_ogg(file: BinaryIO, end: int) -> str:
     place, expected, ended = 0, {}, {}
     while place < end:
-        head = _read(file, place, 27)
+        head = read(file, place, 27)
         if head[:4] != b"OggS" or len(head) < 27:
-            return _damaged(place) if len(head) == 27 else "cut short: its last page is not whole"
+            return damaged(place) if len(head) == 27 else "cut short: its last page is not whole"
         table = file.read(head[26])
         page = head + table + file.read(sum(table))
         if len(page) < 27 + head[26] + sum(table):
             return "cut short: its last page is not whole"
         stream, number = struct.unpack_from("<II", head, 14)
         if expected.get(stream, number) != number or _ogg_sum(page) != struct.unpack_from("<I", head, 22)[0]:
-            return _damaged(place)
+            return damaged(place)
         expected[stream], ended[stream] = number + 1, bool(head[5] & 4)
         place += len(page)
     return "" if all(ended.values()) else "cut short: a stream has no last page"
@@ -154,7 +160,7 @@ def _ogg_sum(page: bytes) -> int:
 
 def _follow_transport(file: BinaryIO, end: int) -> str:
     """Transport packets of 188 bytes, of 192 with a leading time stamp, or of 204 with a trailing checksum."""
-    head = _read(file, 0, 204 * 8)
+    head = read(file, 0, 204 * 8)
     for step, first in ((188, 0), (192, 4), (204, 0)):
         if head[first::step] == b"G" * len(head[first::step]):
             break
@@ -165,7 +171,7 @@ def _follow_transport(file: BinaryIO, end: int) -> str:
     while block := file.read(step * 4096):
         marks = block[first::step]
         if marks.strip(b"G"):
-            return _damaged(place + first + step * next(i for i, mark in enumerate(marks) if mark != 0x47))
+            return damaged(place + first + step * next(i for i, mark in enumerate(marks) if mark != 0x47))
         place += len(block)
     return f"cut short: its last packet of {step} bytes is not whole" if end % step else ""
 
@@ -174,12 +180,12 @@ def _follow_program(file: BinaryIO, end: int) -> str:
     """Packs and packets of an MPEG program stream (ISO 11172-1, 13818-1)."""
     place = 0
     while place + 4 <= end:
-        head = _read(file, place, 14)
+        head = read(file, place, 14)
         if head[:3] != b"\0\0\1":
-            if _only_zeros(file, place):
+            if only_zeros(file, place):
                 return ""
             if head[:1] != b"\0":
-                return _damaged(place)
+                return damaged(place)
             place += 1  # zeros may precede a start code
             continue
         kind = head[3]
@@ -196,18 +202,18 @@ def _follow_program(file: BinaryIO, end: int) -> str:
 
 def _follow_asf(file: BinaryIO, end: int) -> str:
     """Windows Media: packets of one size, which all begin with the same byte if they have error correction."""
-    head = _read(file, 0, HEAD)
+    head = read(file, 0, HEAD)
     _, count, size = _asf_properties(head)
     start = int.from_bytes(head[16:24], "little")
-    if not size or _read(file, start, 16) != _ASF_DATA:
+    if not size or read(file, start, 16) != _ASF_DATA:
         return ""
     first = start + 50
     if count and first + count * size > end:
         return f"cut short: {max(0, end - first) // size} of {count} packets are there"
-    mark = _read(file, first, 1)
+    mark = read(file, first, 1)
     for place in range(first, first + count * size, size) if mark == b"\x82" else ():
-        if _read(file, place, 1) != mark:
-            return _damaged(place)
+        if read(file, place, 1) != mark:
+            return damaged(place)
     return ""
 
 
@@ -227,13 +233,13 @@ def _follow_boxes(file: BinaryIO, end: int) -> str:
     """MP4 and related formats: a sequence of boxes; what the index lists is checked by counting frames."""
     place, fragmented = 0, False
     while place + 8 <= end:
-        head = _read(file, place, 16)
+        head = read(file, place, 16)
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if size == 1:
             size = int.from_bytes(head[8:], "big")
         fragmented |= kind == b"moof"
         if size < 8:  # 0 is the last box or, as bytes below 8, padding
-            return _damaged(place) if fragmented and kind == bytes(4) else ""
+            return damaged(place) if fragmented and kind == bytes(4) else ""
         if place + size > end:
             return f"cut short: {end - place} of {size} bytes of its last part are there" if fragmented else ""
         place += size
@@ -242,18 +248,18 @@ def _follow_boxes(file: BinaryIO, end: int) -> str:
 
 def _follow_gif(file: BinaryIO, end: int) -> str:
     """A header, extensions (!) and images (,) in blocks that state their length, and a trailer (GIF89a)."""
-    place = 13 + _gif_colours(_read(file, 10, 1))
+    place = 13 + _gif_colours(read(file, 10, 1))
     while place < end:
-        kind = _read(file, place, 1)
+        kind = read(file, place, 1)
         if kind == b";":
             return ""
         if kind == b"!":
             place += 2
         elif kind == b",":
-            place += 11 + _gif_colours(_read(file, place + 9, 1))
+            place += 11 + _gif_colours(read(file, place + 9, 1))
         else:
-            return _damaged(place)
-        while size := _read(file, place, 1).ljust(1, b"\0")[0]:
+            return damaged(place)
+        while size := read(file, place, 1).ljust(1, b"\0")[0]:
             place += 1 + size
         place += 1
     return "cut short: it has no end mark"
@@ -264,19 +270,35 @@ def _gif_colours(flags: bytes) -> int:
     return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
 
 
-def _follow_stream(file: BinaryIO, end: int) -> str:
-    """Raw H.264 and HEVC: no unit contains three zeros (7.4.1), and there are never many between two units."""
-    place = 0
-    while block := _read(file, place, 1 << 20):
-        hole = block.find(bytes(_HOLE))
-        if hole >= 0:
-            return "" if _only_zeros(file, place + hole) else _damaged(place + hole)
-        place += max(1, len(block) - _HOLE)
-    return ""
+def _follow_mxf(file: BinaryIO, end: int) -> str:
+    """Keys of 16 bytes, each with the length of what follows (SMPTE 377-1); a footer partition, if the first names it.
+
+    A file may begin with a run-in; it is not followed.
+    """
+    head = read(file, 0, 64)
+    if head[:4] != _MXF or len(head) < 64:
+        return ""
+    place, (footer,) = 0, struct.unpack_from(">Q", head, 16 + _ber(head, 16)[1] + 24)
+    while place < end:
+        key = read(file, place, 25)
+        size, width = _ber(key, 16)
+        if key[:4] != _MXF or not width:
+            return damaged(place)
+        place += 16 + width + size
+    return "cut short: its last part is not whole" if place > end or footer >= end else ""
+
+
+def _ber(data: bytes, place: int) -> tuple[int, int]:
+    """A length and the number of bytes that it takes, 0 if it is none."""
+    first = data[place] if place < len(data) else 0xFF
+    if first < 0x80:
+        return first, 1
+    width = 1 + (first & 0x7F)
+    return (int.from_bytes(data[place + 1 : place + width], "big"), width) if width <= 9 else (0, 0)
 
 
 def _follow_png(file: BinaryIO, end: int) -> str:
-    return "" if b"IEND" in _read(file, max(0, end - HEAD), HEAD) else "cut short: it has no end mark"
+    return "" if b"IEND" in read(file, max(0, end - HEAD), HEAD) else "cut short: it has no end mark"
 
 
 _FOLLOW: dict[str, Callable[[BinaryIO, int], str]] = {
@@ -288,8 +310,12 @@ _FOLLOW: dict[str, Callable[[BinaryIO, int], str]] = {
     "asf": _follow_asf,
     "mov,mp4,m4a,3gp,3g2,mj2": _follow_boxes,
     "gif": _follow_gif,
-    "h264": _follow_stream,
-    "hevc": _follow_stream,
+    "h264": follow_units,
+    "hevc": follow_units,
+    "yuv4mpegpipe": follow_y4m,
+    "dv": follow_dv,
+    "obu": follow_obu,
+    "mxf": _follow_mxf,
     "apng": _follow_png,
 }
 

@@ -28,10 +28,11 @@ MISSING_SHARE, MISSING_SECONDS = 0.05, 0.25
 STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
 
 # What may be read: moving pictures in one file; and sound, pictures and texts, which are then named as such. A playlist
-# (hls, concat, dash, …) would have FFmpeg read whatever files it names.
-_FILES = """aac aiff asf av1 avi cavsvideo dirac dnxhd dv evc flac flv gif gxf h261 h263 h264 hevc ivf kux live_flv m4v
-    matroska,webm mjpeg mov,mp4,m4a,3gp,3g2,mj2 mp3 mpeg mpegts mpegtsraw mpegvideo mxf nsv nut obu ogg rm swf vc1 vvc
-    wav wtv yuv4mpegpipe"""
+# (hls, concat, dash, …) would have FFmpeg read whatever files it names. Bare H.261, VVC, EVC and AVS are left out,
+# because nothing tells whether their last picture is whole.
+_FILES = """aac aiff apng asf av1 avi dirac dnxhd dv flac flv gif gxf h263 h264 hevc ivf kux live_flv m4v matroska,webm
+    mjpeg mov,mp4,m4a,3gp,3g2,mj2 mp3 mpeg mpegts mpegtsraw mpegvideo mxf nsv nut obu ogg rm swf vc1 wav wtv
+    yuv4mpegpipe"""
 _PIPES = sorted(name for name in av.formats_available if name.endswith("_pipe"))
 _GUARDED = {"protocol_whitelist": "file", "format_whitelist": ",".join([*_FILES.split(), *sorted(STILLS), *_PIPES])}
 
@@ -54,7 +55,7 @@ class Packets:
     Attributes:
         format, codec: FFmpeg's names.
         stated: number of frames stated by the container; 0 if it states none.
-        seconds, end: the stated duration, and where the last packet ends.
+        seconds, end: the stated duration, and where the last packet ends, counted from 0 or an earlier beginning.
         broken: number of packets marked as corrupt.
         times, orders, sizes, keys, shown: for each packet, its presentation time (``None`` if unknown), decoding time
             and size in bytes, whether decoding may start at it, and whether the edit list shows it.
@@ -138,7 +139,8 @@ def _video_of(container: av.container.InputContainer, path: Path) -> av.VideoStr
         raise VideoError(f"{path}: no video in this file (only sound, text or a cover, or it is cut short): {ADVICE}")
     if container.format.name in STILLS or container.format.name.endswith("_pipe"):
         raise VideoError(f"{path}: no video in this file, but a single picture or text: {ADVICE}")
-    return moving[0]
+    # An animated AVIF begins with its still image, a stream of one frame without a duration.
+    return next((one for one in moving if one.frames != 1 or one.duration is not None), moving[0])
 
 
 def _read_packets(container: av.container.InputContainer, video: av.VideoStream) -> Packets:
@@ -154,14 +156,17 @@ def _read_packets(container: av.container.InputContainer, video: av.VideoStream)
     found.unusual = "" if look else f"{name} in {found.format}"
     if codec.field_order > 1:
         look, found.unusual = None, "interlaced"
-    ends = dict.fromkeys(range(len(container.streams)), 0)
+    ends: dict[int, int] = {}
+    # The clock of a transport stream wraps after 26 hours: FFmpeg then counts from below 0.
+    begin = min(0, container.start_time or 0) / av.time_base
     for packet in container.demux():
         if not packet.size:
             continue
         found.broken += packet.is_corrupt
         time, index = packet.pts, packet.stream_index
         if time is not None:
-            ends[index] = max(ends.get(index, 0), time + (packet.duration or 0))
+            end = time + (packet.duration or 0)
+            ends[index] = max(ends.get(index, end), end)
         if index != video.index:
             continue
         keyframe = packet.is_keyframe
@@ -176,7 +181,7 @@ def _read_packets(container: av.container.InputContainer, video: av.VideoStream)
             found.unusual = "" if said == OPEN else said
     bases = {stream.index: stream.time_base for stream in container.streams}
     found.end = max(
-        (float(end * base) for index, end in ends.items() if end and (base := bases.get(index))), default=0.0
+        (float(end * base) - begin for index, end in ends.items() if (base := bases.get(index))), default=0.0
     )
     return found
 

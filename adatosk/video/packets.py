@@ -5,10 +5,14 @@ Nothing is decoded; a packet takes about a microsecond.
 
 from collections.abc import Callable
 
+import av
+
 # NAL unit types of IDR pictures, after which nothing refers to earlier pictures.
 _H264_IDR, _HEVC_IDR = {5}, {19, 20}
 _H264_PICTURES, _HEVC_PICTURES = range(1, 6), range(32)
 _H264_SPS, _HEVC_SPS = 7, 33
+
+_BEHIND = b"\x55" * 64
 
 OPEN = "an open group of pictures"
 
@@ -60,6 +64,26 @@ def _units(codec: str, width: int) -> Look:
         return OPEN if keyframe and not shown <= idr else ""
 
     return look
+
+
+def continued(packet: av.Packet) -> av.Packet | None:
+    """The last packet of a bare HEVC stream, with other bytes behind the end of its last picture.
+
+    FFmpeg silently decodes what stands behind the end of a cut picture, but nothing behind that of a whole one, so
+    that the frames differ if the picture is cut.
+
+    Returns:
+        the packet itself if other units follow its picture; ``None`` if it has none, because it is cut before it.
+    """
+    data = bytes(packet)
+    pictures = [unit[0] >> 1 & 63 in _HEVC_PICTURES for unit in data.split(b"\0\0\1")[1:] if unit]
+    if not any(pictures):
+        return None
+    if not pictures[-1]:
+        return packet
+    longer = av.Packet(data + _BEHIND)
+    longer.pts, longer.dts, longer.time_base, longer.stream = packet.pts, packet.dts, packet.time_base, packet.stream
+    return longer
 
 
 def _vp8(packet: bytes, keyframe: bool) -> str:

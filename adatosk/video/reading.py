@@ -1,7 +1,8 @@
 """From a video file, or a folder of frames, to the frames of one clip.
 
-A clip that cannot be read completely is an error; it is never silently shortened or replaced. PyAV decodes video files;
-``ADATOSK_DECODER``, or the argument ``decoder``, may select decord for those on which it is proven correct.
+A clip that cannot be read completely is an error; no frames are left out, repeated or replaced instead. What a file
+does not show cannot be found: :mod:`adatosk.video.containers` lists it. PyAV decodes video files; ``ADATOSK_DECODER``,
+or the argument ``decoder``, may select decord for those on which it is proven correct.
 """
 
 import hashlib
@@ -100,9 +101,10 @@ def decode_whole(path: str | Path) -> tuple[int, int, int]:
             # Together with the first image, whose size they must have.
             read_images([paths[0], *some], None)
         return len(names), shape[2], shape[1]
-    frames, height, width = Frames(inspect(path)), 0, 0
+    frames, height, width = Frames(inspect(path), thorough=True), 0, 0
     for image in frames.images(range(frames.count)):
         height, width = image.shape[:2]
+        del image
     return frames.count, width, height
 
 

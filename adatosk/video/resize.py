@@ -21,19 +21,22 @@ def stack(images: Iterable[np.ndarray], count: int, size: int | None) -> np.ndar
     Returns:
         uint8 ``(count, size, size, 3)``, or ``(count, H, W, 3)`` without a size.
     """
-    out, held, together = np.empty(0), np.empty(0), 0
-    for place, image in enumerate(images):
+    out, held, together, place = np.empty(0), np.empty(0), 0, -1
+    for image in images:  # not by enumerate, which would hold an image while the next one is decoded
+        place += 1
         if not place:
             out = np.empty((count, *(image.shape[:2] if size is None else (size, size)), 3), np.uint8)
-            square = _central_square(image[None])
+            side = min(image.shape[:2])
             # Only the bilinear filter is faster with several images at once.
-            filtered = size is not None and square.shape[1] != size and square.shape[1] < AREA_FROM * size
-            together = max(1, min(count, TOGETHER_BYTES // square.nbytes)) if filtered else 1
-            held = np.empty((together, *square.shape[1:]), np.uint8) if together > 1 else held
+            filtered = size is not None and side != size and side < AREA_FROM * size
+            together = max(1, min(count, TOGETHER_BYTES // (3 * side**2))) if filtered else 1
+            held = np.empty((together, side, side, 3), np.uint8) if together > 1 else held
         if together == 1:
             fit(image[None], size, out[place : place + 1])
+            del image
             continue
         held[place % together] = _central_square(image[None])[0]
+        del image
         if (place + 1) % together == 0 or place + 1 == count:
             start = place - place % together
             fit(held[: place + 1 - start], size, out[start : place + 1])

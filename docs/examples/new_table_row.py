@@ -17,7 +17,8 @@ def with_k_1(base):
 
 TABLES["table4"] = with_k_1
 
-workspace = open_workspace(sys.argv[1] if len(sys.argv) > 1 else "smoke", train_missing=True)
-rows = [row for row in TABLES["table4"](workspace.config) if row.name.startswith("l1")]
-scores = tables.run_rows(workspace, rows, at_most=1)
-print(tables.against(scores, "l1")[["war", "repeats", "difference"]].to_string())
+if __name__ == "__main__":  # the processes that render the clips import this file, too
+    workspace = open_workspace(sys.argv[1] if len(sys.argv) > 1 else "smoke", train_missing=True)
+    rows = [row for row in TABLES["table4"](workspace.config) if row.name.startswith("l1")]
+    scores = tables.run_rows(workspace, rows, at_most=1)
+    print(tables.against(scores, "l1")[["war", "repeats", "difference"]].to_string())

@@ -13,8 +13,8 @@ from media import moving_frames, truncate, write_video
 
 from adatosk.clips import cache as caches
 from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache
-from adatosk.clips.cache_files import sealed
 from adatosk.manifests import Manifest, ManifestError
+from adatosk.utils.files import sealed
 from adatosk.video import decode_all
 
 

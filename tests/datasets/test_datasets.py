@@ -163,6 +163,16 @@ def test_suffixes_in_capitals_are_videos_too(copy, rendered):
     assert set(manifest.clips["path"].str[-4:]) == {".MP4"}
 
 
+@pytest.mark.parametrize("again", ["1001_DFA_ANG_XX.avi", "1001_DFA_ANG_X.flv"])
+def test_two_files_of_one_clip_are_told(tmp_path, again):
+    for name in ("1001_DFA_ANG_XX.flv", again):
+        (tmp_path / "VideoFlash").mkdir(exist_ok=True)
+        (tmp_path / "VideoFlash" / name).touch()
+    with pytest.raises(LayoutError, match="are both clip '1001_DFA_ANG_XX': move one of them away") as error:
+        build("crema_d", tmp_path, report=quiet)
+    assert "1001_DFA_ANG_XX.flv" in str(error.value) and again in str(error.value)
+
+
 def test_cremad_level_has_one_spelling():
     clip_id = DATASETS["crema_d"].clip_id
     assert clip_id(PurePosixPath("a/1040_ITH_SAD_X.flv")) == clip_id(PurePosixPath("1040_ITH_SAD_XX.flv"))

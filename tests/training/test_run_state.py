@@ -13,6 +13,9 @@ import pytest
 import torch
 from runs import same, short_run, train_cut_off, weights_of
 
+from adatosk.clips import ClipDataset, make_loader
+from adatosk.evaluate import predict_split
+from adatosk.manifests import load
 from adatosk.model import AdaTosk
 from adatosk.predict import predict
 from adatosk.train import Places, Trainer, train
@@ -57,33 +60,45 @@ def test_resumed_runs_end_with_the_bits_of_undisturbed_ones(changes, data, place
 
 
 def test_two_processes_resume_with_the_bits_of_undisturbed_ones(data, tmp_path):
-    """Under torchrun with gloo; the state of two is then refused by one."""
+    """Under torchrun with gloo, on an odd number of test clips; the state of two is then refused by one."""
+    manifest = load(data / "manifest.csv")
+    left_out = manifest.subset("test")["id"].iloc[0]
+    config = short_run(data, model={"head_norm": "batch"}, data={"exclusions": (left_out,)})
+    (tmp_path / "run.json").write_text(config.model_dump_json())
     script = tmp_path / "both.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom runs import short_run, train_cut_off\n"
-        "from adatosk.train import Places, train\n"
-        "data, out = map(Path, sys.argv[1:])\nconfig = short_run(data, model={'head_norm': 'batch'})\n"
+        "import sys\nfrom pathlib import Path\nfrom runs import train_cut_off\n"
+        "from adatosk.config import RunConfig\nfrom adatosk.train import Places, train\n"
+        "data, out = map(Path, sys.argv[1:])\nconfig = RunConfig.read(out / 'run.json')\n"
         "train(config, Places(data, out / 'whole', data / 'cache', workers=0))\n"
         "cut = Places(data, out / 'cut', data / 'cache', workers=0)\ntrain_cut_off(config, cut)\ntrain(config, cut)\n"
         "train_cut_off(config, Places(data, out / 'left', data / 'cache', workers=0))\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     path = os.pathsep.join([str(PROJECT / "tests" / "helpers"), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run(
         [*command, str(script), str(data), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "resuming after epoch 1" in done.stdout
+    # Once each, in the two trainings that report: no copy of the other process trained beside it.
+    printed = {line: done.stdout.count(line) for line in ("resuming after epoch 1", "epoch 3,", "process 1 of 2 on")}
+    assert list(printed.values()) == [1, 2, 2]
     (whole,), (cut,) = ((tmp_path / name / "runs").iterdir() for name in ("whole", "cut"))
     assert same(weights_of(whole), weights_of(cut)) and json.loads((cut / "metrics.json").read_text())["processes"] == 2
+    # What two processes predict together is what one predicts, clip by clip.
+    clips = ClipDataset.of_split(config, manifest, data, "test")
+    model = AdaTosk.from_pretrained(whole / "checkpoints" / "last")
+    alone = predict_split(model, make_loader(clips, 1, workers=0), config.evaluation)
+    assert len(clips) == 3
+    assert (whole / "predictions.csv").read_text() == alone.table(clips.ids, manifest.classes).to_csv(index=False)
     left = Places(data, tmp_path / "left", data / "cache", workers=0)
     assert {path.name for path in resume_folder(left).glob("random_*")} == {
         "random_0.safetensors",
         "random_1.safetensors",
     }
     with pytest.raises(ValueError, match=r"state\.json: saved by 2 processes, and these are 1: resume with as many"):
-        train(short_run(data, model={"head_norm": "batch"}), left, report=quiet)
+        train(config, left, report=quiet)
 
 
 def test_every_file_of_a_state_is_checked(data, places):

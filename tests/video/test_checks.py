@@ -97,6 +97,17 @@ def test_check_goes_on_where_it_stopped(planted, tmp_path, monkeypatch):
     assert saved.set_index("id").loc["copy", "problem"].count("same content")
 
 
+def test_what_a_killed_check_left_is_swept(planted, tmp_path):
+    root, whole = planted
+    folder = tmp_path / "reports"
+    path, other = folder / "a[1].check.csv", folder / ".a[1].check.csv2.12.part"
+    folder.mkdir()
+    for part in (folder / ".a[1].check.csv.4711.part", other):
+        part.touch()
+    whole.check(root, progress=False, report=path)
+    assert sorted(folder.iterdir()) == sorted([path, other])
+
+
 @pytest.mark.parametrize("torn", [b'cut,"a.mp4: 12 frames, the', b"cut,a.mp4: 12\xc3", b"\0\0\0", b"", None])
 def test_a_report_torn_anywhere_is_gone_on_with(planted, tmp_path, monkeypatch, torn):
     """A problem with commas is quoted, and pandas reads nothing of a file that ends inside quotes."""
