@@ -38,8 +38,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup reproduce reproduce-all publish benchmark test test-lowest test-crash test-cluster lint lab notebooks \
-	lock
+.PHONY: help setup reproduce reproduce-all publish benchmark test test-lowest test-crash test-cluster lint lab notebooks lock
 
 help:
 	@echo "make reproduce      set up, render the data, train, evaluate, execute the notebooks, compare with the published results"
@@ -71,8 +70,7 @@ $(READY): $(UV) requirements.lock pyproject.toml
 # Snakemake's own lock would outlive a killed process; the Snakefile has another.
 SNAKEMAKE := $(BIN)/python -m snakemake --workflow-profile "workflow/profiles/$$CLUSTER.yaml" \
 	$(if $(filter local,$(CLUSTER)),--cores "$$JOBS") --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
-CONFIG := --config profile="$$PROFILE" $(if $(RUNS_PER_GPU),runs_per_gpu="$$RUNS_PER_GPU") \
-	$(if $(filter no,$(REUSE)),reuse=no)
+CONFIG := --config profile="$$PROFILE" $(if $(RUNS_PER_GPU),runs_per_gpu="$$RUNS_PER_GPU") $(if $(filter no,$(REUSE)),reuse=no)
 REPORT := $(BIN)/python -m adatosk report --profile "$$PROFILE"
 
 reproduce: setup
