@@ -270,7 +270,7 @@ MIDDLE = {
     "pretrained": ("adatosk.pretrained:load_encoder", "nothing was written"),
     "export": ("torch.export:export", "of the others nothing was written"),
     "benchmark": ("adatosk.cost.models:time_pair", "of the others nothing was written"),
-    "report": ("adatosk.experiments.report:results_block", "tables that were written are whole"),
+    "report": ("adatosk.experiments.report:results_block", "files that were written are whole"),
     "prepare": ("adatosk.clips:open_clips", "the same command resumes"),
 }
 FIRST = ["adatosk.train", "adatosk.predict_many", "adatosk.export", "adatosk.cost.models", "adatosk.experiments.report"]

@@ -57,7 +57,9 @@ def compare(profile: str, published: Path = PUBLISHED, outputs: Path = OUTPUTS) 
         for where, other, here in sides
         for key in dict.fromkeys((*other, *here))
     ]
-    return pd.DataFrame(rows, columns=["kind", "what", "where", "published", "here"], dtype=object)
+    table = pd.DataFrame(rows, columns=["kind", "what", "where", "published", "here"], dtype=object)
+    # The earliest runs did not record the digests of their weights.
+    return table[(table["kind"] != "weights") | table["published"].notna()]
 
 
 def _of_run(run: Run) -> dict[tuple[str, str], object]:
@@ -152,5 +154,5 @@ def _circumstances(pairs: list[tuple[Run, Run]]) -> list[str]:
         there, now = other.metrics["provenance"], here.metrics["provenance"]
         for name in now:
             if there.get(name) != now[name]:
-                found[f"{name} {str(there.get(name, 'not recorded'))[:40]} there, {str(now[name])[:40]} here"] = None
+                found[f"{name} {str(there.get(name, 'not recorded'))[:30]} there, {str(now[name])[:30]} here"] = None
     return list(found)

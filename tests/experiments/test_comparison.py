@@ -16,11 +16,12 @@ RUN = next(iter(headline_configs("demo")))
 @pytest.fixture
 def outputs(tmp_path):
     """The published runs and a table of theirs, one of the runs as if it had been trained here."""
-    adopt_published("demo", outputs=tmp_path)
-    (tmp_path / "demo" / "runs" / RUN / "checkpoints" / "last").mkdir(parents=True)
-    (tmp_path / "demo" / "tables").mkdir()
-    shutil.copy(PUBLISHED / "demo" / "tables" / "headline.csv", tmp_path / "demo" / "tables")
-    return tmp_path
+    folder = tmp_path / "outputs"
+    adopt_published("demo", outputs=folder)
+    (folder / "demo" / "runs" / RUN / "checkpoints" / "last").mkdir(parents=True)
+    (folder / "demo" / "tables").mkdir()
+    shutil.copy(PUBLISHED / "demo" / "tables" / "headline.csv", folder / "demo" / "tables")
+    return folder
 
 
 def change(outputs, **provenance: str) -> dict:
@@ -40,6 +41,18 @@ def test_equal_numbers_are_reproduced_to_the_last_bit_whatever_the_clock_says(ou
     said = comparison.report("demo", outputs=outputs)
     assert "1 of its runs were trained here" in said and said.endswith("Reproduced to the last bit.")
     assert "losses and learning rates: 51 of 51" in said and "predictions: 1680 of 1680" in said
+
+
+def test_weights_are_compared_where_the_published_run_recorded_them(outputs):
+    metrics = change(outputs) | {"weights": {"last": "0" * 64}}
+    write(outputs, metrics)
+    assert "weights" not in comparison.report("demo", outputs=outputs)
+    published = outputs.parent / "published"
+    shutil.copytree(outputs, published)
+    metrics["weights"]["last"] = "1" * 64
+    write(outputs, metrics)
+    said = comparison.report("demo", published, outputs)
+    assert "files of weights: 0 of 1 equal" in said and "Reproduced" not in said
 
 
 def test_a_last_bit_that_differs_is_counted_and_explained(outputs):

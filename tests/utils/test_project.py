@@ -109,7 +109,16 @@ def test_the_readme_is_short_and_begins_with_the_two_commands():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "RESULTS.md", "CONTRIBUTING.md", "docs/interpretation.md", "docs/your_data.md"]
+    "page",
+    [
+        "README.md",
+        "RESULTS.md",
+        "CONTRIBUTING.md",
+        "docs/interpretation.md",
+        "docs/your_data.md",
+        "docs/cluster.md",
+        "docs/scale.md",
+    ],
 )
 def test_every_link_of_a_page_leads_somewhere(page):
     path = PROJECT / page
