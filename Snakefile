@@ -19,7 +19,7 @@ from adatosk.experiments.grid import (
     HEADLINE_SEEDS, REPRODUCE, configs, headline_configs, run_file, stages, weighed, write_runs
 )
 from adatosk.experiments.notebooks import notebook_cards, parameter_names
-from adatosk.launch import gpu_count, visible_gpus
+from adatosk.utils.launch import gpu_count, visible_gpus
 from adatosk.manifests import manifest_path
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS
@@ -134,7 +134,7 @@ def launched(command: list[str], resources, threads: int) -> list[str]:
         return [sys.executable, *command]
     given = [f"--gres={resources.get('gres', '')}", f"--nodes={resources.get('nodes', 1)}"]
     given += [f"--cpus={threads}", f"--share={RUNS_PER_GPU}"]
-    return [sys.executable, "-m", "adatosk.launch", *given, "--", *command]
+    return [sys.executable, "-m", "adatosk.utils.launch", *given, "--", *command]
 
 
 def training(wildcards, resources, threads) -> list[str]:

@@ -202,7 +202,7 @@ def test_an_unforeseen_error_keeps_its_traceback(error, root, monkeypatch):
     def broken(*_, **__):
         raise error
 
-    monkeypatch.setattr("adatosk.predict_command.predict", broken)
+    monkeypatch.setattr("adatosk.cli.prediction.predict", broken)
     with pytest.raises(type(error)):
         command("predict", root / "clip0.mp4", "--model", root / "model")
 

@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 
 from adatosk.experiments.grid import REPRODUCE, configs, headline_configs, weighed
 from adatosk.experiments.notebooks import notebook_cards
-from adatosk.launch import gpu_count
 from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
+from adatosk.utils.launch import gpu_count
 from adatosk.utils.project import PROJECT
 
 # Nothing of it may be read a second time, by make, YAML, Snakemake, a shell or papermill.
@@ -180,7 +180,7 @@ def test_jobs_of_a_real_set_share_the_gpus_and_cores_of_a_machine(clone):
     done = dry_run(clone, "paper-ravdess", "pair", *local, "--cores", "8", tree=clone, CUDA_VISIBLE_DEVICES="4,5")
     said = done.stdout + done.stderr
     assert done.returncode == 0 and said.count("rule prepare:") == 1, said
-    launched = commands(said, "adatosk.launch")
+    launched = commands(said, "adatosk.utils.launch")
     training = [words for words in launched if "adatosk.train" in words]
     assert len(training) == said.count("rule train:") > 0 and said.count("threads: 4") == len(launched)
     assert all({"--gres=gpu:1", "--share=1", "--nodes=1", "--workers=4"} <= set(words) for words in training)

@@ -87,7 +87,7 @@ def train(
     ] = False,
 ) -> None:
     """Train and evaluate one run, and print its folder; a finished run is left unchanged."""
-    from adatosk.launch import check_launched
+    from adatosk.utils.launch import check_launched
 
     check_launched(["-m", "adatosk.train", *sys.argv[2:]])
     from adatosk.config import RunConfig
@@ -178,7 +178,7 @@ def predict(
     If a video gets no label, because it is unreadable or shows no face, the table's column error gives the reason, and
     the command exits with status 1; all other rows are written.
     """
-    from adatosk import predict_command as run
+    from adatosk.cli import prediction as run
 
     how = {"views": views, "locate_face": not whole_frame, "person": person}
     speed = {"batch_size": batch_size, "precision": precision.value}

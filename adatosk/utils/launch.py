@@ -1,8 +1,8 @@
-"""Starts a command of the workflow on the GPUs that it asks for: ``python -m adatosk.launch --gres gpu:2 -- COMMAND``.
+"""Starts a command of the workflow on the GPUs that it asks for: ``python -m adatosk.utils.launch --gres gpu:2 -- …``.
 
-COMMAND is what follows ``python``, such as ``-m adatosk.train run.json``. It becomes one process, or torchrun's: one
-process per GPU of this node, or of each of several nodes of a SLURM job. Where several commands share a machine, each
-waits for GPUs with a free place, so that they spread over all of them.
+``--`` precedes what follows ``python``, such as ``-m adatosk.train run.json``. It becomes one process, or torchrun's:
+one process per GPU of this node, or of each of several nodes of a SLURM job. Where several commands share a machine,
+each waits for GPUs with a free place, so that they spread over all of them.
 """
 
 import argparse
@@ -145,7 +145,7 @@ def _locked(path: Path) -> int | None:
 
 def main() -> None:
     """Become the command."""
-    parser = argparse.ArgumentParser(prog="python -m adatosk.launch", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m adatosk.utils.launch", description=__doc__)
     parser.add_argument("--gres", default="", help="GPUs of each node, with one process each, such as gpu:8")
     parser.add_argument("--nodes", type=int, default=1, help="nodes of this SLURM job")
     parser.add_argument("--cpus", type=int, default=1, help="CPU cores of each node")

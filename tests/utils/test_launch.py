@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from commands import process
 
-from adatosk.launch import check_launched, occupy, started, visible_gpus
+from adatosk.utils.launch import check_launched, occupy, started, visible_gpus
 
 TRAIN = ["-m", "adatosk.train", "it's a run.json", "--root=/data/My Sets; touch y"]
 
@@ -119,7 +119,7 @@ WORK += "print(json.dumps([os.environ['CUDA_VISIBLE_DEVICES'].split(','), a, tim
 
 def work(share: int) -> tuple[list[str], float, float]:
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
-    done = process("adatosk.launch", "--gres", "gpu:1", "--share", share, "--", "-c", WORK, env=environment)
+    done = process("adatosk.utils.launch", "--gres", "gpu:1", "--share", share, "--", "-c", WORK, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -139,7 +139,7 @@ def test_twelve_commands_on_four_gpus_are_never_more_than_allowed_on_one(share):
 
 def test_a_killed_command_gives_its_gpu_back(tmp_path):
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0"}
-    line = [sys.executable, "-m", "adatosk.launch", "--gres", "gpu:1", "--"]
+    line = [sys.executable, "-m", "adatosk.utils.launch", "--gres", "gpu:1", "--"]
     holder = [*line, "-c", "import time; print(1, flush=True); time.sleep(600)"]
     with subprocess.Popen(holder, env=environment, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout.readline() == "1\n"
