@@ -82,7 +82,7 @@ def test_two_processes_resume_with_the_bits_of_undisturbed_ones(data, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     # Once each, in the two trainings that report: no copy of the other process trained beside it.
-    printed = {line: done.stdout.count(line) for line in ("resuming after epoch 1", "epoch 3,", "process 1 of 2 on")}
+    printed = {line: done.stdout.count(line) for line in ("resuming after epoch 1", "epoch 3 of 3,", "process 1 of 2 on")}
     assert list(printed.values()) == [1, 2, 2]
     (whole,), (cut,) = ((tmp_path / name / "runs").iterdir() for name in ("whole", "cut"))
     assert same(weights_of(whole), weights_of(cut)) and json.loads((cut / "metrics.json").read_text())["processes"] == 2
