@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -173,22 +170,6 @@ def test_a_compiled_run_in_bf16_trains_as_the_plain_one_does(data, places, tmp_p
     ]
     assert logs[1] == pytest.approx(logs[0], rel=0.02)
     assert weights(compiled).keys() == weights(plain).keys()
-
-
-def test_two_processes_train_one_run(data, tmp_path):
-    config = tmp_path / "run.json"
-    config.write_text(configure(data).model_dump_json())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "adatosk.train", str(config), "--root", str(data), "--results", str(tmp_path / "out")]
-    command += ["--cache", str(data / "cache"), "--workers", "0"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
-    (folder,) = (tmp_path / "out" / "runs").iterdir()
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["processes"] == 2
-    assert metrics["last"]["views_1"]["clips"] == 6
-    assert len((folder / "log.jsonl").read_text().splitlines()) == 3
 
 
 def test_masks_at_test_depend_on_the_clip_and_not_on_its_batch():

@@ -67,10 +67,11 @@ def test_two_processes_resume_with_the_bits_of_undisturbed_ones(data, tmp_path):
     (tmp_path / "run.json").write_text(config.model_dump_json())
     script = tmp_path / "both.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom runs import train_cut_off\n"
+        "import sys\nfrom pathlib import Path\nfrom runs import train_cut_off\nfrom adatosk.cli import app\n"
         "from adatosk.config import RunConfig\nfrom adatosk.train import Places, train\n"
         "data, out = map(Path, sys.argv[1:])\nconfig = RunConfig.read(out / 'run.json')\n"
-        "train(config, Places(data, out / 'whole', data / 'cache', workers=0))\n"
+        "places = ['--root', data, '--results', out / 'whole', '--cache', data / 'cache', '--workers', 0]\n"
+        "app(list(map(str, ['train', out / 'run.json', *places])), standalone_mode=False)\n"
         "cut = Places(data, out / 'cut', data / 'cache', workers=0)\ntrain_cut_off(config, cut)\ntrain(config, cut)\n"
         "train_cut_off(config, Places(data, out / 'left', data / 'cache', workers=0))\n"
     )
@@ -82,10 +83,15 @@ def test_two_processes_resume_with_the_bits_of_undisturbed_ones(data, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     # Once each, in the two trainings that report: no copy of the other process trained beside it.
-    printed = {line: done.stdout.count(line) for line in ("resuming after epoch 1", "epoch 3 of 3,", "process 1 of 2 on")}
+    printed = {
+        line: done.stdout.count(line) for line in ("resuming after epoch 1", "epoch 3 of 3,", "process 1 of 2 on")
+    }
     assert list(printed.values()) == [1, 2, 2]
     (whole,), (cut,) = ((tmp_path / name / "runs").iterdir() for name in ("whole", "cut"))
-    assert same(weights_of(whole), weights_of(cut)) and json.loads((cut / "metrics.json").read_text())["processes"] == 2
+    assert same(weights_of(whole), weights_of(cut))
+    metrics = json.loads((cut / "metrics.json").read_text())
+    assert metrics["processes"] == 2 and metrics["last"]["views_1"]["clips"] == 3
+    assert len((whole / "log.jsonl").read_text().splitlines()) == 3
     # What two processes predict together is what one predicts, clip by clip.
     clips = ClipDataset.of_split(config, manifest, data, "test")
     model = AdaTosk.from_pretrained(whole / "checkpoints" / "last")
