@@ -140,7 +140,7 @@ def test_attention_is_the_naive_one_with_and_without_gradient(tokens):
     learned = attention(*qkv)
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
         ways = [learned, attention(*qkv)]
-    by_onednn = any("mkldnn" in str(operator) for operator in counter.get_flop_counts()["Global"])
+    by_onednn = any("mkldnn" in str(operator) for operator in counter.get_flop_counts().get("Global", {}))
     assert by_onednn == (tokens >= LONG)
     for clip, head in np.ndindex(2, 2):
         expected = naive.attention(*(part[clip, head].tolist() for part in qkv))

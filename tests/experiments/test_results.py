@@ -23,6 +23,7 @@ from adatosk.experiments.grid import HEADLINE, HEADLINE_SEEDS, TABLES, configs, 
 from adatosk.experiments.statistics import PROTOCOL, looks, score_interval
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, render, sample_script
+from adatosk.synthetic.dynamics import REAL, dynamics
 from adatosk.utils.files import write_csv
 from adatosk.utils.project import PROJECT
 from adatosk.video import frame_indices
@@ -171,6 +172,14 @@ def rivals() -> pd.DataFrame:
     return cost_curve.rival_table(BASE, trained, points)
 
 
+def motion() -> pd.DataFrame:
+    means = {}
+    for kind, name in (("sparse", "embedded-demo"), ("lifelike", "embedded-demo-lifelike")):
+        scripts = (sample_script(BENCHMARKS[name], "test", index) for index in range(350))
+        means[kind] = dynamics(scripts).mean(numeric_only=True)
+    return pd.DataFrame(means | {"real": REAL}).T
+
+
 COMPUTED: dict[str, Callable[[], pd.DataFrame]] = {
     "table1": lambda: report.results_table("demo", RESULTS),
     "seeds": lambda: report.seeds_table("demo", RESULTS),
@@ -188,6 +197,7 @@ COMPUTED: dict[str, Callable[[], pd.DataFrame]] = {
     "paper_vs_ours": lambda: paper_vs_ours.every_number(study()).set_index(["table", "row", "quantity"]),
     "verdicts": lambda: verdicts.verdicts(BASE, RESULTS).set_index("id"),
     "table1_embedded": rivals,
+    "motion": motion,
 }
 # Of these, what the runs' own scores do not give: columns, or rows.
 MEASURED = {"table1_embedded": ["ms_per_clip"]}
