@@ -4,6 +4,7 @@ import gc
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import unwrap
 from math import nan
 from pathlib import Path
 
@@ -171,11 +172,17 @@ def _training_step(model: nn.Module, video: Tensor, labels: Tensor, setup: Setup
 
 def count_work(name: str, config: ModelConfig, work: str, device: torch.device | str = "cpu") -> int:
     """Multiply-accumulates for one clip, including any backward pass, counted by torch during execution."""
-    from torch.utils.flop_counter import FlopCounterMode  # it loads triton
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop  # it loads triton
 
+    # torch 2.11 does not know the fused attention of a CPU. The formulas take shapes; wrapped ones take tensors.
+    aten = torch.ops.aten
+    known = FLOPS | {
+        aten._scaled_dot_product_flash_attention_for_cpu: unwrap(sdpa_flop),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: unwrap(sdpa_backward_flop),
+    }
     # A loss needs values; for a forward pass, shapes suffice, which need no computation.
     run = prepare(name, config, Setup(work), "meta" if work == "forward" else device)
-    with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
+    with FlopCounterMode(display=False, custom_mapping=known) as counter:
         run()
     return counter.get_total_flops() // 2
 
