@@ -28,6 +28,14 @@ from adatosk.video import read_clip
 # Floating-point precision of inference.
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The type of weights and activations in a precision; `ValueError` for an unknown one."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
+    return PRECISIONS[precision]
+
+
 # The sets of adatosk.synthetic are called so; importing it takes a second.
 RENDERED = "embedded-"
 

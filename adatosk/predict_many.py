@@ -31,7 +31,7 @@ from adatosk.datasets.base import VIDEO_SUFFIXES
 from adatosk.export import Classifier, fixed_masks
 from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
-from adatosk.predict import PRECISIONS, as_seen, load_model
+from adatosk.predict import as_seen, dtype_of, load_model
 from adatosk.utils.files import check_target, is_ordinary, locked_table, replacing
 from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.utils.provenance import file_digest
@@ -147,14 +147,13 @@ def predict_rows(
         locate_face, stride, person: as for :func:`adatosk.predict.predict`.
         workers: reader threads; one per core by default.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
+    dtype = dtype_of(precision)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     check_person(person)
     if locate_face:
         load_detector()  # tried, since without it no video has a label
-    classify = _classifier(model, views, PRECISIONS[precision], compile)
+    classify = _classifier(model, views, dtype, compile)
     read = partial(_read, config=model.config, person=person if locate_face else None, stride=stride)
     with side_by_side(workers, progress=False) as each:
         clips = each(read, in_chunks(paths, 1), ahead=2 * batch_size)

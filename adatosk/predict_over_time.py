@@ -23,7 +23,7 @@ from adatosk.clips.people import people_in
 from adatosk.config import ModelConfig
 from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
-from adatosk.predict import PRECISIONS, as_seen, load_model, picture
+from adatosk.predict import as_seen, dtype_of, load_model, picture
 from adatosk.tokens import tube_mask
 from adatosk.utils.files import check_target, is_ordinary, replacing
 from adatosk.utils.parallel import in_advance
@@ -134,7 +134,8 @@ def predict_over_time(
         FaceDetectorError, FaceNotFoundError, FileNotFoundError, VideoError: as for :func:`adatosk.predict.predict`.
         ValueError: for an impossible option.
     """
-    _check(every, precision, batch_size, views)
+    _check(every, batch_size, views)
+    dtype = dtype_of(precision)
     check_person(person)
     path, stream = Path(path), open_stream(path, fps)
     # The caller's model stays as it is.
@@ -149,7 +150,7 @@ def predict_over_time(
         faces, people = found.faces(person), found.counted()
     clips = _clips(stream, numbers, places, faces, model.config.image_size)
     with in_advance(iter(lambda: list(islice(clips, batch_size)), []), ahead=1) as batches:
-        looked = _look(model, batches, len(frames), views, PRECISIONS[precision])
+        looked = _look(model, batches, len(frames), views, dtype)
     starts, ends = stream.seconds[frames[:, 0]], stream.seconds[frames[:, -1]]
     return Curve(
         path,
@@ -164,11 +165,9 @@ def predict_over_time(
     )
 
 
-def _check(every: float, precision: str, batch_size: int, views: int) -> None:
+def _check(every: float, batch_size: int, views: int) -> None:
     if not 0 < every < np.inf:
         raise ValueError(f"every must be a positive number of seconds, got {every}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
     for name, value in (("batch_size", batch_size), ("views", views)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")

@@ -17,7 +17,7 @@ from adatosk.cost.timing import synchronise
 from adatosk.losses import total_loss
 from adatosk.model import AdaTosk
 from adatosk.onednn import FLOPS, for_inference, through_onednn
-from adatosk.predict import PRECISIONS
+from adatosk.predict import dtype_of
 from adatosk.training.optim import make_optimizer
 from adatosk.utils.parallel import in_one_process
 
@@ -50,8 +50,7 @@ class Setup:
     def __post_init__(self) -> None:
         if self.work not in WORKS:
             raise ValueError(f"unknown work '{self.work}': choose {', '.join(WORKS)}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"unknown precision '{self.precision}': choose {', '.join(PRECISIONS)}")
+        dtype_of(self.precision)  # an unknown one is an error
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
 
@@ -121,7 +120,7 @@ def prepare(name: str, config: ModelConfig, setup: Setup, device: torch.device |
 
 
 def _forward(name: str, model: nn.Module, video: Tensor, setup: Setup) -> Callable[[], None]:
-    dtype = PRECISIONS[setup.precision]
+    dtype = dtype_of(setup.precision)
     # As users run them: the rival as its library provides it, AdaTosk as adatosk.predict_many does.
     own = name != RIVAL and not setup.compiled
     model, video = for_inference(model, dtype) if own else model.eval().to(dtype), video.to(dtype)

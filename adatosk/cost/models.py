@@ -18,7 +18,6 @@ import torch
 from adatosk.config import ModelConfig
 from adatosk.cost.contenders import (
     CONTENDERS,
-    PRECISIONS,
     SAME_PRODUCTS,
     WORKS,
     Setup,
@@ -30,6 +29,7 @@ from adatosk.cost.operations import hand_count, table2_cost
 from adatosk.cost.timing import matrix_peaks, time_pair
 from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
+from adatosk.predict import PRECISIONS, dtype_of
 from adatosk.presets import MODELS
 from adatosk.utils.files import write_csv
 from adatosk.utils.project import PROJECT
@@ -152,7 +152,7 @@ def benchmark(
     tables = []
     for setup in default_setups(device) if setups is None else setups:
         work = partial(measure, config, setup, CONTENDERS, device, repeats)
-        table, peaks = _between_peaks(work, device, PRECISIONS[setup.precision])
+        table, peaks = _between_peaks(work, device, dtype_of(setup.precision))
         table = table.assign(sweep="", **peaks)
         table["peak_share"] = 2 * table["gmacs"] * table["clips_per_second"] / table["peak_gflops"]
         wanted = memory and setup.precision == "fp32" and not setup.compiled

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adatosk.synthetic.action_units import CLASS_UNITS, UNITS
+from adatosk.synthetic.people import rise_and_fall
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,7 @@ def _swell(rng: np.random.Generator, hold: float, time: np.ndarray) -> np.ndarra
     """Strength of an expression over the clip, in [0, 1]: rises, holds and falls, perhaps beyond the clip's ends."""
     rise, fall, hold = rng.uniform(*RISE), rng.uniform(*FALL), max(0.02, hold + rng.uniform(-0.1, 0.1))
     onset = rng.uniform(-0.1, max(1.1 - rise - hold - fall, 0))
-    ramp = np.interp(time, np.cumsum((onset, rise, hold, fall)), (0, 1, 1, 0))
-    return ramp * ramp * (3 - 2 * ramp)
+    return rise_and_fall(time, np.cumsum((onset, rise, hold, fall)))
 
 
 def _noise(

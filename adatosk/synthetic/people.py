@@ -1,5 +1,6 @@
 """The person in a clip, their motion, and the scene."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -61,6 +62,12 @@ class Motion:
     pose: np.ndarray
     blink: np.ndarray
     talk: np.ndarray
+
+
+def rise_and_fall(time: np.ndarray, knots: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Strength of an expression, in [0, 1]: 0, smoothly to 1 between the first two of four ``knots``, and back."""
+    ramp = np.interp(time, knots, (0, 1, 1, 0))
+    return ramp * ramp * (3 - 2 * ramp)
 
 
 @dataclass(frozen=True)

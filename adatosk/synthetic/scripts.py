@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from adatosk.config import Frozen
 from adatosk.synthetic import lifelike
 from adatosk.synthetic.action_units import CLASS_UNITS, CLASSES_7, UNITS
-from adatosk.synthetic.people import Motion
+from adatosk.synthetic.people import Motion, rise_and_fall
 
 # Incremented when the drawing changes, so that clips of an older drawing are not mistaken for new ones.
 DRAWING = 1
@@ -139,9 +139,7 @@ class Phases:
 
     def envelope(self, frames: int) -> np.ndarray:
         """Strength ``(frames,)``: 0 up to ``onset``, smoothly to 1 at the apex, 0 from ``offset`` on."""
-        knots = (self.onset, *self.apex, self.offset)
-        ramp = np.interp(np.arange(frames), knots, (0, 1, 1, 0))
-        return ramp * ramp * (3 - 2 * ramp)
+        return rise_and_fall(np.arange(frames), (self.onset, *self.apex, self.offset))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -63,10 +63,8 @@ def test_threads_build_the_same_cache(source, tmp_path, monkeypatch):
     assert (single.folder / "frames.bin").read_bytes() == (several.folder / "frames.bin").read_bytes()
 
 
-def test_a_build_that_was_cut_off_goes_on(source, tmp_path, monkeypatch):
-    root, manifest = source
-    monkeypatch.setattr("adatosk.utils.parallel.in_chunks.__defaults__", (2,))
-    decoded = []
+def interrupted_after_five(decoded):
+    """In place of `decode_all`: notes the names of the clips, and is interrupted at the sixth."""
 
     def decode(path, size):
         if len(decoded) == 5:
@@ -74,6 +72,14 @@ def test_a_build_that_was_cut_off_goes_on(source, tmp_path, monkeypatch):
         decoded.append(path.name)
         return decode_all(path, size)
 
+    return decode
+
+
+def test_a_build_that_was_cut_off_goes_on(source, tmp_path, monkeypatch):
+    root, manifest = source
+    monkeypatch.setattr("adatosk.utils.parallel.in_chunks.__defaults__", (2,))
+    decoded = []
+    decode = interrupted_after_five(decoded)
     monkeypatch.setattr(caches, "decode_all", decode)
     with pytest.raises(KeyboardInterrupt):
         open_cache(manifest, root, 16, tmp_path, workers=1, report=quiet)
@@ -304,13 +310,7 @@ def test_a_build_that_was_damaged_after_it_was_cut_off_ends_right(source, tmp_pa
     root, manifest = source
     monkeypatch.setattr("adatosk.utils.parallel.in_chunks.__defaults__", (2,))
     decoded = []
-
-    def decode(path, size):
-        if len(decoded) == 5:
-            raise KeyboardInterrupt
-        decoded.append(path.name)
-        return decode_all(path, size)
-
+    decode = interrupted_after_five(decoded)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(caches, "decode_all", decode)
         open_cache(manifest, root, 16, tmp_path, workers=1, report=quiet)
