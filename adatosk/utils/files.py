@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -141,6 +142,7 @@ def locked(
 
     Raises:
         OSError: the lock cannot be created, or another process holds it and ``wait`` is false.
+        RuntimeError: a worker process of a script without the main guard, which would wait for its own parent.
     """
     lock = FileLock(path)
     try:
@@ -148,6 +150,12 @@ def locked(
     except Timeout:
         if not wait:
             raise
+        # Python sets it while a spawned process imports the script that started it.
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise RuntimeError(
+                "the script starts worker processes, each of which begins by importing it: put what it does under "
+                "if __name__ == '__main__':"
+            ) from None
         report(f"waiting for another process, which holds the lock {path}")
         lock.acquire()
     try:

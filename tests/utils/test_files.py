@@ -44,6 +44,20 @@ def test_json_and_tables_are_written_so(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_worker_of_a_script_without_the_main_guard_does_not_wait_for_its_parent(tmp_path):
+    """The parent holds the lock and waits for its workers, which import the script and come to the same lock."""
+    (tmp_path / "script.py").write_text(
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from multiprocessing import get_context\n"
+        "from pathlib import Path\n"
+        "from adatosk.utils.files import locked\n"
+        "with locked(Path(__file__).with_name('lock')), ProcessPoolExecutor(1, get_context('spawn')) as pool:\n"
+        "    print(list(pool.map(abs, [1])))\n"
+    )
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "if __name__ == '__main__'" in done.stderr
+
+
 CELLS = [
     "=1+1",
     "+1",
