@@ -31,7 +31,7 @@ Distance = Annotated[str, _named("frame distance", FRAME_DISTANCES)]
 Semantic = Annotated[str, _named("semantic score", SEMANTIC_SCORES)]
 SoftmaxAxis = Literal["clip", "token", "time", "channel"]
 HeadNorm = Literal["layer", "batch"]
-Activation = Literal["normed", "raw", "detached", "shuffled"]
+Activation = Literal["normed", "raw", "scored", "detached", "shuffled"]
 Scaling = Literal["min_max", "constant", "frame", "mean"]
 
 # Options added after the first runs were published, with the value those runs had. An option at that value is left out
@@ -103,9 +103,10 @@ class SoftMaskConfig(Frozen):
             encoder's output.
         temperature: τ of the transition's softmax (Eq. 9), on L2-normalised features.
         activation: tokens whose absolute values A sums (Eq. 10): the encoder's output after its last norm (``normed``)
-            or before it (``raw``). That norm gives all tokens about the same magnitude. Two controls use the output
-            without passing a gradient: each token's own (``detached``), or that of another token of the clip
-            (``shuffled``), which keeps the weights and takes away what they mean.
+            or before it (``raw``), or those that M is computed from, after ``score_block`` blocks (``scored``). The
+            last norm gives all tokens about the same magnitude. Two controls use the output without passing a gradient:
+            each token's own (``detached``), or that of another token of the clip (``shuffled``), which keeps the
+            weights and takes away what they mean.
         scaling: how Eq. 11 is normalised: by minimum and maximum over the clip (``min_max``); by the same two as
             constants, which pass no gradient (``constant``); by those of each frame (``frame``); or by the clip's mean,
             which leaves no token without weight (``mean``).
@@ -135,6 +136,8 @@ class SoftMaskConfig(Frozen):
             raise ValueError(
                 "a soft mask without agnostic and without semantic part masks nothing: set soft_mask to null"
             )
+        if self.activation == "scored" and self.score_block is None:
+            raise ValueError("activation='scored' without score_block is the encoder's output: set it to 'raw'")
         if self.excluded_per_step and not self.accumulates:
             raise ValueError(
                 f"excluded_per_step={self.excluded_per_step} ranks tokens by M, which "

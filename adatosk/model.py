@@ -207,9 +207,12 @@ class AdaTosk(
 
     def look(self, patches: Tensor, positions: Tensor) -> tuple[Tensor, SoftMask | None]:
         """Encoded visible tokens ``(B, n_t, n, D)`` and their soft mask; see :meth:`classify_visible`."""
-        raw, scored = self.encoder.encode(patches, positions, self.soft_mask)
+        raw, early, scored = self.encoder.encode(patches, positions, self.soft_mask)
         tokens = self.encoder.norm(raw)
-        return tokens, None if self.soft_mask is None else self.soft_mask(tokens, scored, raw)
+        if self.soft_mask is None:
+            return tokens, None
+        inner = early if self.soft_mask.config.activation == "scored" else raw
+        return tokens, self.soft_mask(tokens, scored, inner)
 
     def _classify_tokens(self, tokens: Tensor, mask: SoftMask | None) -> Tensor:
         if mask is None:

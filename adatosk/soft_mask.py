@@ -369,31 +369,32 @@ class TemporalSoftMask(nn.Module):
             return None, all_kept(tokens)
         return accumulate_scores(tokens, self.project, self.config.excluded_per_step, self.config.temperature)
 
-    def _activated(self, tokens: Tensor, raw: Tensor | None) -> Tensor:
+    def _activated(self, tokens: Tensor, inner: Tensor | None) -> Tensor:
         """The tokens whose absolute values A sums (Eq. 10)."""
         source = self.config.activation
-        if source == "raw":
-            if raw is None:
-                raise ValueError("activation 'raw' needs the tokens before the encoder's last norm")
-            return raw
+        if source in ("raw", "scored"):
+            if inner is None:
+                raise ValueError(f"activation '{source}' needs tokens from inside the encoder")
+            return inner
         if source == "shuffled":
             return _shuffled(tokens.detach())
         return tokens.detach() if source == "detached" else tokens
 
     def forward(
-        self, tokens: Tensor, scored: tuple[Tensor | None, Tensor] | None = None, raw: Tensor | None = None
+        self, tokens: Tensor, scored: tuple[Tensor | None, Tensor] | None = None, inner: Tensor | None = None
     ) -> SoftMask:
         """Mask the encoder's output ``(B, n_t, n_s, D)``.
 
         Args:
             scored: M and kept, if an earlier block computed them.
-            raw: the same tokens before the encoder's last norm, for ``activation="raw"``.
+            inner: the same tokens before the encoder's last norm, for ``activation="raw"``, or after ``score_block``
+                blocks, for ``"scored"``.
 
         Raises:
-            ValueError: ``activation="raw"`` without ``raw``.
+            ValueError: one of these two without ``inner``.
         """
         config = self.config
-        activated = self._activated(tokens, raw)
+        activated = self._activated(tokens, inner)
         scores, kept = self.score(tokens) if scored is None else scored
         weights, agnostic, active, semantic = kept.unsqueeze(-1).to(tokens.dtype), None, None, None
         if self.gate is not None:

@@ -114,23 +114,24 @@ class Encoder(nn.Module):
 
         Excluded tokens appear in the result as they were when they were excluded.
         """
-        raw, scored = self.encode(patches, positions, mask)
+        raw, _, scored = self.encode(patches, positions, mask)
         return self.norm(raw), scored
 
     def encode(
         self, patches: Tensor, positions: Tensor, mask: TemporalSoftMask | None
-    ) -> tuple[Tensor, tuple[Tensor | None, Tensor] | None]:
-        """Like :meth:`forward`, without the last norm."""
+    ) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor] | None]:
+        """Like :meth:`forward`, without the last norm; between the two, the tokens that are scored."""
         tokens = self.embed(patches, positions)
         steps, score_block = tokens.shape[1], None if mask is None else mask.config.score_block
         x = tokens.flatten(1, 2)  # (B, n_t·n, D)
         for block in self.blocks[:score_block]:
             x = block(x)
+        tokens = x.unflatten(1, (steps, -1))
         if mask is None or score_block is None:
-            return x.unflatten(1, (steps, -1)), None
-        scored = mask.score(x.unflatten(1, (steps, -1)))
+            return tokens, tokens, None
+        scored = mask.score(tokens)
         x = self._finish(x, scored[1], mask.config.excluded_per_step, self.blocks[score_block:])
-        return x.unflatten(1, (steps, -1)), scored
+        return x.unflatten(1, (steps, -1)), tokens, scored
 
     def _finish(self, x: Tensor, kept: Tensor, excluded_per_step: int, blocks: nn.ModuleList) -> Tensor:
         """Run the remaining blocks on the kept tokens only, then put these back among the excluded ones."""

@@ -149,19 +149,30 @@ def test_tokens_that_left_cannot_influence_the_logits():
     assert not torch.allclose(changed, logits)
 
 
-def test_activation_can_be_taken_before_the_last_norm():
-    model = tiny(soft_mask={"activation": "raw"})
+@pytest.mark.parametrize("source", ["raw", "scored"])
+def test_activation_can_be_taken_inside_the_encoder(source):
+    model = tiny(soft_mask={"activation": source})
     config = model.config
     patches = patchify(clips(model), config.tubelet, config.patch_size)
     positions = positions_of(tube_mask(2, config.patches, config.mask_ratio), config.visible_patches)
     with torch.no_grad():
-        raw, (scores, kept) = model.encoder.encode(patches, positions, model.soft_mask)
+        x = model.encoder.embed(patches, positions).flatten(1, 2)
+        for block in model.encoder.blocks[: config.soft_mask.score_block]:
+            x = block(x)
+        raw, early, (scores, kept) = model.encoder.encode(patches, positions, model.soft_mask)
         tokens, mask = model.look(patches, positions)
+    torch.testing.assert_close(early.flatten(1, 2), x)
     torch.testing.assert_close(tokens, model.encoder.norm(raw))
-    torch.testing.assert_close(mask.semantic, class_semantic_mask(raw, scores, kept))
+    inner = raw if source == "raw" else early
+    torch.testing.assert_close(mask.semantic, class_semantic_mask(inner, scores, kept))
     assert not torch.allclose(mask.semantic, class_semantic_mask(tokens, scores, kept))
-    with pytest.raises(ValueError, match="before the encoder's last norm"):
+    with pytest.raises(ValueError, match="inside the encoder"):
         model.soft_mask(tokens)
+
+
+def test_scored_tokens_need_a_block_that_is_scored():
+    with pytest.raises(ValueError, match="score_block"):
+        tiny(soft_mask={"activation": "scored", "score_block": None})
 
 
 MASKS = [
@@ -175,6 +186,7 @@ MASKS = [
     {"agnostic": False, "semantic": "A", "excluded_per_step": 0},
     {"scaling": "mean"},
     {"scaling": "constant", "activation": "shuffled"},
+    {"activation": "scored"},
     {},
 ]
 

@@ -140,6 +140,7 @@ ACTIVATIONS: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "A without gradient": ({"activation": "detached"}, ("CS (A)", "CA + CS (A+M)"), COSTLY_SEEDS),
     "A of other tokens": ({"activation": "shuffled"}, ("CS (A)",), COSTLY_SEEDS),
     "bounds of each frame": ({"scaling": "frame"}, ("CS (A)",), COSTLY_SEEDS),
+    "A of the middle block": ({"activation": "scored"}, ("CS (A)",), COSTLY_SEEDS),
 }
 
 
