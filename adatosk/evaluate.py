@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from adatosk.clips import normalise
+from adatosk.clips import model_input
 from adatosk.config import EvalConfig, ModelConfig
 from adatosk.metrics import Scores, score
 from adatosk.model import AdaTosk
@@ -78,7 +78,7 @@ def predict_split(
 
     Args:
         model: in any mode; it is switched to evaluation mode and back.
-        batches: dicts with ``video`` uint8 ``(B, C, T, H, W)``, ``label`` and ``index``.
+        batches: dicts with clips as :func:`adatosk.clips.model_input` takes them, ``label`` and ``index``.
         accelerator: sets device, precision and processes; by default one process on the model's device.
     """
     device = next(model.parameters()).device if accelerator is None else accelerator.device
@@ -88,7 +88,7 @@ def predict_split(
     model.eval()
     parts: list[dict[str, Tensor]] = []
     for batch in batches:
-        video = normalise(batch["video"].to(device))
+        video = model_input(batch, model.config.image_size, device)
         part = {"labels": batch["label"], "indices": batch["index"]}
         for name, (views, complementary) in _protocols(evaluation).items():
             masks = clip_masks(batch["index"], model.config, views, complementary, evaluation.seed)

@@ -199,7 +199,7 @@ class Trainer:
         config, train = self.config, split == "train"
         dataset = ClipDataset.of_split(config, self.manifest, self.places.root, split, self.cache)
         size = config.train.share(_processes()) if train else config.evaluation.batch_size
-        return make_loader(dataset, size, self.places.workers, train, config.seed)
+        return make_loader(dataset, size, self.places.workers, train, config.seed, device=self.accelerator.device)
 
     def _resume(self) -> None:
         """Resume after the last complete epoch, if there is one."""

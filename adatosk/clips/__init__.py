@@ -3,5 +3,6 @@
 Nothing here depends on a model or on a run's results; a loader's process needs only torch, NumPy and the decoders.
 """
 
+from adatosk.clips.batches import IMAGENET_MEAN, IMAGENET_STD, model_input, normalise
 from adatosk.clips.cache import CacheError, ClipCache, estimate_cache, open_cache, open_clips
-from adatosk.clips.dataset import IMAGENET_MEAN, IMAGENET_STD, ClipDataset, make_loader, normalise
+from adatosk.clips.dataset import ClipDataset, make_loader

@@ -6,16 +6,19 @@ processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from adatosk.clips.batches import Memory, together
 from adatosk.clips.cache import ClipCache
-from adatosk.clips.transforms import eval_transform, train_transform
+from adatosk.clips.transforms import Window, cut, eval_window, train_window
 from adatosk.config import DataConfig, RunConfig
 from adatosk.utils import seeds
 from adatosk.utils.parallel import available_cores
@@ -27,12 +30,14 @@ if TYPE_CHECKING:  # predicting a video needs neither tables nor a manifest
 
     from adatosk.manifests import Manifest
 
-# The statistics that VideoMAE's checkpoints expect.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 # Up to this size, a cached clip is ready sooner than another process could send it.
 SMALL_IMAGE = 64
+
+# Frames with a longer side than this many of the model's are cut by the loader's processes, even for a GPU.
+LARGEST = 2
+
+# Batches that each process loads in advance.
+AHEAD = 2
 
 _ORDER, _CLIP = 1, 2  # Distinguish the draws of one seed and epoch.
 
@@ -42,6 +47,11 @@ class ClipDataset(Dataset):
 
     In training, the first frame, the crop and the flip are drawn once per clip; otherwise nothing is random: the span
     is centred and the frame resized.
+
+    Attributes:
+        uncut: instead of ``"video"``, give ``"frames"`` as decoded, uint8 ``(T, H, W, C)``, and ``"window"``, what
+            :func:`adatosk.clips.batches.model_input` is to take of them, int64 ``(9,)``.
+        memory: where the frames of uncut clips are decoded to.
     """
 
     def __init__(
@@ -78,7 +88,8 @@ class ClipDataset(Dataset):
         self.root, self.cache = Path(root), cache
         self.frames, self.image_size, self.stride = frames, image_size, data.stride
         self.train, self.seed, self.epoch = train, seed, 0
-        self.transform = train_transform(image_size, data.min_crop, data.flip) if train else eval_transform(image_size)
+        self.choose = train_window(image_size, data.min_crop, data.flip) if train else eval_window(image_size)
+        self.uncut, self.memory = False, Memory()
 
     @classmethod
     def of_split(
@@ -102,8 +113,34 @@ class ClipDataset(Dataset):
         """Select the draws of an epoch, from the next pass over the loader on, in its workers as well."""
         self.epoch = epoch
 
+    def left_uncut(self, turns: int = 0) -> ClipDataset:
+        """The same clips ``uncut``; ``turns`` as for :class:`adatosk.clips.batches.Memory`."""
+        other = copy.copy(self)
+        other.uncut, other.memory = True, Memory(turns, LARGEST * self.image_size)
+        return other
+
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[dict[str, Tensor]]:
+        """The clips of a batch; torch's loader calls it."""
+        self.memory.begin(len(keys))
+        return [self[key] for key in keys]
+
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
         """The clip at ``key``, an index or (epoch, index)."""
+        index = key[1] if isinstance(key, tuple) else key
+        frames, generator = self.decode(key)
+        about = {"label": torch.tensor(self.labels[index]), "index": torch.tensor(index)}
+        window, size = self.choose(*frames.shape[1:3], generator), self.image_size
+        if self.uncut and max(frames.shape[1:3]) <= self.memory.largest:
+            return {"frames": self.memory.keep(frames), "window": torch.tensor(window), **about}
+        video = cut(torch.from_numpy(frames).permute(0, 3, 1, 2), window, size)  # (T, C, H, W)
+        if self.uncut:
+            window = Window(0, 0, size, size, size, size)
+            cut_frames = video.permute(0, 2, 3, 1).numpy()
+            return {"frames": self.memory.keep(cut_frames), "window": torch.tensor(window), **about}
+        return {"video": video.permute(1, 0, 2, 3).contiguous(), **about}  # (C, T, H, W)
+
+    def decode(self, key: int | tuple[int, int]) -> tuple[np.ndarray, torch.Generator | None]:
+        """The frames of the clip at ``key``, uint8 ``(T, H, W, C)``, and in training what draws its window."""
         epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
         generator = seeds.generator(self.seed, epoch, index, _CLIP) if self.train else None
 
@@ -115,12 +152,9 @@ class ClipDataset(Dataset):
             return frame_indices(length, self.frames, self.stride, start)
 
         if self.cache is not None:
-            frames = self.cache.frames(self.ids[index], choose)
-        else:
-            frames = read_frames(resolve(self.root, self.paths[index]), choose)
-        video = torch.from_numpy(frames).permute(0, 3, 1, 2)  # (T, C, H, W)
-        video = self.transform(video, generator).permute(1, 0, 2, 3).contiguous()  # (C, T, H, W)
-        return {"video": video, "label": torch.tensor(self.labels[index]), "index": torch.tensor(index)}
+            return self.cache.frames(self.ids[index], choose), generator
+        empty = self.memory.empty if self.uncut else np.empty
+        return read_frames(resolve(self.root, self.paths[index]), choose, empty=empty), generator
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -151,33 +185,35 @@ def make_loader(
     shuffle: bool = False,
     seed: int = 0,
     epoch: int = 0,
+    device: torch.device | str = "cpu",
 ) -> DataLoader:
-    """Batches of ``dataset``; call ``loader.dataset.set_epoch`` before each epoch for a new order and new draws.
+    """Batches of ``dataset``, for :func:`adatosk.clips.batches.model_input`.
+
+    Call ``loader.dataset.set_epoch`` before each epoch for a new order and new draws.
 
     Args:
         workers: loader processes, which do not affect the batches; by default none for small cached clips, otherwise
             one per core.
         shuffle: draw the order from ``seed`` and the epoch. A training set's last, smaller batch is dropped.
         epoch: the first epoch.
+        device: where the model is: for a GPU, clips are left uncut, see :class:`ClipDataset`, and in pinned memory.
     """
     dataset.set_epoch(epoch)
     if workers is None:
         small = dataset.cache is not None and dataset.image_size <= SMALL_IMAGE
         workers = 0 if small else available_cores()
+    gpu = torch.device(device).type == "cuda"
+    if gpu:
+        # A batch is copied to pinned memory before the loader asks its process for the one AHEAD of it.
+        dataset = dataset.left_uncut(turns=AHEAD + 1)
     return DataLoader(
         dataset,
         batch_size,
         sampler=EpochSampler(dataset, shuffle, seed),
         num_workers=workers,
+        collate_fn=together,
         drop_last=dataset.train,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=gpu,
+        prefetch_factor=AHEAD if workers else None,
         persistent_workers=workers > 0,
     )
-
-
-def normalise(video: Tensor) -> Tensor:
-    """uint8 ``(..., C, T, H, W)`` to float32, standardised by ImageNet's channel statistics, on the video's device."""
-    statistics = torch.tensor([IMAGENET_MEAN, IMAGENET_STD]).view(2, 3, 1, 1, 1)
-    # Creating them directly on a GPU would force a synchronisation.
-    mean, std = statistics.to(video.device, non_blocking=True)
-    return (video.float() / 255 - mean) / std

@@ -1,7 +1,8 @@
 """Whether the loader keeps up: clips per second from disk to model input, beside those that training consumes.
 
-``adatosk benchmark --loader`` writes ``results/benchmark/<device>-loader.csv`` and, for the figure of the timeline,
-``<device>-loader-trace.csv``. The clips are rendered on the spot, so no data is needed.
+``adatosk benchmark --loader`` writes ``results/benchmark/<device>-loader.csv``; ``<device>-loader-process.csv``, what
+one of its processes does besides decoding; and, for the figure of the timeline, ``<device>-loader-trace.csv``. The
+clips are rendered on the spot, so no data is needed.
 """
 
 import math
@@ -18,6 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from adatosk.clips import ClipCache, ClipDataset, make_loader, normalise, open_cache
+from adatosk.clips.batches import together
+from adatosk.clips.dataset import AHEAD
 from adatosk.config import RunConfig
 from adatosk.cost.contenders import Setup, count_work, prepare
 from adatosk.cost.decoding import write_images
@@ -33,7 +36,7 @@ VIDEO_FILES, FRAME_FOLDERS, CACHE = "video files", "frame folders", "cache"
 WORKERS = (0, 1, 2)
 # TFLOP/s that one GPU is assumed to sustain in training: 45 % of an H100's 989 in dense bfloat16 products.
 GPU_TFLOPS = 445.0
-_AHEAD = 2  # batches that each of torch's loader processes prefetches by default
+DECODED, FOR_GPU, FOR_CPU = "decoding alone", "frames for a GPU", "cut clips for a CPU"
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,14 @@ class _TimedClips(ClipDataset):
 
 def open_loader(source: Source, config: RunConfig, batch: int, workers: int, rounds: int = 1) -> DataLoader:
     """The training loader over a source's clips, each ``rounds`` times per epoch."""
+    return make_loader(_clips(_TimedClips, source, config, rounds), batch, workers, shuffle=True, seed=config.seed)
+
+
+def _clips(kind: type[ClipDataset], source: Source, config: RunConfig, rounds: int = 1) -> ClipDataset:
+    """A source's clips, each ``rounds`` times, with the draws of training."""
     clips = pd.concat([source.manifest.clips] * rounds, ignore_index=True)
     sizes = config.model.frames, config.model.image_size
-    classes = source.manifest.classes
-    dataset = _TimedClips(clips, source.root, classes, *sizes, config.data, True, config.seed, source.cache)
-    return make_loader(dataset, batch, workers, shuffle=True, seed=config.seed)
+    return kind(clips, source.root, source.manifest.classes, *sizes, config.data, True, config.seed, source.cache)
 
 
 def loading_rate(source: Source, config: RunConfig, batch: int, workers: int, rounds: int = 4) -> float:
@@ -170,6 +176,59 @@ def node_needs(side: int = 224, gpu_tflops: float = GPU_TFLOPS, report: Callable
     return pd.DataFrame(rows, columns=columns).assign(**provenance())
 
 
+class _DecodedClips(ClipDataset):
+    """Decodes each clip and keeps nothing of it."""
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
+        self.decode(key)
+        return {"label": torch.tensor(0)}
+
+
+def _clocked(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A batch, with the processor time that its process has used by then."""
+    return together(items) | {"clock": torch.tensor(time.process_time(), dtype=torch.float64)}
+
+
+def process_costs(
+    side: int = 256, batch: int = 8, rounds: int = 7, report: Callable[[str], None] = print
+) -> pd.DataFrame:
+    """Processor time of a loader's process for one clip: for decoding it, and with all that it does besides.
+
+    That is what is drawn, cut, collated and sent, for a GPU and for a CPU. The clips are folders of JPEG images, read
+    for the model of profile ``paper`` by one process; in each round, each way in turn reads them all.
+
+    Args:
+        side: side of the images, in pixels.
+        batch: clips per batch.
+
+    Returns:
+        one row per way: ``way``, ``milliseconds``, the median over all batches but each round's first, and ``ratio``,
+        the median over the rounds of their median relative to that of decoding alone; ``side``, ``batch``, and the
+        provenance.
+    """
+    config = PROFILES["paper"]
+    times: dict[str, list[pd.Series]] = {name: [] for name in (DECODED, FOR_GPU, FOR_CPU)}
+    with rendered(config, side) as found:
+        source = next(one for one in found if one.name == FRAME_FOLDERS)
+        whole = _clips(ClipDataset, source, config, 4)
+        ways = {DECODED: _clips(_DecodedClips, source, config, 4), FOR_GPU: whole.left_uncut(AHEAD + 1), FOR_CPU: whole}
+        for number in range(rounds):
+            for name, dataset in ways.items():
+                keys = [(number, index) for index in range(len(dataset))]
+                options = {"num_workers": 1, "prefetch_factor": AHEAD, "collate_fn": _clocked, "drop_last": True}
+                loader = DataLoader(dataset, batch, sampler=keys, **options)
+                clocks = pd.Series([float(loaded["clock"]) for loaded in loader])
+                times[name].append(clocks.diff().iloc[AHEAD + 2 :] / batch * 1000)
+    medians = {name: pd.Series([one.median() for one in taken]) for name, taken in times.items()}
+    rows = [
+        (name, pd.concat(taken).median(), (medians[name] / medians[DECODED]).median()) for name, taken in times.items()
+    ]
+    for name, milliseconds, ratio in rows:
+        report(f"{name}: {milliseconds:.2f} ms a clip, {ratio:.2f} times decoding")
+    table = pd.DataFrame(rows, columns=["way", "milliseconds", "ratio"])
+    return table.assign(side=side, batch=batch, rounds=rounds, **provenance("cpu"))
+
+
 def trace(
     source: Source, config: RunConfig, batch: int, workers: Sequence[int] = (0, 2), steps: int = 4
 ) -> pd.DataFrame:
@@ -183,7 +242,7 @@ def trace(
     for count in workers:
         step = prepare("adatosk", config.model, Setup("training step", batch))
         # The processes prefetch this many batches: when these are consumed, it is known when they were loaded.
-        taken = steps + 2 + _AHEAD * count
+        taken = steps + 2 + AHEAD * count
         rounds = math.ceil((taken + 1) * batch / len(source.manifest.clips))
         loader = open_loader(source, config, batch, count, rounds)
         batches, spans, origin, last = iter(loader), [], 0.0, math.inf
@@ -213,6 +272,10 @@ def demo_trace(batch: int = 16) -> pd.DataFrame:
 
 
 def record(gpu_tflops: float = GPU_TFLOPS, folder: Path = RESULTS) -> list[Path]:
-    """Measure and write the table and the trace of the loader; returns their paths."""
+    """Measure and write the tables and the trace of the loader; returns their paths."""
     table = pd.concat([loader_table(), node_needs(gpu_tflops=gpu_tflops)], ignore_index=True)
-    return [write_table(table, folder, "-loader"), write_table(demo_trace(), folder, "-loader-trace")]
+    return [
+        write_table(table, folder, "-loader"),
+        write_table(process_costs(), folder, "-loader-process"),
+        write_table(demo_trace(), folder, "-loader-trace"),
+    ]

@@ -16,7 +16,7 @@ import torch
 from einops import reduce
 from torch import Tensor
 
-from adatosk.clips import ClipDataset, make_loader, normalise
+from adatosk.clips import ClipDataset, make_loader, model_input
 from adatosk.config import EvalConfig, ModelConfig
 from adatosk.evaluate import clip_masks
 from adatosk.model import AdaTosk
@@ -244,10 +244,10 @@ def _look(
 ) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor], Tensor]]:
     """Batch by batch, in the data set's order: active frames, weights and positions of the visible patches."""
     config, device = model.config, next(model.parameters()).device
-    for batch in make_loader(dataset, evaluation.batch_size):
+    for batch in make_loader(dataset, evaluation.batch_size, device=device):
         visible = clip_masks(batch["index"], config, 1, False, evaluation.seed)[0]
         positions = positions_of(visible, config.visible_patches)
-        patches = patchify(normalise(batch["video"].to(device)), config.tubelet, config.patch_size)
+        patches = patchify(model_input(batch, config.image_size, device), config.tubelet, config.patch_size)
         tokens, mask = model.look(patches, positions.to(device))
         mask = cast(SoftMask, mask)  # a model without one has been refused
         yield _active(mask, patches, positions, config), _weights(mask, tokens), positions
@@ -340,9 +340,10 @@ def split_activation(model: AdaTosk, dataset: ClipDataset) -> Tensor:
     """:func:`whole_activation` of every clip of a split, ``(N, n_t, N_s)``, each clip scaled to [0, 1]."""
     evaluation = EvalConfig()
     device, found = next(model.parameters()).device, []
-    for batch in make_loader(dataset, evaluation.batch_size):
+    for batch in make_loader(dataset, evaluation.batch_size, device=device):
         masks = clip_masks(batch["index"], model.config, 1, True, evaluation.seed)
-        found.append(whole_activation(model, normalise(batch["video"].to(device)), masks).cpu())
+        video = model_input(batch, model.config.image_size, device)
+        found.append(whole_activation(model, video, masks).cpu())
     values = torch.cat(found)
     low, high = values.amin((1, 2), keepdim=True), values.amax((1, 2), keepdim=True)
     return (values - low) / (high - low)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adatosk.clips import normalise
+from adatosk.clips import model_input
 from adatosk.config import ModelConfig, TrainConfig
 from adatosk.losses import Losses, total_loss
 from adatosk.model import AdaTosk
@@ -56,11 +56,12 @@ def optimizer_step(
     """One step on one batch: draw hard masks, run both branches, compute both losses, update with AdamW.
 
     Args:
-        batch: ``video`` uint8 ``(B, C, T, H, W)`` and ``label`` int64 ``(B,)``.
+        batch: clips as :func:`adatosk.clips.model_input` takes them, and ``label`` int64 ``(B,)``.
         generator: random generator of the hard masks.
     """
-    video, labels = normalise(batch["video"].to(accelerator.device)), batch["label"].to(accelerator.device)
     config: ModelConfig = accelerator.unwrap_model(model).config
+    device = accelerator.device
+    video, labels = model_input(batch, config.image_size, device), batch["label"].to(device)
     visible = tube_mask(len(video), config.patches, config.mask_ratio, generator)
     with accelerator.autocast():
         output = model(video, visible, reconstruct=train.rec_weight > 0)

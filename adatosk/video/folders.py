@@ -6,7 +6,7 @@ image that cannot be read completely is an error.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise, repeat
 from operator import itemgetter
 from pathlib import Path
@@ -96,8 +96,11 @@ def _by_numbers(stem: str, name: str) -> tuple:
     return parts, name
 
 
-def read_images(paths: Sequence[str], size: int | None) -> np.ndarray:
+def read_images(paths: Sequence[str], size: int | None, empty: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
     """The images in the given order; consecutive repetitions are decoded once.
+
+    Args:
+        empty: called as ``np.empty`` for the memory of the result, unless images are repeated.
 
     Returns:
         uint8 ``(len(paths), H, W, 3)``, RGB; ``size`` as in :func:`adatosk.video.read_clip`.
@@ -106,11 +109,13 @@ def read_images(paths: Sequence[str], size: int | None) -> np.ndarray:
         VideoError: an image is cut short or unreadable, or of another size than the first and ``size`` is ``None``.
     """
     runs = [(path, len(list(run))) for path, run in groupby(paths)]
-    images = _read_distinct([path for path, _ in runs], size)
-    return images if len(runs) == len(paths) else np.repeat(images, [length for _, length in runs], axis=0)
+    if len(runs) == len(paths):
+        return _read_distinct(paths, size, empty)
+    images = _read_distinct([path for path, _ in runs], size, np.empty)
+    return np.repeat(images, [length for _, length in runs], axis=0)
 
 
-def _read_distinct(paths: Sequence[str], size: int | None) -> np.ndarray:
+def _read_distinct(paths: Sequence[str], size: int | None, empty: Callable[..., np.ndarray]) -> np.ndarray:
     data = _read_whole(paths[0])
     head, shape = jpeg_head(data)
     first = None
@@ -118,7 +123,7 @@ def _read_distinct(paths: Sequence[str], size: int | None) -> np.ndarray:
         first = _decode(paths[0], data)
         shape = first.shape[:2]
     shrink = 1 if size is None else max((by for by in REDUCED if by * size <= min(shape)), default=1)
-    images = np.empty((len(paths), *(shape if size is None else (size, size)), 3), np.uint8)
+    images = empty((len(paths), *(shape if size is None else (size, size)), 3), np.uint8)
     decoded = np.empty((len(in_groups(paths, shape)[0]), *_shrunk(shape, shrink), 3), np.uint8)
     if decoded.shape[1:] == images.shape[1:]:
         decoded = images

@@ -59,9 +59,16 @@ def decode_all(path: str | Path, size: int | None = None, decoder: str | None = 
 
 
 def read_frames(
-    path: str | Path, choose: Callable[[int], np.ndarray], size: int | None = None, decoder: str | None = None
+    path: str | Path,
+    choose: Callable[[int], np.ndarray],
+    size: int | None = None,
+    decoder: str | None = None,
+    empty: Callable[..., np.ndarray] = np.empty,
 ) -> np.ndarray:
     """The frames at the indices ``choose(number of frames)``, which must not decrease.
+
+    Args:
+        empty: called as ``np.empty`` for the memory of the result where a folder's images can be decoded into it.
 
     Returns:
         uint8 ``(len(indices), H, W, 3)``, RGB; ``size``, ``decoder`` and errors as in :func:`read_clip`.
@@ -69,7 +76,7 @@ def read_frames(
     path, decoder = _existing(path), chosen_decoder(decoder)
     if path.is_dir():
         names = image_names(path)
-        return read_images([f"{path}{os.sep}{names[index]}" for index in choose(len(names))], size)
+        return read_images([f"{path}{os.sep}{names[index]}" for index in choose(len(names))], size, empty)
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
     frames = Frames(inspect(path))

@@ -6,11 +6,15 @@ import torch
 from adatosk.cost import loader as loader_benchmark
 from adatosk.cost.loader import (
     CACHE,
+    DECODED,
+    FOR_CPU,
+    FOR_GPU,
     FRAME_FOLDERS,
     VIDEO_FILES,
     loader_table,
     node_needs,
     open_loader,
+    process_costs,
     rendered,
     trace,
 )
@@ -97,3 +101,10 @@ def test_figures_of_seconds_draw_every_point():
     figure.canvas.draw()
     assert [ax.get_xlabel() for ax in figure.axes] == ["frames", "clips at once"]
     assert not plt.get_fignums()
+
+
+def test_what_a_process_does_besides_decoding_is_told_for_both_devices():
+    lines = []
+    table = process_costs(side=64, batch=4, rounds=1, report=lines.append)
+    assert table["way"].tolist() == [DECODED, FOR_GPU, FOR_CPU] and len(lines) == 3
+    assert table["ratio"][0] == 1 and (table["milliseconds"] > 0).all()
