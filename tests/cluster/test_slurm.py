@@ -130,7 +130,7 @@ def test_the_pair_and_two_notebooks_are_jobs_with_the_gpus_they_need_and_logs_th
     assert with_gpu["prepare"] == with_gpu["notebook_01_data_preparation"] == [False]
     for run_id in pair:
         metrics = json.loads((tree.run(run_id) / "metrics.json").read_text())
-        assert metrics["processes"] == 1 and "epoch 24" in tree.logs(run_id)
+        assert metrics["processes"] == 1 and "epoch 24 of 24," in tree.logs(run_id)
     notebooks = tree.results / "notebooks"
     assert {path.name for path in notebooks.iterdir()} == {"00_quickstart.ipynb", "01_data_preparation.ipynb"}
     # Rendered and decoded once, by the job before all others; and nothing was made of the folder's name.
@@ -142,7 +142,7 @@ def test_one_run_on_two_nodes_is_two_processes_that_know_each_other(tree):
     tree.make(tree.weights(run_id), profile="slurm-nodes")
     assert json.loads((tree.run(run_id) / "metrics.json").read_text())["processes"] == 2
     log = tree.logs(run_id)
-    assert log.count("process 0 of 2 on n1,") == log.count("process 1 of 2 on n2,") == log.count("epoch 24,") == 1
+    assert log.count("process 0 of 2 on n1,") == log.count("process 1 of 2 on n2,") == log.count("epoch 24 of 24,") == 1
 
 
 def test_a_cancelled_job_is_submitted_again_and_ends_with_the_same_bits(tree, pair):
@@ -208,7 +208,7 @@ def test_the_same_grid_submitted_twice_at_once_trains_each_run_once(tree):
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in both]
     refused = [output for process, output in zip(both, outputs, strict=True) if process.returncode]
     assert len(refused) == 1 and "another make or snakemake is at work in outputs/smoke" in refused[0]
-    assert [tree.logs(run_id).count("epoch 1,") for run_id in new] == [1, 1]
+    assert [tree.logs(run_id).count("epoch 1 of 24,") for run_id in new] == [1, 1]
     assert "Nothing to be done" in tree.make(*map(tree.weights, new))
 
 
@@ -223,7 +223,7 @@ def test_one_run_submitted_twice_by_hand_is_trained_once(tree, pair):
     jobs = [subprocess.run(submit, check=True, **options).stdout.strip() for _ in range(2)]
     wait_for(lambda: all("JobState=COMPLETED" in said("scontrol", "show", "job", job) for job in jobs))
     logs = "".join(path.read_text() for path in tree.folder.glob("by_hand.*.log"))
-    assert logs.count("epoch 1,") == logs.count("already finished") == 1
+    assert logs.count("epoch 1 of 24,") == logs.count("already finished") == 1
 
 
 def test_srun_alone_is_refused_and_nothing_trained(tree):
