@@ -49,8 +49,14 @@ from adatosk.utils.provenance import file_digest, provenance, read_metrics
 class Trainer:
     """One run from its configuration to ``metrics.json``."""
 
-    def __init__(self, config: RunConfig, places: Places, report: Callable[[str], None] = print):
-        self.config, self.places, self.report = config, places, report
+    def __init__(
+        self,
+        config: RunConfig,
+        places: Places,
+        report: Callable[[str], None] = print,
+        observe: Callable[[AdaTosk, int], None] | None = None,
+    ):
+        self.config, self.places, self.report, self.observe = config, places, report, observe
         self.manifest = manifest_of(config)
         if self.manifest.classes != config.model.classes:
             raise ValueError(
@@ -244,6 +250,8 @@ class Trainer:
         """Evaluate if due, log, and save the state from which an interrupted run resumes."""
         train, accelerator, progress = self.config.train, self.accelerator, self.progress
         progress.epoch = epoch + 1
+        if self.observe is not None and accelerator.is_main_process:
+            self.observe(self._bare_model(), progress.epoch)
         if progress.epoch % train.eval_every == 0 or progress.epoch == train.epochs:
             # The best epoch is chosen with the cheapest protocol; the full protocols follow at the end.
             quick = EvalConfig(views=(1,), complementary=False, seed=self.config.evaluation.seed)
@@ -326,7 +334,11 @@ def _processes() -> int:
 
 
 def train(
-    config: RunConfig, places: Places, need_checkpoint: bool = False, report: Callable[[str], None] = print
+    config: RunConfig,
+    places: Places,
+    need_checkpoint: bool = False,
+    report: Callable[[str], None] = print,
+    observe: Callable[[AdaTosk, int], None] | None = None,
 ) -> Path:
     """Train and evaluate one run unless it is finished; returns its folder, ``runs/<run id>`` under the results.
 
@@ -335,6 +347,8 @@ def train(
         places: where its data and results are.
         need_checkpoint: whether to retrain a finished run whose checkpoints are missing.
         report: called with progress messages.
+        observe: called with the model and the number of epochs done after each one, by the main process; it may measure
+            the model, but must change neither it nor torch's random state.
 
     Raises:
         ValueError, FileNotFoundError: for an unsuitable configuration, manifest or clip, before anything is written.
@@ -342,4 +356,4 @@ def train(
         LimitError: when the machine runs out of memory, shared memory or processes.
         FloatingPointError: when the loss is no longer finite.
     """
-    return Trainer(config, places, report).run(need_checkpoint)
+    return Trainer(config, places, report, observe).run(need_checkpoint)

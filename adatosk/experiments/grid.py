@@ -144,7 +144,7 @@ ACTIVATIONS: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
 }
 
 
-def activation(base: RunConfig) -> list[Row]:
+def activation_map(base: RunConfig) -> list[Row]:
     """Masks that use A (Eq. 10) under other normalisations of Eq. 11, and controls.
 
     The seeds and this rule were fixed before the runs: the profiles' normalisation changes when both masks together

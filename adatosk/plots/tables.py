@@ -41,12 +41,12 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
     for place, row in enumerate(rows):
         colour = PURPLE if row == reference else BLUE
         wars = one_view["war"][one_view["row"] == row]
-        _dot(left, place, wars, statistics.score_interval(wars), colour)
+        draw_dot(left, place, wars, statistics.score_interval(wars), colour)
         if row != reference:
             _difference(right, place, statistics.paired(table, row, reference))
     left.axvline(one_view["war"][one_view["row"] == reference].mean(), color=PURPLE, linestyle=":", zorder=0)
     right.axvline(0, color=PURPLE, linestyle=":", zorder=0)
-    _span(left)
+    span(left)
     if reported is not None:
         there = reported.drop(index=reference).reindex(rows).dropna() - reported[reference]
         places = [rows.index(row) for row in there.index]
@@ -54,7 +54,7 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
             there, places, "D", color="black", markersize=5, markerfacecolor="none", label="the paper's, on DFEW"
         )
         right.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
-    _span(right, around=0)
+    span(right, around=0)
     left.set(xlabel="WAR, 1 view (%)", yticks=range(len(rows)), yticklabels=rows)
     right.set_xlabel(f"points of WAR above {reference}")
     left.invert_yaxis()
@@ -78,7 +78,7 @@ def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None
         for place, part in enumerate(found.values()):
             _difference(ax, place, part)
         ax.axvline(0, color=PURPLE, linestyle=":", zorder=0)
-        _span(ax, around=0)
+        span(ax, around=0)
         ax.set(title=protocol.replace("_", " "), xlabel="gain in WAR (points)", yticks=range(len(choices)))
     axes[0, 0].set_yticklabels(f"seeds: {choice}" for choice in choices)
     axes[0, 0].set_ylim(len(choices) - 0.5, -0.5)
@@ -89,11 +89,11 @@ def _difference(ax: Axes, place: float, values: pd.Series) -> statistics.Side:
     """Draw differences in one line of a plot, coloured by the side of 0 on which their interval lies; returns it."""
     found = statistics.interval(values)
     side = statistics.side(found)
-    _dot(ax, place, values, found, SIDES[side])
+    draw_dot(ax, place, values, found, SIDES[side])
     return side
 
 
-def _dot(ax: Axes, place: float, values: pd.Series, found: statistics.Interval, colour: object) -> None:
+def draw_dot(ax: Axes, place: float, values: pd.Series, found: statistics.Interval, colour: object) -> None:
     """Single repeats, mean and interval in one line of a plot."""
     ax.hlines(place, found.low, found.high, color=colour, linewidth=1.6, alpha=0.5)
     single = {"color": colour, "alpha": 0.6, "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
@@ -101,14 +101,16 @@ def _dot(ax: Axes, place: float, values: pd.Series, found: statistics.Interval, 
     ax.plot(found.mean, place, "o", color=colour, markersize=6.5)
 
 
-def _span(ax: Axes, around: float | None = None) -> None:
-    """Limits that hold all dots of an axis, and the value ``around`` which they lie; intervals do not count."""
-    values = np.concatenate([line.get_xdata() for line in ax.lines if line.get_linestyle() == "None"])
+def span(*axes: Axes, around: float | None = None) -> None:
+    """Limits that hold all dots of axes, and the value ``around`` which they lie; intervals do not count."""
+    dots = [line for ax in axes for line in ax.lines if line.get_linestyle() == "None"]
+    values = np.concatenate([line.get_xdata() for line in dots])
     low, high = np.nanmin(values), np.nanmax(values)
     if around is not None:
         low, high = min(low, around), max(high, around)
     pad = 0.12 * (high - low) + 0.2
-    ax.set_xlim(low - pad, high + pad)
+    for ax in axes:
+        ax.set_xlim(low - pad, high + pad)
 
 
 def comparisons(found: pd.DataFrame, margin: float = statistics.NEGLIGIBLE) -> Figure:
@@ -221,7 +223,7 @@ def ambiguities(differences: pd.DataFrame) -> Figure:
             if len(values):
                 sides.add(_difference(ax, place, values))
         ax.axvline(0, color="black", linewidth=0.8, zorder=0)
-        _span(ax, around=0)
+        span(ax, around=0)
         ax.set(title=protocol.replace("_", " "), xlabel="points of WAR above it", yticks=range(len(names)))
     axes[0, 0].set_yticklabels(names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)

@@ -1,0 +1,168 @@
+"""The activation map A (Eq. 10) under other normalisations of Eq. 11: scores, and the tokens during training.
+
+The rows are :func:`adatosk.experiments.grid.activation_map`, which also states the rule for a change of the default.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adatosk.clips import make_loader, normalise
+from adatosk.config import RunConfig
+from adatosk.evaluate import clip_masks
+from adatosk.experiments import grid
+from adatosk.experiments.grid import Row
+from adatosk.experiments.statistics import interval, paired, side
+from adatosk.model import AdaTosk
+from adatosk.train import train
+from adatosk.utils.project import Places
+from adatosk.workspace import Workspace
+
+AS_PUBLISHED = "as in Eq. 11"
+NO_MASK, AGNOSTIC, BOTH = "none", "CA", "CA + CS (A+M)"
+# The two normalisations that the rule chooses from, the one that is Eq. 11 to the letter first.
+CANDIDATES = ("bounds as constants", "over the mean")
+
+
+def rows(base: RunConfig) -> list[Row]:
+    """The study's rows, after those of Table 3 that they are compared with."""
+    named = {row.name: row for row in grid.table3(base)}
+    masks = dict.fromkeys(mask for _, masks, _ in grid.ACTIVATIONS.values() for mask in masks)
+    return [named[name] for name in (NO_MASK, AGNOSTIC, *masks)] + grid.activation_map(base)
+
+
+def split_name(row: str) -> tuple[str, str]:
+    """The mask of a row, and what is changed about A: ``CS (A), over the mean`` to ``CS (A)``, ``over the mean``."""
+    mask, _, change = row.partition(", ")
+    return mask, change or AS_PUBLISHED
+
+
+def differences(table: pd.DataFrame) -> pd.DataFrame:
+    """What each change of A adds to the score of its mask, in points of WAR with one view, paired by repeat.
+
+    Args:
+        table: scores of :func:`rows`, from :func:`adatosk.experiments.tables.scores`.
+
+    Returns:
+        one row per change and mask: ``mask``, ``change``, ``war`` (mean), ``difference`` from the same mask as in Eq.
+        11 with ``low``, ``high`` and ``p``, ``repeats``, and ``side`` of 0 on which the interval lies; then the same
+        ``above_agnostic``, the difference from the class-agnostic mask alone, with ``agnostic_side``.
+    """
+    found = []
+    for row in table["row"].unique():
+        mask, change = split_name(row)
+        if change == AS_PUBLISHED:
+            continue
+        one, other = interval(paired(table, row, mask)), interval(paired(table, row, AGNOSTIC))
+        war = table.query("row == @row and protocol == 'views_1'")["war"].mean()
+        found.append(
+            (mask, change, war, one.mean, one.low, one.high, one.p, one.count, side(one), other.mean, side(other))
+        )
+    columns = ["mask", "change", "war", "difference", "low", "high", "p", "repeats", "side"]
+    return pd.DataFrame(found, columns=[*columns, "above_agnostic", "agnostic_side"])
+
+
+def chosen(tables: Mapping[str, pd.DataFrame]) -> str | None:
+    """The normalisation that the registered rule makes the default; ``None`` if it stays as it is.
+
+    Args:
+        tables: scores of :func:`rows` by kind of motion.
+    """
+    better = [
+        change for change in CANDIDATES if all(_above(table, f"{BOTH}, {change}", BOTH) for table in tables.values())
+    ]
+    if len(better) == len(CANDIDATES):
+        letter, mean = (f"{BOTH}, {change}" for change in CANDIDATES)
+        return CANDIDATES[all(_above(table, mean, letter) for table in tables.values())]
+    return better[0] if better else None
+
+
+def _above(table: pd.DataFrame, better: str, worse: str) -> bool:
+    return side(interval(paired(table, better, worse))) == "above"
+
+
+def token_statistics(model: AdaTosk, video: Tensor, labels: Tensor, visible: Tensor) -> dict[str, float]:
+    """How a model's A spreads over a clip's tokens, and where the classification loss flows back.
+
+    Args:
+        model: one with a class-semantic mask; its mode and gradients stay as they are.
+        video: normalised clips ``(B, C, T, H, W)``.
+        labels: their classes, int64 ``(B,)``.
+        visible: the hard masks, bool ``(B, N_s)``.
+
+    Returns:
+        means over the clips: ``activation``, A over the kept tokens; ``spread``, its standard deviation over them
+        relative to that; ``extremes``, the share of the squared gradient of the loss with respect to the tokens that
+        arrives at the two of lowest and highest weight in the class-semantic mask; ``even``, that share if all kept
+        tokens received as much.
+    """
+    caught: list[Tensor] = []
+    hook = model.encoder.norm.register_forward_hook(lambda _module, _inputs, tokens: caught.append(tokens))
+    training = model.training
+    try:
+        with torch.enable_grad():
+            output = model.eval()(video, visible, reconstruct=False)
+            (gradient,) = torch.autograd.grad(F.cross_entropy(output.logits, labels), caught[0])
+    finally:
+        hook.remove()
+        model.train(training)
+    tokens, mask = caught[0].detach().flatten(1, 2), output.soft_mask
+    if mask is None or mask.semantic is None:
+        raise ValueError("the model has no class-semantic mask, so nothing is weighted by A")
+    kept, weight = mask.kept.flatten(1), mask.semantic.detach().flatten(1)
+    activation = tokens.abs().sum(-1)
+    count = kept.sum(1)
+    mean = (activation * kept).sum(1) / count
+    deviation = (((activation - mean[:, None]) ** 2 * kept).sum(1) / count).sqrt()
+    power = gradient.flatten(1, 2).square().sum(-1)
+    lowest = weight.masked_fill(~kept, torch.inf).argmin(1)
+    highest = weight.masked_fill(~kept, -torch.inf).argmax(1)
+    at_both = power.gather(1, torch.stack([lowest, highest], dim=1)).sum(1)
+    return {
+        "activation": float(mean.mean()),
+        "spread": float((deviation / mean).mean()),
+        "extremes": float((at_both / power.sum(1)).mean()),
+        "even": float((2 / count).mean()),
+    }
+
+
+def observe_training(workspace: Workspace, mask: str = "CS (A)", clips: int = 64, seed: int = 0) -> pd.DataFrame:
+    """Train one mask of the study under each normalisation, and measure the same test clips after every epoch.
+
+    The runs are those of the grid, trained again in a temporary folder, because a finished run keeps no weights of
+    earlier epochs.
+
+    Args:
+        workspace: the profile.
+        mask: row of Table 3.
+        clips: number of test clips, drawn from the split.
+        seed: of the runs.
+
+    Returns:
+        one row per normalisation and epoch: ``change``, ``epoch``, those of :func:`token_statistics`, and ``run_id``.
+    """
+    named = {split_name(row.name): row.config for row in rows(workspace.config)}
+    changes = [AS_PUBLISHED, *(change for change in CANDIDATES if (mask, change) in named)]
+    dataset = workspace.split("test")
+    batch = next(iter(make_loader(dataset, min(clips, len(dataset)), workers=0, shuffle=True)))
+    video, labels = normalise(batch["video"]), batch["label"]
+    (visible,) = clip_masks(batch["index"], workspace.config.model, 1, False, workspace.config.evaluation.seed)
+    found: list[dict[str, Any]] = []
+    for change in changes:
+        config = named[mask, change].change(seed=seed)
+        run_id = config.run_id(workspace.manifest.digest)
+
+        def observe(model: AdaTosk, epoch: int, change: str = change, run_id: str = run_id) -> None:
+            measured = token_statistics(model, video, labels, visible)
+            found.append({"change": change, "epoch": epoch, **measured, "run_id": run_id})
+
+        with tempfile.TemporaryDirectory() as scratch:
+            places = Places(workspace.places.root, Path(scratch), workspace.places.cache, workspace.places.workers)
+            train(config, places, report=lambda _line: None, observe=observe)
+    return pd.DataFrame(found)

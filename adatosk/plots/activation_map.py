@@ -1,0 +1,81 @@
+"""Figures of the study of A: scores under each normalisation of Eq. 11, and the tokens during training."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from adatosk.experiments import activation_map, statistics
+from adatosk.plots.style import GREY, new_figure
+from adatosk.plots.tables import SIDES, draw_dot, span
+
+# Line and marker of each normalisation, so that none is told apart by colour alone.
+_LINES = {
+    activation_map.AS_PUBLISHED: ("-", "o"),
+    **dict(zip(activation_map.CANDIDATES, (("--", "s"), (":", "^")), strict=True)),
+}
+
+
+def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """WAR with one view by mask and by what is changed about A; blue or orange where it changes the mask's score.
+
+    Args:
+        tables: scores of :func:`adatosk.experiments.activation_map.rows` by kind of motion, a column of panels each.
+    """
+    first = next(iter(tables.values()))
+    named = {row: activation_map.split_name(row) for row in first["row"].unique()}
+    references = (activation_map.NO_MASK, activation_map.AGNOSTIC)
+    masks = list(dict.fromkeys(mask for mask, _ in named.values() if mask not in references))
+    counts = [sum(one == mask for one, _ in named.values()) for mask in masks]
+    figure, axes = new_figure(
+        len(masks), len(tables), 4.6 * len(tables) + 1.6, 1.4 + 0.34 * sum(counts),
+        sharex="col", sharey="row", height_ratios=counts,
+    )  # fmt: skip
+    for column, (motion, table) in zip(axes.T, tables.items(), strict=True):
+        one_view = table[table["protocol"] == statistics.PROTOCOL].set_index("row")["war"]
+        for ax, mask in zip(column, masks, strict=True):
+            mine = [row for row, (one, _) in named.items() if one == mask]
+            for place, row in enumerate(mine):
+                wars = one_view.loc[[row]]
+                colour = SIDES[statistics.side(statistics.interval(statistics.paired(table, row, mask)))]
+                draw_dot(ax, place, wars, statistics.score_interval(wars), "black" if row == mask else colour)
+            for name, style in zip(references, (":", "--"), strict=True):
+                ax.axvline(one_view.loc[[name]].mean(), color=GREY, linestyle=style, zorder=0)
+            ax.set(yticks=range(len(mine)), yticklabels=[named[row][1] for row in mine], ylim=(len(mine) - 0.5, -0.5))
+            ax.set_title(f"{mask}, {motion}" if len(tables) > 1 else mask, loc="left")
+        span(*column)
+        means = [one_view.loc[[name]].mean() for name in references]
+        low, high = column[0].get_xlim()
+        column[0].set_xlim(min(low, *means), max(high, *means))
+        column[-1].set_xlabel("WAR, 1 view (%)")
+        for mean, text, align in zip(means, ("no soft mask", "CA alone"), ("right", "left"), strict=True):
+            column[0].annotate(
+                text, (mean, 1.0), (0, 16), xycoords=("data", "axes fraction"), textcoords="offset points",
+                ha=align, color="0.35", fontsize=9,
+            )  # fmt: skip
+    return figure
+
+
+def tokens_in_training(observed: pd.DataFrame) -> Figure:
+    """A, its spread over a clip, and the share of the gradient at its two extreme tokens, epoch by epoch.
+
+    Args:
+        observed: from :func:`adatosk.experiments.activation_map.observe_training`.
+    """
+    panels = {
+        "activation": "A, mean over a clip",
+        "spread": "A, std / mean over a clip",
+        "extremes": "gradient at the two extremes (%)",
+    }
+    figure, axes = new_figure(1, len(panels), 9.6, 3.0)
+    for ax, (column, title) in zip(axes[0], panels.items(), strict=True):
+        scale = 100 if column == "extremes" else 1
+        for change, part in observed.groupby("change", sort=False):
+            line, marker = _LINES[change]
+            ax.plot(part["epoch"], scale * part[column], line, marker=marker, markersize=4, label=change)
+        ax.set(xlabel="epoch", title=title, ylim=(0, None))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes[0, 2].axhline(100 * observed["even"].iloc[0], color=GREY, linestyle="-.", label="evenly spread")
+    axes[0, 2].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

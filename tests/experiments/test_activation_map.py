@@ -1,0 +1,112 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from adatosk import create_model
+from adatosk.experiments import activation_map, grid
+from adatosk.experiments.activation_map import AGNOSTIC, BOTH, CANDIDATES, chosen, differences, token_statistics
+from adatosk.presets import PROFILES
+from adatosk.tokens import tube_mask
+
+
+def scored(**wars) -> pd.DataFrame:
+    """Scores of rows over six seeds: each row's mean by name, and the same spread for all."""
+    noise = np.array([-0.3, 0.1, 0.2, -0.1, 0.4, -0.3])
+    return pd.concat(
+        [
+            pd.DataFrame({"row": row, "repeat": range(6), "protocol": "views_1", "war": war + (1 + place) * noise})
+            for place, (row, war) in enumerate(wars.items())
+        ],
+        ignore_index=True,
+    )
+
+
+LETTER, MEAN = (f"{BOTH}, {change}" for change in CANDIDATES)
+
+
+@pytest.mark.parametrize(
+    ("sparse", "lifelike", "choice"),
+    [
+        ((70, 75, 69), (40, 44, 39), CANDIDATES[0]),
+        ((70, 69, 75), (40, 39, 44), CANDIDATES[1]),
+        ((70, 75, 78), (40, 44, 47), CANDIDATES[1]),
+        ((70, 75, 78), (40, 44, 44), CANDIDATES[0]),
+        ((70, 75, 69), (40, 40, 44), None),
+        ((70, 70, 70), (40, 44, 47), None),
+    ],
+)
+def test_the_default_changes_by_the_rule_alone(sparse, lifelike, choice):
+    tables = {
+        motion: scored(**dict(zip((BOTH, LETTER, MEAN), wars, strict=True)))
+        for motion, wars in {"sparse": sparse, "lifelike": lifelike}.items()
+    }
+    assert chosen(tables) == choice
+
+
+def test_a_change_is_compared_with_its_own_mask_and_with_the_class_agnostic_one():
+    table = scored(**{"CS (A)": 55, AGNOSTIC: 74, BOTH: 70, "CS (A), over the mean": 64, MEAN: 76})
+    found = differences(table).set_index(["mask", "change"])
+    assert list(found.index) == [("CS (A)", "over the mean"), (BOTH, "over the mean")]
+    assert found["difference"].round(6).tolist() == [9.0, 6.0]
+    assert found["above_agnostic"].round(6).tolist() == [-10.0, 2.0]
+    assert found["side"].tolist() == ["above", "above"] and found["agnostic_side"].tolist() == ["below", "above"]
+    assert found["repeats"].tolist() == [6, 6]
+
+
+def test_every_row_differs_from_its_mask_in_what_its_name_says():
+    rows = {row.name: row for row in activation_map.rows(PROFILES["demo"])}
+    for name, row in rows.items():
+        mask, change = activation_map.split_name(name)
+        if change != activation_map.AS_PUBLISHED:
+            expected = rows[mask].config.change(model={"soft_mask": grid.ACTIVATIONS[change][0]})
+            assert row.config == expected != rows[mask].config
+            assert row.repeats <= rows[mask].repeats
+
+
+MASKS = [
+    {"agnostic": False, "semantic": "A", "excluded_per_step": 0},
+    {"agnostic": False, "semantic": "A", "excluded_per_step": 0, "scaling": "mean"},
+    {},
+]
+
+
+@pytest.mark.parametrize("soft_mask", MASKS, ids=str)
+def test_token_statistics_are_those_of_a_loop(soft_mask):
+    torch.manual_seed(0)
+    model = create_model("adatosk_tiny", soft_mask=soft_mask).double().train()
+    config, labels = model.config, torch.tensor([0, 3])
+    video = torch.randn(2, 3, 16, config.image_size, config.image_size, dtype=torch.float64)
+    visible = tube_mask(2, config.patches, config.mask_ratio)
+    found = token_statistics(model, video, labels, visible)
+    assert model.training and all(part.grad is None for part in model.parameters())
+
+    model.eval()
+    tokens = []
+    model.encoder.norm.register_forward_hook(lambda *call: tokens.append(call[2]))
+    output = model(video, visible, reconstruct=False)
+    tokens[0].retain_grad()
+    F.cross_entropy(output.logits, labels).backward()
+    activations, spreads, shares, evens = [], [], [], []
+    for clip, gradient, kept, weights in zip(
+        tokens[0].detach(), tokens[0].grad, output.soft_mask.kept, output.soft_mask.semantic.detach(), strict=True
+    ):
+        there = [(t, s) for t in range(kept.shape[0]) for s in range(kept.shape[1]) if kept[t, s]]
+        values = np.array([sum(abs(float(x)) for x in clip[place]) for place in there])
+        power = np.array([sum(float(x) ** 2 for x in gradient[place]) for place in there])
+        excluded = sum(float(gradient[t, s].square().sum()) for t, s in (~kept).nonzero().tolist())
+        order = np.argsort([float(weights[place]) for place in there])
+        activations.append(values.mean())
+        spreads.append(values.std() / values.mean())
+        shares.append((power[order[0]] + power[order[-1]]) / (power.sum() + excluded))
+        evens.append(2 / len(there))
+    expected = {"activation": activations, "spread": spreads, "extremes": shares, "even": evens}
+    assert found == pytest.approx({name: np.mean(values) for name, values in expected.items()})
+
+
+def test_a_mask_without_a_semantic_part_has_no_extremes():
+    model = create_model("adatosk_tiny", soft_mask={"semantic": "none", "excluded_per_step": 0})
+    video = torch.randn(1, 3, 16, 32, 32)
+    with pytest.raises(ValueError, match="no class-semantic mask"):
+        token_statistics(model, video, torch.tensor([0]), tube_mask(1, 16, 0.4))
