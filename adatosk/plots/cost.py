@@ -7,10 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
+from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALLEST, new_figure
 
 _SPANS = {"load": GREEN, "wait": ORANGE, "step": BLUE}
 _MODELS = {"videomae": GREY, "adatosk without soft mask": ORANGE, "adatosk": BLUE}
+_BESIDE = {"videomae through oneDNN": PURPLE, **_MODELS}
 _SWEEPS = {"frames": "frames", "image_size": "pixels a side", "batch": "clips at once"}
 
 
@@ -33,6 +34,32 @@ def seconds_by_macs(table: pd.DataFrame) -> Figure:
     ax.plot([0, most], [0, 2 * most / (0.8 * peak)], ":", color=GREY, label="at 80 % of it")
     ax.set(xlabel="GMACs a clip", ylabel="seconds a clip", xlim=(0, most), ylim=(0, None))
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def speed_ups(table: pd.DataFrame) -> Figure:
+    """How many times as fast as VideoMAE each model is, a group of bars for each setup.
+
+    Args:
+        table: rows of :func:`adatosk.cost.models.benchmark`.
+    """
+    table = table[table["model"] != "videomae"]
+    setups = list(table.groupby(["work", "batch", "precision", "compiled"], sort=False))
+    names = [name for name in _BESIDE if name in set(table["model"])]
+    figure, ((ax,),) = new_figure(1, 1, 7.6, 0.9 + 0.24 * len(names) * len(setups))
+    for place, (_, rows) in enumerate(setups):
+        for row in rows.itertuples():
+            y = place + 0.26 * (names.index(row.model) - (len(names) - 1) / 2)
+            ax.barh(y, row.speed_up, 0.24, color=_BESIDE[row.model], label=row.model if place == 0 else None)
+            ax.annotate(f"{row.speed_up:.1f}×", (row.speed_up, y), (3, 0), textcoords="offset points", va="center")
+    texts = [f"{work}, {batch} clip{'s' * (batch > 1)}, {precision}{', compiled' * compiled}"
+             for (work, batch, precision, compiled), _ in setups]  # fmt: skip
+    ax.set_yticks(range(len(texts)), texts)
+    ax.set_ylim(len(texts) - 0.4, -0.6)
+    ax.axvline(1, color=GREY, linestyle="--")
+    ax.set_xlabel("times as fast as VideoMAE (dashed) in the same session")
+    ax.margins(x=0.08)
+    ax.legend(frameon=False, ncols=len(names), loc="lower center", bbox_to_anchor=(0.35, 1))
     return figure
 
 
@@ -72,7 +99,8 @@ def loader_trace(table: pd.DataFrame) -> Figure:
             ax.barh(place, span.end - start, left=start, height=0.7, color=_SPANS[span.what], **edge)
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
-        ax.set_title("in the training's own process" if count == 0 else f"{count} processes", loc="left", fontsize=9)
+        title = "in the training's own process" if count == 0 else f"{count} processes"
+        ax.set_title(title, loc="left", fontsize=SMALLEST)
     axes[-1, 0].set(xlabel="seconds", xlim=(0, None))
     names = {"load": "loads a clip", "wait": "waits for a batch", "step": "training step"}
     handles = [Patch(color=colour, label=names[what]) for what, colour in _SPANS.items()]

@@ -5,6 +5,7 @@ As in :mod:`adatosk.plots`, each function returns a closed figure, to show or to
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from adatosk.experiments.cost_curve import ALL_PATCHES, MERGED, PARTITION, RANDOM
 from adatosk.experiments.grid import WITH, WITHOUT
 from adatosk.plots.scores import recalls
-from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
+from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALLEST, WIDEST, new_figure
 
 _COLOURS = {WITH: BLUE, WITHOUT: ORANGE, MERGED: PURPLE, RANDOM: GREY}
-_SHADES = ("#08306b", "#2171b5", "#6baed6")  # of the hard mask ratios, from the densest to the sparsest view
+_SHADES = ("#08306b", "#2171b5", "#4a9bd1")  # of the hard mask ratios, from the densest to the sparsest view
 _MARKERS = "Dsv^P"
+# One is hollow and larger, so that it hides nothing where both have the same place.
+_PARTITION_LOOK: dict[str, Any] = {"marker": "*", "markersize": 9}
+_WHOLE_LOOK: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1.4}
 # Where labels stand, in points from the curve, out of the way of the others: one place for all of its points, or two
 # for its first and last.
 _ABOVE, _BELOW, _FAR_BELOW = ((3, 4),), ((3, -10),), ((5, -12),)
@@ -29,33 +33,64 @@ _DIRECTIONS = {"same": BLUE, "opposite": ORANGE, "undecided": GREY, "too few run
 
 
 def accuracy_against_cost(table: pd.DataFrame) -> Figure:
-    """Mean WAR against GMACs a clip: left over views, right over hard mask ratio and r; the rivals in both.
+    """Mean WAR against GMACs a clip: above over views, below over hard mask ratio and r; the rivals in both.
+
+    Every curve is named beside its last point.
 
     Args:
         table: from :func:`adatosk.experiments.cost_curve.averaged`. Bars are its intervals, where there are any.
     """
-    figure, axes = new_figure(1, 2, 9.6, 5.2, sharey=True)
+    figure, axes = new_figure(2, 1, WIDEST, 7.6, sharex=True)
+    upper, lower = axes[:, 0]
     curves = dict(list(table.groupby("curve", sort=False)))
     rivals = [name for name in curves if name not in _COLOURS and "hidden" not in name and name != "joint"]
-    for ax in axes[0]:
+    for ax in (upper, lower):
         for name, labels in ((MERGED, _ENDS_ABOVE), (RANDOM, _FAR_BELOW)):
-            _line(ax, name, curves[name], _COLOURS[name], style="--", labels=labels if ax is axes[0, 1] else ())
+            _line(ax, name, curves[name], _COLOURS[name], style="--", labels=labels if ax is lower else ())
         for name, marker in zip(rivals, _MARKERS, strict=False):
             _line(ax, name, curves[name], GREEN, marker)
     for name in (WITHOUT, WITH):
-        _views(axes[0, 0], name, curves[name], _COLOURS[name])
-    ratios = [name for name in curves if "hidden" in name]
-    for name, colour in zip(ratios, _SHADES, strict=False):
-        _line(axes[0, 1], f"{WITH}, {name}", curves[name], colour, labels=_OUTWARD)
-    for ax, title in zip(axes[0], ("views at test time", "hard mask ratio and $r$, 1 view"), strict=True):
-        ax.set(title=title, xlabel="GMACs of a clip", ylabel="WAR (%)" if ax is axes[0, 0] else "")
-        _plain_log(ax)
-        ax.margins(x=0.08)
-    named = {name: handle for ax in axes[0] for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(named.values(), named, frameon=False, fontsize=8, loc="outside lower center", ncols=3)
+        _views(upper, name, curves[name], _COLOURS[name])
+    for name, colour in zip([name for name in curves if "hidden" in name], _SHADES, strict=False):
+        _line(lower, f"{WITH}, {name}", curves[name], colour, labels=_OUTWARD)
+    upper.legend(handles=_special_points(), frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     low, high = table["mean"].min(), table["mean"].max()
-    axes[0, 0].set_ylim(max(low - 0.1 * (high - low) - 1, -2), min(high + 0.1 * (high - low) + 1, 102))
+    for ax, title in ((upper, "views at test time"), (lower, "hard mask ratio and $r$, 1 view")):
+        ax.set_title(title, loc="right")
+        ax.set(ylabel="WAR (%)", ylim=(max(low - 0.1 * (high - low) - 1, -2), min(high + 0.1 * (high - low) + 1, 102)))
+        _plain_log(ax)
+        ax.margins(x=0.09)
+        _name_curves(ax)
+    lower.set_xlabel("GMACs of a clip")
     return figure
+
+
+def _special_points() -> list[Line2D]:
+    """What the two points beside the curve over views are."""
+    looks = {"complementary masks": _PARTITION_LOOK, "all patches at once": _WHOLE_LOOK}
+    return [Line2D([], [], color="black", linestyle="none", label=name, **look) for name, look in looks.items()]
+
+
+def _name_curves(ax: Axes) -> None:
+    """Write each curve's name to the right of the axes, at the height of its last point or the next free one."""
+    found = [(*line.get_xydata()[-1], name, line.get_color()) for line, name in _labelled(ax)]
+    found.sort(key=lambda one: (-one[1], one[0]))
+    low, high = ax.get_ylim()
+    # Names have to be a line apart, in shares of the axes' height; from above, and back up from the lower end.
+    heights, line = [], 0.068
+    for _, y, *_ in found:
+        heights.append(min((y - low) / (high - low), heights[-1] - line if heights else 1))
+    for place in reversed(range(len(heights))):
+        heights[place] = max(heights[place], heights[place + 1] + line if place + 1 < len(heights) else 0)
+    for (x, y, name, colour), height in zip(found, heights, strict=True):
+        where = {"xytext": (1.03, height), "textcoords": "axes fraction", "va": "center", "color": colour}
+        thin = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "relpos": (0, 0.5)}
+        ax.annotate(name, (x, y), arrowprops=thin, annotation_clip=False, **where)
+
+
+def _labelled(ax: Axes) -> list[tuple[Line2D, str]]:
+    """The curves that have a name, without the points beside one."""
+    return [(bars[0], bars.get_label()) for bars in ax.containers if not bars.get_label().startswith("_")]
 
 
 def _plain_log(ax: Axes) -> None:
@@ -77,14 +112,14 @@ def _line(
     """One curve; the settings of all its points, or of its first and last, stand where ``labels`` says."""
     points = points.sort_values("gmacs")
     bars = ((points["high"] - points["low"]) / 2).fillna(0)
-    look = {"fmt": marker + style, "color": colour, "markersize": 9 if marker in "*X" else 5, "elinewidth": 0.8}
+    look = {"fmt": marker + style, "color": colour, "markersize": 5, "elinewidth": 0.8}
     ax.errorbar(points["gmacs"], points["mean"], bars, label=name, **look)
     if len(labels) == 2 and len(points) > 1:
         points = points.iloc[[0, -1]]
     for point, place in zip(points.itertuples(), itertools.cycle(labels), strict=False):
         side = {-1: "right", 0: "center", 1: "left"}[np.sign(place[0])]
         where = {"xytext": place, "textcoords": "offset points", "ha": side}
-        ax.annotate(point.setting, (point.gmacs, point.mean), fontsize=7, **where)
+        ax.annotate(point.setting, (point.gmacs, point.mean), fontsize=SMALLEST, **where)
 
 
 def _views(ax: Axes, name: str, points: pd.DataFrame, colour) -> None:
@@ -93,8 +128,11 @@ def _views(ax: Axes, name: str, points: pd.DataFrame, colour) -> None:
     special = settings.isin([PARTITION, ALL_PATCHES])
     random = points[~special].assign(setting=settings[~special].str.split(" ").str[0])
     _line(ax, f"{name}, by views", random, colour, labels=_ABOVE if name == WITH else _BELOW)
-    for setting, marker in ((PARTITION, "*"), (ALL_PATCHES, "X")):
-        _line(ax, f"{name}, {setting}", points[settings == setting], colour, marker, style="")
+    for setting, look in ((PARTITION, _PARTITION_LOOK), (ALL_PATCHES, _WHOLE_LOOK)):
+        there = points[settings == setting]
+        bars = ((there["high"] - there["low"]) / 2).fillna(0)
+        ax.errorbar(there["gmacs"], there["mean"], bars, fmt="none", color=colour, elinewidth=0.8)
+        ax.plot(there["gmacs"], there["mean"], color=colour, linestyle="none", zorder=4, **look)
 
 
 def differences(table: pd.DataFrame) -> Figure:
@@ -114,7 +152,7 @@ def differences(table: pd.DataFrame) -> Figure:
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(-0.6, len(rows) - 0.4)
-        ax.set_title(f"{name.replace('table', 'Table ')}, less {references[0]}", loc="left", fontsize=9)
+        ax.set_title(f"{name.replace('table', 'Table ')}, less {references[0]}", loc="left", fontsize=SMALLEST)
     reach = 1.5 * table[["paper", "ours"]].abs().max().max() + 1
     axes[-1, 0].set(xlabel="points", xlim=(-reach, reach))
     handles = [Line2D([], [], color="black", marker="|", linestyle="none", markersize=9, label="paper, DFEW")]

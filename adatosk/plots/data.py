@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from adatosk.plots.style import GREY, ORANGE, PURPLE, literal, literal_labels, new_figure
+from adatosk.plots.style import GREY, ORANGE, PURPLE, SMALLEST, literal, literal_labels, new_figure
 from adatosk.synthetic import GroundTruth
 
 
@@ -76,7 +76,7 @@ def motion(clips: Mapping[str, np.ndarray], figures: pd.DataFrame) -> Figure:
         sns.barplot(x=list(figures.index), y=figures[column], hue=list(figures.index), saturation=1, ax=ax)
         for bars in ax.containers:
             ax.bar_label(bars, fmt="%.2f", padding=1)
-        ax.set_title(title, fontsize="small")
+        ax.set_title(title, fontsize=SMALLEST)
         ax.set(ylabel="", yticks=[], ylim=(0, 1.12 * (most or figures[column].max())))
         ax.tick_params(axis="x", rotation=30)
         ax.spines["left"].set_visible(False)

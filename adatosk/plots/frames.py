@@ -1,4 +1,7 @@
-"""Frames as pictures: rows of them, what the hard mask hides, masks drawn over them, repainted patches."""
+"""Frames as pictures: rows of them, what the hard mask hides, masks drawn over them, repainted patches.
+
+Excluded tokens are black and hatched, so that they cannot be taken for tokens of low weight or of a dark frame.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,14 +9,17 @@ import numpy as np
 import torch
 from einops import rearrange
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
 from adatosk.clips import IMAGENET_MEAN, IMAGENET_STD
 from adatosk.config import ModelConfig
 from adatosk.model import Output
-from adatosk.plots.style import ORANGE, literal, new_figure, seaborn_colours
+from adatosk.plots.style import ORANGE, SMALLEST, WIDEST, literal, new_figure, seaborn_colours
 from adatosk.soft_mask import SoftMask
 from adatosk.tokens import gather_patches, patchify, positions_of, unpatchify
 
@@ -21,6 +27,7 @@ from adatosk.tokens import gather_patches, patchify, positions_of, unpatchify
 SOFT_MASK = LinearSegmentedColormap.from_list("soft mask", ["#454545", "#6f5a86", "#8a6fd0", "#6fa8ff", "#b5dcff"])
 SOFT_MASK = SOFT_MASK.with_extremes(bad="black")  # excluded tokens
 HIDDEN = (0.93, 0.93, 0.93)
+HATCHED = {"facecolor": "black", "edgecolor": "0.75", "hatch": "////", "linewidth": 0}  # excluded tokens
 
 
 def score_colours() -> Colormap:
@@ -36,20 +43,23 @@ def activation_colours() -> Colormap:
 def _picture(ax: Axes, image: np.ndarray, title: str = "") -> None:
     ax.imshow(image, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
-    ax.set_title(title, fontsize=8, pad=2)
+    ax.set_title(title, fontsize=SMALLEST, pad=2)
     ax.spines[:].set_visible(False)
 
 
-def pictures(rows: Mapping[str, np.ndarray], titles: Sequence[str] = ()) -> Figure:
+def pictures(rows: Mapping[str, np.ndarray], titles: Sequence[str] = (), room: tuple[float, float] = (0, 0)) -> Figure:
     """Rows of images, such as the frames of several clips.
 
     Args:
         rows: images uint8 ``(N, H, W, 3)`` by the row's name; rows may differ in length.
         titles: of the columns.
+        room: inches to leave for what stands on their right, and below them.
     """
-    columns, size = max(map(len, rows.values())), 0.95  # inches
-    width = size * columns + 0.08 * max(len(line) for name in rows for line in name.split("\n"))
-    figure, axes = new_figure(len(rows), columns, width, size * len(rows) + 0.25 * bool(titles))
+    columns = max(map(len, rows.values()))
+    beside = room[0] + 0.08 * max(len(line) for name in rows for line in name.split("\n"))
+    size = min(0.95, (WIDEST - beside) / columns)  # inches
+    height = size * len(rows) + 0.25 * bool(titles) + room[1]
+    figure, axes = new_figure(len(rows), columns, size * columns + beside, height)
     for row, (name, images) in enumerate(rows.items()):
         line = axes[row]
         for ax in line[len(images) :]:
@@ -82,7 +92,7 @@ def tint_patches(
     scaled = (values - low) / (high - low if high > low else 1)
     tint = cmap(blow_up(np.ma.masked_invalid(scaled), frames.shape[1]))[..., :3]
     grey = frames.mean(axis=-1, keepdims=True) / 255
-    shown = np.clip(tint * (0.45 + 0.75 * grey), 0, 1)
+    shown = np.clip(tint * (0.6 + 0.5 * grey), 0, 1)
     if hidden is not None:
         shown[:, blow_up(hidden[None], frames.shape[1])[0]] = HIDDEN
     return shown
@@ -91,8 +101,8 @@ def tint_patches(
 def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: Tensor | None = None) -> Figure:
     """Figure 3: both soft masks over the frames, in its colours; beneath them the final mask (Eq. 12).
 
-    The active frames (Eq. 5) have an orange border; excluded tokens are black, hidden patches light grey. Each row's
-    colours span its own values.
+    The active frames (Eq. 5) have an orange border; excluded tokens are hatched, hidden patches light grey. Each row's
+    colours span its own values, which the bar beside it gives.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``; the last frame of each tubelet is shown.
@@ -101,16 +111,50 @@ def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activ
         activation: A (Eq. 10) of every patch, ``(n_t, N_s)``; its row is left out by default.
     """
     shown = last_frames(frames, mask.kept.shape[1])
-    rows = {"frames": shown}
+    rows, scales = {"frames": shown}, {}
     if activation is not None:
-        rows["activation\nmap"] = tint_patches(shown, activation.detach().numpy(), activation_colours())
+        values = activation.detach().numpy()
+        rows["activation\nmap"] = tint_patches(shown, values, activation_colours())
+        scales["activation\nmap"] = (activation_colours(), values)
     rows["visible\npatches"] = show_visible(shown, visible)
     semantic, agnostic, active = mask.parts()
     parts = (semantic, agnostic.mean(dim=-1), mask.weights.mean(dim=-1))
     for name, weights in zip(("class-semantic\nmask", "class-agnostic\nmask", "final mask"), parts, strict=True):
-        values = weights.masked_fill(~mask.kept, torch.nan)[0].detach().numpy()
-        rows[name] = tint_patches(shown, spread(values, visible), SOFT_MASK, ~visible.numpy())
-    return steps_in_rows(rows, len(frames), active[0], bordered=2)
+        values = spread(weights.masked_fill(~mask.kept, torch.nan)[0].detach().numpy(), visible)
+        rows[name] = tint_patches(shown, values, SOFT_MASK, ~visible.numpy())
+        scales[name] = (SOFT_MASK, values)
+    figure = steps_in_rows(rows, len(frames), active[0], bordered=2, excluded=~mask.kept[0], visible=visible)
+    last = dict(zip(rows, np.array(figure.axes).reshape(len(rows), -1)[:, -1], strict=True))
+    for name, (colours, values) in scales.items():
+        colour_bar(last[name], colours, np.nanmin(values), np.nanmax(values))
+    explain_cells(figure)
+    return figure
+
+
+def colour_bar(ax: Axes, colours: Colormap, low: float, high: float) -> None:
+    """A bar beside the last picture of a row, which says what values the darkest and the lightest colour are."""
+    scale = ScalarMappable(Normalize(low, high if high > low else low + 1), colours)
+    place = ax.inset_axes((1.08, 0.06, 0.09, 0.88))  # within the grid, so that the rows stay aligned
+    ax.figure.colorbar(scale, cax=place, ticks=scale.get_clim(), format="%.3g").outline.set_visible(False)
+
+
+def explain_cells(figure: Figure) -> None:
+    """A legend for what no bar of colours says: excluded, hidden, and the border of active frames."""
+    handles = [
+        Patch(**HATCHED, label="excluded"),
+        Patch(facecolor=HIDDEN, label="hidden"),
+        Patch(facecolor="none", edgecolor=ORANGE, linewidth=2, label="active frame"),
+    ]
+    figure.legend(handles=handles, frameon=False, ncols=3, fontsize=SMALLEST, loc="outside lower center")
+
+
+def hatch_excluded(ax: Axes, excluded: np.ndarray) -> None:
+    """Hatch the excluded patches, bool ``(N_s,)``, of the picture that an axis shows."""
+    patches, side = round(len(excluded) ** 0.5), ax.images[0].get_array().shape[0]
+    size = side / patches
+    corners = [(place % patches * size - 0.5, place // patches * size - 0.5) for place in np.flatnonzero(excluded)]
+    if corners:
+        ax.add_collection(PatchCollection([Rectangle(corner, size, size) for corner in corners], **HATCHED))
 
 
 def last_frames(frames: np.ndarray, steps: int) -> np.ndarray:
@@ -126,20 +170,34 @@ def spread(values: np.ndarray, visible: Tensor) -> np.ndarray:
 
 
 def steps_in_rows(
-    rows: Mapping[str, np.ndarray], frames: int, active: Tensor | None = None, bordered: int = 1
+    rows: Mapping[str, np.ndarray],
+    frames: int,
+    active: Tensor | None = None,
+    bordered: int = 1,
+    excluded: Tensor | None = None,
+    visible: Tensor | None = None,
+    hatched: int = 3,
 ) -> Figure:
     """:func:`pictures` with a column per tubelet step, titled by the number of its last frame.
 
     Args:
         frames: T.
         active: bool ``(n_t,)``; these steps get an orange border in the last ``bordered`` rows.
+        excluded: bool ``(n_t, n_s)``; these of the ``visible`` tokens ``(N_s,)`` are hatched in the last ``hatched``
+            rows.
     """
     steps = len(next(iter(rows.values())))
-    figure = pictures(rows, [str(frames // steps * (step + 1)) for step in range(steps)])
-    places = [] if active is None else active.nonzero().flatten().tolist()
-    for row in np.array(figure.axes).reshape(len(rows), steps)[-bordered:]:
-        for step in places:
-            row[step].spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
+    room = (0, 0) if excluded is None else (0.75, 0.35)  # for bars of colours, and the legend
+    figure = pictures(rows, [str(frames // steps * (step + 1)) for step in range(steps)], room)
+    axes = np.array(figure.axes).reshape(len(rows), steps)
+    for row in axes[-bordered:] if active is not None else ():
+        for ax in row[active.numpy()]:
+            ax.spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
+    for row in axes[-hatched:] if excluded is not None else ():
+        for ax, dropped in zip(row, excluded.numpy(), strict=True):
+            places = np.zeros(len(visible), dtype=bool)
+            places[visible.numpy()] = dropped
+            hatch_excluded(ax, places)
     return figure
 
 

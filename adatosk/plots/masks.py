@@ -10,17 +10,19 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import ConnectionPatch, Patch, Rectangle
+from matplotlib.patches import ConnectionPatch, Rectangle
 from torch import Tensor
 
 from adatosk.experiments.statistics import bounds
 from adatosk.plots.frames import (
-    HIDDEN,
     SOFT_MASK,
     activation_colours,
     blow_up,
+    colour_bar,
+    explain_cells,
     last_frames,
     pictures,
     show_visible,
@@ -28,22 +30,23 @@ from adatosk.plots.frames import (
     steps_in_rows,
     tint_patches,
 )
-from adatosk.plots.style import ORANGE, literal, literal_labels, new_figure
+from adatosk.plots.style import SMALLEST, literal, literal_labels, new_figure
 from adatosk.soft_mask import SoftMask
 
 YELLOW = (1.0, 0.84, 0.0)
 RED = (0.85, 0.1, 0.1)
-# Shares of the kept tokens, by weight, from which on Figure 3 is orange and red.
-_ORANGE_FROM, _RED_FROM = 0.8, 0.9
+# Shares of the kept tokens, by weight, from which on Figure 3 is yellow and red. The paper's is orange and red; orange
+# is the border of active frames here.
+_YELLOW_FROM, _RED_FROM = 0.8, 0.9
 _FINE = 200
 _LINE = "0.25"
 
 
 def _essential_colours() -> Colormap:
-    """Figure 3's colours over the rank of a weight: grey, purple, blue, then orange and red; excluded is black."""
+    """Figure 3's colours over the rank of a weight: grey, purple, blue, then yellow and red; excluded is black."""
     # Up to a full blue only: the lightest shades would not tell from a bright face.
-    colours = SOFT_MASK(np.linspace(0, 0.8, round(_ORANGE_FROM * _FINE)))[:, :3]
-    steps = [(ORANGE, _RED_FROM - _ORANGE_FROM), (RED, 1 - _RED_FROM)]
+    colours = SOFT_MASK(np.linspace(0, 0.8, round(_YELLOW_FROM * _FINE)))[:, :3]
+    steps = [(YELLOW, _RED_FROM - _YELLOW_FROM), (RED, 1 - _RED_FROM)]
     strong = [colour for colour, share in steps for _ in range(round(share * _FINE))]
     return ListedColormap([*colours, *strong], "essential").with_extremes(bad="black")
 
@@ -95,7 +98,7 @@ def redundancy(frames: np.ndarray, visible: Tensor, distinct: Tensor) -> Figure:
     figure = steps_in_rows(rows, len(frames))
     axes = np.array(figure.axes).reshape(3, steps)[2]
     for ax, new in zip(axes, distinct, strict=True):
-        ax.set_xlabel(f"{int(new.sum())} new", fontsize=8, labelpad=2)
+        ax.set_xlabel(f"{int(new.sum())} new", fontsize=SMALLEST, labelpad=2)
     _join(figure, axes, distinct, visible, frames.shape[1])
     return figure
 
@@ -122,8 +125,8 @@ def both_masks(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: 
     """Figure 3 with its five rows: frames, class-semantic activation, visible patches, CS mask, CA mask.
 
     In the last two rows a token's colour is the rank of its weight among the kept tokens of the clip: grey, purple and
-    blue from a heavy to a light mask, the highest fifth orange and its upper half red; excluded ones are black. Active
-    frames (Eq. 5) have an orange border.
+    blue from a heavy to a light mask, the highest fifth yellow and its upper half red; excluded ones are hatched.
+    Active frames (Eq. 5) have an orange border.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``; the last frame of each tubelet is shown.
@@ -141,8 +144,16 @@ def both_masks(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: 
     for name, weights in (("CS mask", semantic), ("CA mask", agnostic.mean(dim=-1))):
         ranks = spread(_ranks(weights[0], mask.kept[0]), visible)
         rows[name] = tint_patches(shown, ranks, ESSENTIAL, ~visible.numpy())
-    figure = steps_in_rows(rows, len(frames), active[0])
-    _legend(figure)
+    figure = steps_in_rows(rows, len(frames), active[0], excluded=~mask.kept[0], visible=visible, hatched=2)
+    last = figure.axes[2 * mask.kept.shape[1] - 1]  # of the second row
+    colour_bar(last, activation_colours(), activation.min().item(), activation.max().item())
+    figure.set_figheight(figure.get_figheight() + 0.55)
+    scale = {"location": "bottom", "shrink": 0.7, "aspect": 50, "pad": 0.01, "ticks": [0, _YELLOW_FROM, _RED_FROM, 1]}
+    bar = figure.colorbar(ScalarMappable(cmap=ESSENTIAL), ax=figure.axes, **scale)
+    bar.ax.set_xticklabels(["lowest", "80 %", "90 %", "highest"])
+    bar.set_label("weight in the CS and CA masks, by its rank among the kept tokens of the clip")
+    bar.outline.set_visible(False)
+    explain_cells(figure)
     return figure
 
 
@@ -151,21 +162,6 @@ def _ranks(weights: Tensor, kept: Tensor) -> np.ndarray:
     values = weights.detach().masked_fill(~kept, torch.nan).numpy()
     ranks = pd.Series(values.ravel()).rank(method="average").to_numpy().reshape(values.shape)
     return (ranks - 1) / max(1, int(kept.sum()) - 1)
-
-
-def _legend(figure: Figure) -> None:
-    names = {
-        "excluded": "black",
-        "heavy mask": ESSENTIAL(0.05),
-        "": ESSENTIAL(0.4),
-        "light mask": ESSENTIAL(0.75),
-        "highest fifth": ORANGE,
-        "highest tenth": RED,
-        "hidden": HIDDEN,
-    }
-    handles = [Patch(facecolor=colour, label=name) for name, colour in names.items()]
-    options = {"ncols": len(names), "frameon": False, "fontsize": 8, "handlelength": 1.2, "columnspacing": 1.2}
-    figure.legend(handles=handles, loc="outside lower center", **options)
 
 
 def activation_by_class(examples: Mapping[str, np.ndarray], maps: Mapping[str, Mapping[str, Tensor]]) -> Figure:
@@ -180,7 +176,12 @@ def activation_by_class(examples: Mapping[str, np.ndarray], maps: Mapping[str, M
         colours = activation_colours()
         tinted = (tint_patches(examples[label][None], values[label][None].numpy(), colours) for label in examples)
         rows[name] = np.concatenate(list(tinted))
-    return pictures(rows, list(examples))
+    figure = pictures(rows, list(examples), room=(0, 0.4))
+    scale = {"location": "bottom", "shrink": 0.4, "aspect": 30, "pad": 0.01, "ticks": [0, 1]}
+    bar = figure.colorbar(ScalarMappable(cmap=activation_colours()), ax=figure.axes, **scale)
+    bar.ax.set_xticklabels(["lowest of its picture", "highest"])
+    bar.outline.set_visible(False)
+    return figure
 
 
 def temporal_scores(scores: pd.DataFrame) -> Figure:

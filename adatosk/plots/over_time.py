@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from adatosk.plots.frames import SOFT_MASK, tint_patches
-from adatosk.plots.style import GREY, ORANGE, literal
+from adatosk.plots.frames import SOFT_MASK, hatch_excluded, tint_patches
+from adatosk.plots.style import GREY, ORANGE, SMALLEST, WIDEST, literal
 from adatosk.predict_over_time import Curve
 from adatosk.synthetic import encode
 from adatosk.utils.files import replacing
@@ -31,12 +31,12 @@ def expression_over_time(curve: Curve, moments: Mapping[int, np.ndarray]) -> Fig
     """The probabilities over the video, and above them the frames that decided, plain and under the soft mask.
 
     A frame is the one that counted most in its clip (:meth:`Curve.decisive_step`); its line marks the clip's middle.
-    Hidden patches are light grey, excluded ones black, see :func:`adatosk.plots.frames.masks_over_frames`.
+    Hidden patches are light grey, excluded ones hatched, see :func:`adatosk.plots.frames.masks_over_frames`.
 
     Args:
         moments: by the number of a clip, its frames uint8 ``(T, H, W, 3)`` from :meth:`Curve.seen`.
     """
-    figure = plt.figure(figsize=(9, 4.6), layout="constrained")
+    figure = plt.figure(figsize=(WIDEST, 4.6), layout="constrained")
     plt.close(figure)  # left open, a notebook would show it twice
     rows = 1 if curve.weights is None else 2
     grid = figure.add_gridspec(rows + 1, max(1, len(moments)), height_ratios=[1] * rows + [2.2])
@@ -51,7 +51,9 @@ def expression_over_time(curve: Curve, moments: Mapping[int, np.ndarray]) -> Fig
             ax.imshow(picture, interpolation="nearest")
             ax.set_axis_off()
             if row == 0:
-                ax.set_title(literal(f"{curve.seconds[clip]:.1f} s, {curve.labels[clip]}"), fontsize=9)
+                ax.set_title(literal(f"{curve.seconds[clip]:.1f} s, {curve.labels[clip]}"), fontsize=SMALLEST)
+            else:
+                hatch_excluded(ax, np.isnan(curve.weights[clip, step]) & ~hidden)
     ax = figure.add_subplot(grid[rows, :])
     _draw_curve(ax, curve)
     for clip in moments:

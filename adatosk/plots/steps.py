@@ -2,15 +2,16 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from adatosk.plots.frames import SOFT_MASK, score_colours
+from adatosk.plots.frames import HATCHED, SOFT_MASK, score_colours
 from adatosk.plots.style import BLUE, GREY, ORANGE, new_figure
 
 
 def tokens_over_time(values: Tensor, kept: Tensor, label: str, mask: bool = False) -> Figure:
-    """One value per visible token and tubelet step; excluded tokens are black.
+    """One value per visible token and tubelet step; excluded tokens are hatched.
 
     Args:
         values: ``(n_t, n_s)``.
@@ -20,11 +21,14 @@ def tokens_over_time(values: Tensor, kept: Tensor, label: str, mask: bool = Fals
     """
     figure, ((ax,),) = new_figure(1, 1, 5.6, 2.6)
     shown = np.ma.masked_array(values.detach().numpy(), ~kept.numpy()).T
-    image = ax.imshow(shown, aspect="auto", cmap=SOFT_MASK if mask else score_colours(), interpolation="nearest")
+    colours = (SOFT_MASK if mask else score_colours()).with_extremes(bad=(0, 0, 0, 0))
+    ax.add_patch(Rectangle((-0.5, -0.5), *shown.shape[::-1], **HATCHED, zorder=0))
+    image = ax.imshow(shown, aspect="auto", cmap=colours, interpolation="nearest")
     ax.set(xlabel="tubelet step $t$", ylabel="visible token $s$")
     ax.set_xticks(range(len(values)), range(1, len(values) + 1))
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     figure.colorbar(image, label=label)
+    ax.legend(handles=[Patch(**HATCHED, label="excluded")], frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98))
     return figure
 
 
@@ -41,6 +45,8 @@ def frame_differences(differences: Tensor, active: Tensor, intensity: np.ndarray
     colours = [ORANGE if flag else GREY for flag in active[1:].tolist()]
     ax.bar(steps[1:], differences.detach().numpy(), color=colours, width=0.7)
     ax.set(xlabel="tubelet step $t$", ylabel=r"$\tau(t-1, t)$", xticks=steps, xlim=(0.5, len(steps) + 0.5))
+    handles = [Patch(facecolor=colour, label=name) for name, colour in (("active frame", ORANGE), ("other", GREY))]
+    ax.legend(handles=handles, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 0.98))
     if intensity is not None:
         twin = ax.twinx()
         twin.plot(steps, intensity, color=BLUE, marker="o")

@@ -3,6 +3,8 @@
 Colours can be distinguished without red and green; a scale also varies in lightness, so it survives greyscale printing.
 """
 
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,14 +15,22 @@ from matplotlib.figure import Figure
 # takes more than a second.
 BLUE, ORANGE, GREEN, PURPLE = map(to_rgb, ("#0173b2", "#de8f05", "#029e73", "#cc78bc"))
 GREY = "0.55"
+# Points of the smallest text in a figure, and inches of the widest figure: what the text column of a notebook in
+# JupyterLab holds on a screen 1,366 pixels wide, so that no figure is shrunk, nor its text with it.
+SMALLEST, WIDEST = 9, 8.8
+SCREEN_DPI = 96  # CSS pixels per inch: a point of a figure is then a point of the page
 
 
 def use_style() -> None:
-    """Set fonts, colours and the resolution of figures in notebooks; call once."""
+    """Set fonts and colours, and let notebooks store two pixels for each of the screen's; call once."""
     import seaborn as sns
 
     sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.05)
-    plt.rcParams.update({"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
+    plt.rcParams.update({"figure.dpi": SCREEN_DPI, "axes.spines.top": False, "axes.spines.right": False})
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("retina")
 
 
 def seaborn_colours(name: str) -> Colormap:
@@ -31,8 +41,9 @@ def seaborn_colours(name: str) -> Colormap:
 
 
 def new_figure(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
-    """A figure of ``width`` × ``height`` inches and its axes ``(rows, columns)``."""
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options)
+    """A figure of ``width`` × ``height`` inches, at most ``WIDEST`` wide, and its axes ``(rows, columns)``."""
+    size = (min(width, WIDEST), height)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
     # Left open, a notebook would show it twice: as the cell's value and as pyplot's current figure.
     plt.close(figure)
     return figure, axes

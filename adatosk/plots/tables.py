@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from adatosk.experiments import statistics
-from adatosk.plots.style import BLUE, GREY, ORANGE, PURPLE, new_figure
+from adatosk.plots.style import BLUE, GREY, ORANGE, PURPLE, SMALLEST, new_figure
 
 # Colour of a difference by where its interval lies.
 ABOVE, BELOW, OPEN, TOO_FEW = BLUE, ORANGE, GREY, "0.8"
@@ -135,7 +135,7 @@ def comparisons(found: pd.DataFrame, margin: float = statistics.NEGLIGIBLE) -> F
     reach = np.nanmax(np.abs([*found["ours"].fillna(0), margin, *_near(found)]))
     labels = [f"{one.what}\n({one.id})" for one in found.itertuples()]
     ax.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(len(found) - 0.5, -0.5), xlabel="points of WAR")
-    ax.set_yticks(range(len(found)), labels, fontsize=8)
+    ax.set_yticks(range(len(found)), labels, fontsize=SMALLEST)
     _key(ax, _told(found))
     return figure
 
@@ -203,7 +203,7 @@ def _cell(ax: Axes, cell: Any, war: float, text: str, scale: Normalize) -> None:
     colour = HEAT(scale(war))
     ax.add_patch(Rectangle(**box, facecolor=colour, linewidth=0))
     ink = "white" if np.dot(colour[:3], (0.3, 0.59, 0.11)) < 0.55 else "black"
-    ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=8, linespacing=1.3)
+    ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=SMALLEST, linespacing=1.3)
 
 
 def ambiguities(differences: pd.DataFrame) -> Figure:
@@ -296,10 +296,10 @@ def costs(table: pd.DataFrame) -> Figure:
         ax.barh(places, part["ours"], color=[PURPLE if default else BLUE for default in part["default"]], height=0.7)
         ax.vlines(part["paper"], places - 0.45, places + 0.45, color=ORANGE, linewidth=2.5)
         for place, ours in zip(places, part["ours"], strict=True):
-            ax.text(0, place, f" {ours:.1f}", va="center_baseline", color="white", fontsize=7.5)
-        ax.set_yticks(places, part["option"], fontsize=8)
+            ax.text(0, place, f" {ours:.1f}", va="center_baseline", color="white", fontsize=SMALLEST)
+        ax.set_yticks(places, part["option"], fontsize=SMALLEST)
         ax.invert_yaxis()
-        ax.set_xlabel(quantity, fontsize=8)
+        ax.set_xlabel(quantity, fontsize=SMALLEST)
     handles = [Rectangle((0, 0), 1, 1, color=PURPLE, label="our interpretation"),
                Rectangle((0, 0), 1, 1, color=BLUE, label="others"),
                plt.Line2D([], [], color=ORANGE, linewidth=2.5, label="the paper's number")]  # fmt: skip

@@ -1,4 +1,5 @@
 import matplotlib.pyplot as plt
+import pandas as pd
 import numpy as np
 import pytest
 import torch
@@ -108,3 +109,13 @@ def test_what_a_process_does_besides_decoding_is_told_for_both_devices():
     table = process_costs(side=64, batch=4, rounds=1, report=lines.append)
     assert table["way"].tolist() == [DECODED, FOR_GPU, FOR_CPU] and len(lines) == 3
     assert table["ratio"][0] == 1 and (table["milliseconds"] > 0).all()
+
+
+def test_speed_ups_have_a_bar_a_model_and_setup():
+    setup = {"work": "forward", "batch": 1, "precision": "fp32", "compiled": False}
+    rows = [("videomae", 1, 1.0), ("adatosk", 1, 8.66), ("videomae", 4, 1.0), ("adatosk", 4, 9.2)]
+    table = pd.DataFrame([setup | {"model": model, "batch": batch, "speed_up": up} for model, batch, up in rows])
+    (ax,) = plots_cost.speed_ups(table).axes
+    assert [bar.get_width() for bar in ax.patches] == [8.66, 9.2]
+    assert [text.get_text() for text in ax.texts] == ["8.7×", "9.2×"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["forward, 1 clip, fp32", "forward, 4 clips, fp32"]

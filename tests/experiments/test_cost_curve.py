@@ -3,6 +3,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from matplotlib.text import Text
 
 from adatosk import create_model
 from adatosk.config import EvalConfig
@@ -130,11 +131,15 @@ def all_points(results):
 def test_the_figure_draws_every_curve(tmp_path):
     figure = plots_cost_curve.accuracy_against_cost(averaged(all_points(tmp_path)))
     figure.canvas.draw()
-    left, right = (set(ax.get_legend_handles_labels()[1]) for ax in figure.axes)
-    assert {MERGED, RANDOM, "all tokens, same epochs"} <= left & right
-    assert f"{grid.WITH}, {PARTITION}" in left and f"{grid.WITH}, 25% hidden" in right
-    assert {text.get_text() for text in figure.legends[0].get_texts()} == left | right
-    assert "joint" not in left | right
+    upper, lower = ({text.get_text() for text in ax.texts} for ax in figure.axes)
+    assert {MERGED, RANDOM, "all tokens, same epochs"} <= upper & lower
+    assert f"{grid.WITH}, by views" in upper and f"{grid.WITH}, 25% hidden" in lower
+    assert not any(text.startswith("joint") for text in upper | lower)
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["complementary masks", "all patches at once"]
+    for ax in figure.axes:
+        names = [Text.get_window_extent(text) for text in ax.texts if text.arrow_patch]  # without its line
+        assert not any(one.overlaps(other) for place, one in enumerate(names) for other in names[:place])
 
 
 def test_the_table_of_rivals_is_paired_by_repeat(tmp_path):

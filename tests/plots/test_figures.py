@@ -5,6 +5,7 @@ import pytest
 import torch
 from matplotlib import cbook
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from adatosk import create_model, plots
 from adatosk.clips import normalise
@@ -34,9 +35,12 @@ def output(clip) -> tuple[Output, torch.Tensor]:
 
 
 def draw(figure: Figure) -> Figure:
-    """Draws it whole, so that what only fails when drawn fails here; and nothing may be left open."""
+    """Draws it whole, so that what only fails when drawn fails here; nothing is left open, too wide or too small."""
     figure.canvas.draw()
     assert not plt.get_fignums()
+    assert figure.get_figwidth() <= style.WIDEST
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert all(text.get_fontsize() >= style.SMALLEST for text in texts), [text.get_text() for text in texts]
     return figure
 
 
@@ -64,11 +68,15 @@ def test_masks_over_frames_blackens_excluded_and_frames_active_ones(clip, output
     mask, visible = found.soft_mask, found.visible[0]
     figure = draw(plots.masks_over_frames(clip, visible, mask, torch.rand(8, 16)))
     rows = np.array(figure.axes).reshape(6, 8)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["excluded", "hidden", "active frame"]
     positions = visible.nonzero().flatten().tolist()
     for step in range(8):
         final = rows[5, step].images[0].get_array()
         black = [bool((final[8 * (p // 4) + 4, 8 * (p % 4) + 4] == 0).all()) for p in positions]
         assert black == (~mask.kept[0, step]).tolist()
+        hatched = [len(one.get_paths()) for one in rows[5, step].collections]
+        assert sum(hatched) == int((~mask.kept[0, step]).sum())
         assert rows[4, step].spines["left"].get_visible() == bool(mask.active[0, step])
         assert np.array_equal(rows[0, step].images[0].get_array(), clip[2 * step + 1])
     assert len(plots.masks_over_frames(clip, visible, mask).axes) == 5 * 8
@@ -166,5 +174,5 @@ def test_style_is_set_by_the_call_and_not_by_the_import():
     before = plt.rcParams["figure.dpi"]
     with plt.rc_context():
         plots.use_style()
-        assert plt.rcParams["figure.dpi"] == 80
+        assert plt.rcParams["figure.dpi"] == style.SCREEN_DPI
     assert plt.rcParams["figure.dpi"] == before
