@@ -1,6 +1,6 @@
 import matplotlib.pyplot as plt
-import pandas as pd
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -85,7 +85,7 @@ def test_a_trace_shows_who_loads_and_who_waits(sources):
         else:  # a process loads while the training is at its steps
             assert (loads["start"] < training["end"].max()).all() and (loads["end"] > 0).all() and len(loads)
     figure = plots_cost.loader_trace(table)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["in the training's own process", "1 processes"]
 
 
@@ -93,13 +93,13 @@ def test_figures_of_seconds_draw_every_point():
     config = MODELS["adatosk_tiny"].change(image_size=64)
     times = table2_times("cpu", config, repeats=1, report=lambda line: None)
     figure = plots_cost.seconds_by_macs(times)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     points = [point for line in figure.axes[0].lines[:-2] for point in line.get_xydata().tolist()]
     assert sorted(points) == sorted(times[["gmacs", "seconds"]].to_numpy().tolist())
     sweeps = {"frames": (8, 16), "batch": (1, 2)}
     grown = growth("cpu", config, ("adatosk",), sweeps, repeats=1, report=lambda line: None)
     figure = plots_cost.growth(grown)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert [ax.get_xlabel() for ax in figure.axes] == ["frames", "clips at once"]
     assert not plt.get_fignums()
 

@@ -130,7 +130,7 @@ def all_points(results):
 
 def test_the_figure_draws_every_curve(tmp_path):
     figure = plots_cost_curve.accuracy_against_cost(averaged(all_points(tmp_path)))
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     upper, lower = ({text.get_text() for text in ax.texts} for ax in figure.axes)
     assert {MERGED, RANDOM, "all tokens, same epochs"} <= upper & lower
     assert f"{grid.WITH}, by views" in upper and f"{grid.WITH}, 25% hidden" in lower
@@ -178,7 +178,7 @@ def test_the_frontier_holds_what_is_worth_its_cost():
 def test_recalls_have_a_bar_and_an_interval_a_class():
     means = pd.DataFrame([[50.0, 20.0], [40.0, 30.0]], index=["with", "without"], columns=["happy", "sad"])
     figure = plots_cost_curve.recalls_with_intervals(means, means * 0.1)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     bars, intervals = figure.axes[0].containers[:2], figure.axes[0].containers[2:]
     for bar, line, name in zip(bars, intervals, means.index, strict=True):
         assert [patch.get_height() for patch in bar] == means.loc[name].tolist()

@@ -120,7 +120,7 @@ def test_what_compares_soft_masks_refuses_a_model_without_one():
 def test_the_figure_has_a_panel_a_table(study):
     table = differences(study).query("quantity == 'WAR, points'")
     figure = plots_cost_curve.differences(table)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert [ax.get_title(loc="left").split(",")[0] for ax in figure.axes] == [
         "Table 1",
         "Table 2",

@@ -36,7 +36,7 @@ def output(clip) -> tuple[Output, torch.Tensor]:
 
 def draw(figure: Figure) -> Figure:
     """Draws it whole, so that what only fails when drawn fails here; nothing is left open, too wide or too small."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert not plt.get_fignums()
     assert figure.get_figwidth() <= style.WIDEST
     texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]

@@ -54,7 +54,7 @@ def test_turns_and_what_decided(made):
 def test_the_figure_shows_the_frames_that_decided_over_the_curve(made):
     moments = {clip: made.seen(clip) for clip in made.decisive()}
     figure = expression_over_time(made, moments)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert not plt.get_fignums()
     *shown, axes = figure.axes
     titles = [f"{made.seconds[clip]:.1f} s, {LABELS[clip]}" for clip in (1, 3, 4)]
@@ -67,7 +67,7 @@ def test_the_figure_shows_the_frames_that_decided_over_the_curve(made):
     assert np.array_equal(np.stack([line.get_ydata() for line in curves]), made.probabilities.T, equal_nan=True)
     marks = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
     assert marks == made.seconds[made.decisive()].tolist()
-    expression_over_time(replace(made, weights=None), {}).canvas.draw()
+    expression_over_time(replace(made, weights=None), {}).draw_without_rendering()
 
 
 def test_the_animation_shows_square_mask_and_label(made, tmp_path):

@@ -25,7 +25,7 @@ def table() -> pd.DataFrame:
 
 def draw(figure: Figure) -> Figure:
     """Draws it whole, so that what only fails when drawn fails here; and nothing may be left open."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert not plt.get_fignums()
     return figure
 
