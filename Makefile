@@ -1,10 +1,11 @@
-# setup · reproduce · reproduce-all · publish · benchmark · test · test-lowest · test-crash · test-cluster · lint · lab · lock:
-# a line or two of standard tools each.
+# setup · reproduce · reproduce-all · publish · benchmark · test · test-lowest · test-crash · test-cluster · browser · lint ·
+# lab · lock: a line or two of standard tools each.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+BROWSER := .venv-browser
 READY := $(VENV)/.ready
 UV := $(VENV)/uv/bin/uv
 DATASET ?=
@@ -38,7 +39,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup reproduce reproduce-all publish benchmark test test-lowest test-crash test-cluster lint lab notebooks lock
+.PHONY: help setup reproduce reproduce-all publish benchmark test test-lowest test-crash test-cluster browser lint lab notebooks lock
 
 help:
 	@echo "make reproduce      set up, render the data, train, evaluate, execute the notebooks, compare with the published results"
@@ -49,6 +50,7 @@ help:
 	@echo "make test-lowest    run the unit tests with the lowest versions that pyproject.toml declares; downloads some GB"
 	@echo "make test-crash     simulate a kill and a full disk at every file operation of training, caching and rendering; minutes"
 	@echo "make test-cluster   run the workflow on a SLURM of two nodes, started on this machine: Debian, as root; minutes"
+	@echo "make browser        open, run and play with every notebook in JupyterLab in chromium; minutes"
 	@echo "make lint           ruff, import-linter and pyrefly"
 	@echo "make lab            open the notebooks in JupyterLab"
 	@echo "make notebooks      execute the notebooks in place and store their outputs"
@@ -108,6 +110,11 @@ test-lowest: $(UV)
 	PATH="$(CURDIR)/$(LOWEST)/bin:$(CURDIR)/$(VENV)/uv/bin:$$PATH" \
 		$(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
 
+browser: setup
+	$(UV) venv --no-config --quiet --allow-existing $(BROWSER)
+	$(UV) pip install --no-config --quiet --python $(BROWSER)/bin/python --requirement tests/browser/requirements.txt
+	$(BROWSER)/bin/python tests/browser/check_notebooks.py --python "$(CURDIR)/$(BIN)/python" --shots outputs/browser
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -115,7 +122,7 @@ lint: setup
 	$(BIN)/pyrefly check
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb \
+	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/index.ipynb \
 		$(if $(filter 0,$(shell id -u)),--allow-root)
 
 notebooks: setup
@@ -123,7 +130,7 @@ notebooks: setup
 	$(BIN)/python -c "from adatosk.workspace import open_workspace; open_workspace('smoke').split('train')"
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_cell_metadata_mask='[("tags",)]' \
-		--ClearMetadataPreprocessor.preserve_nb_metadata_mask='[("kernelspec",), ("language_info", "name"), ("adatosk",)]' notebooks/*.ipynb
+		--ClearMetadataPreprocessor.preserve_nb_metadata_mask='[("kernelspec",), ("language_info",), ("adatosk",), ("widgets",)]' notebooks/[0-9]*.ipynb
 
 lock: $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header --no-annotate \

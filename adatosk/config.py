@@ -64,6 +64,12 @@ class Frozen(BaseModel):
                     raise ValueError(f"{name} has an integer beyond {LARGEST}: choose a smaller one")
         return self
 
+    # pydantic's models are no dataclasses; theirs would only say that the instance is frozen.
+    def __setattr__(self, name: str, value: Any) -> None:  # pyrefly: ignore[bad-class-definition]
+        if name in type(self).model_fields:
+            raise AttributeError(f"a {self.what} cannot be changed; copy it: changed = this.change({name}={value!r})")
+        super().__setattr__(name, value)
+
     def change(self, **parts: Any) -> Self:
         """A validated copy with fields changed, as in ``run.change(model={"soft_mask": {"top_k": 2}}, seed=1)``.
 

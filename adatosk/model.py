@@ -271,3 +271,26 @@ def create_model(name_or_config: str | ModelConfig = "adatosk_base", **overrides
             raise ValueError(f"unknown model '{name_or_config}': choose {', '.join(MODELS)}")
         name_or_config = MODELS[name_or_config]
     return AdaTosk(name_or_config.change(**overrides))
+
+
+def with_mask_options(model: AdaTosk, mask_ratio: float | None = None, **options: Any) -> AdaTosk:
+    """A copy with the same weights, in evaluation mode, under another hard mask ratio and other soft mask options.
+
+    Args:
+        mask_ratio: ρ; by default the model's own.
+        **options: fields of :class:`~adatosk.config.SoftMaskConfig` that leave the weights' shapes as they are, such as
+            ``top_k``, ``distance``, ``excluded_per_step`` and ``temperature``. ``None`` leaves one as it is.
+
+    Raises:
+        ValueError: for an unknown option or an impossible value, or one that needs other weights.
+    """
+    config = model.config.change(
+        mask_ratio=model.config.mask_ratio if mask_ratio is None else mask_ratio,
+        soft_mask={name: value for name, value in options.items() if value is not None},
+    )
+    changed = AdaTosk(config).eval()
+    try:
+        changed.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"{', '.join(options)}: this needs other weights than the model has; train it so") from error
+    return changed

@@ -87,3 +87,10 @@ def test_what_is_no_run_configuration_is_one_error_that_names_the_file(tmp_path,
 
 def test_the_largest_seed_is_taken():
     assert PROFILES["smoke"].change(seed=2**63 - 1).seed == 2**63 - 1
+
+
+def test_assigning_a_field_says_how_to_copy_a_configuration():
+    mask = PROFILES["demo"].model.soft_mask
+    with pytest.raises(AttributeError, match=r"cannot be changed; copy it: changed = this\.change\(top_k=3\)"):
+        mask.top_k = 3
+    assert mask.change(top_k=3).top_k == 3 and mask.top_k != 3

@@ -6,7 +6,7 @@ from transformers import VideoMAEConfig, VideoMAEModel
 
 from adatosk.config import ModelConfig, TrainConfig
 from adatosk.losses import total_loss
-from adatosk.model import AdaTosk, create_model
+from adatosk.model import AdaTosk, create_model, with_mask_options
 from adatosk.presets import MODELS
 from adatosk.soft_mask import class_semantic_mask
 from adatosk.tokens import patchify, positions_of, tube_mask
@@ -297,3 +297,25 @@ def test_a_model_in_bf16_classifies_and_nearly_agrees():
         full, half = model.classify(video), model.to(torch.bfloat16).classify(video.bfloat16())
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.1)
+
+
+class TestOtherMaskOptions:
+    def test_the_weights_stay_and_the_options_count(self):
+        model = tiny()
+        video = clips(model, batch=1)
+        visible = tube_mask(1, model.config.patches, 0.4, torch.Generator().manual_seed(0))
+        same = with_mask_options(model, top_k=None, distance=None)
+        assert torch.equal(same(video, visible).logits, model(video, visible).logits)
+        other = with_mask_options(model, 0.25, top_k=5, excluded_per_step=0)
+        assert other.config.visible_patches == 12
+        seen = other(video, tube_mask(1, model.config.patches, 0.25, torch.Generator().manual_seed(0))).soft_mask
+        assert int(seen.active.sum()) == 5 and seen.kept.all()
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [({"top_k": 8}, "top_k=8 exceeds"), ({"gate_reduction": 8}, "gate_reduction: this needs other weights"),
+         ({"colour": 1}, "colour")],
+    )  # fmt: skip
+    def test_what_these_weights_cannot_do_is_an_error(self, options, said):
+        with pytest.raises(ValueError, match=said):
+            with_mask_options(tiny(), **options)

@@ -12,13 +12,14 @@ import pytest
 from nbconvert.preprocessors import ClearMetadataPreprocessor
 
 from adatosk.experiments import grid
-from adatosk.experiments.notebooks import NotebookCard, notebook_cards, parameter_names
+from adatosk.experiments.notebooks import NUMBERED, NotebookCard, notebook_cards, parameter_names, smoke_notice
 from adatosk.experiments.paper_vs_ours import REFERENCE
 from adatosk.utils.project import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
-PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+PATHS = sorted(NOTEBOOKS.glob(NUMBERED))
 CHECKED = "nbval-check-output"
+WIDGET_VIEW, WIDGET_STATE = (f"application/vnd.jupyter.widget-{part}+json" for part in ("view", "state"))
 HEADER_PARTS = ("**From the paper**", "**Inputs:**", "**Outputs:**", "**Cost:**")
 ABSOLUTE = re.compile(r"(?<![\w.])/(?:home|root|work|tmp|Users|mnt)/")
 
@@ -192,7 +193,56 @@ def test_outputs_are_stored_without_errors_or_noise(path):
     for output in outputs:
         assert output.output_type != "error"
         assert output.get("name") != "stderr", output.text
-        assert not any("widget" in kind for kind in output.get("data", {}))
+
+
+@every_notebook
+def test_controls_are_stored_with_their_state_and_a_picture(path):
+    """So that they show without a kernel; a progress bar is no control, and is not stored."""
+    stored = nbformat.read(path, 4).metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    for cell in code_cells(path):
+        views = [output.data[WIDGET_VIEW] for output in cell.outputs if WIDGET_VIEW in output.get("data", {})]
+        if views:
+            assert [view["model_id"] in stored for view in views] == [True]
+            assert "image/png" in cell.outputs[-1].data and "explore" in cell.source
+
+
+# The quickstart's own first cell says what it is, and it ends with where to go on.
+after_the_quickstart = pytest.mark.parametrize("path", PATHS[1:], ids=lambda path: path.stem)
+
+
+@after_the_quickstart
+def test_it_links_its_neighbours_at_both_ends(path):
+    place = PATHS.index(path)
+    before, after = PATHS[max(place - 1, 0) : place], PATHS[place + 1 : place + 2]
+    names = [other.name for other in (*before, NOTEBOOKS / "index.ipynb", *after)]
+    cells = [cell.source for cell in nbformat.read(path, 4).cells]
+    for line in (cells[0].split("\n\n")[1], cells[-1].split("\n\n")[-1]):
+        assert re.findall(r"\]\((.*?)\)", line) == names
+
+
+@after_the_quickstart
+def test_on_profile_smoke_it_says_so_on_top(path):
+    second = code_cells(path)[1]
+    assert [node for node in ast.walk(ast.parse(second.source)) if getattr(node, "id", "") == "smoke_notice"]
+    assert f'smoke_notice(profile, "{path.stem}"' in second.source.splitlines()[-1]
+    assert f"results/demo/notebooks/{path.name}" in text_of(second.outputs[0])
+
+
+def test_the_line_on_top_is_for_profile_smoke_alone_and_links_what_there_is():
+    assert smoke_notice("demo", "04_evaluation") is None
+    assert "mean nothing" in smoke_notice("smoke", "04_evaluation").data
+    assert "mean nothing" not in smoke_notice("smoke", "05_efficiency", trains=False).data
+    assert "href" not in smoke_notice("smoke", "99_nothing").data
+
+
+def test_the_index_has_a_row_a_notebook_with_its_question_cost_and_picture():
+    (cell,) = nbformat.read(NOTEBOOKS / "index.ipynb", 4).cells
+    rows = [line.split(" | ") for line in cell.source.splitlines() if line.startswith("| [")]
+    assert [re.findall(r"\]\((.*?)\)", row[0])[0] for row in rows] == [path.name for path in PATHS]
+    for _, question, seconds, executed, picture in rows:
+        assert question.endswith((".", "?")) and int(seconds) > 0
+        for target in (*re.findall(r"\]\((.*?)\)", executed), *re.findall(r'src="(.*?)"', picture)):
+            assert (NOTEBOOKS / target).is_file(), target
 
 
 @every_notebook
@@ -229,4 +279,4 @@ def test_nothing_names_one_machine(path):
 
 
 def test_they_stay_small():
-    assert sum(path.stat().st_size for path in PATHS) < 4_000_000
+    assert sum(path.stat().st_size for path in PATHS) < 12_000_000

@@ -1,14 +1,24 @@
-"""What each notebook reads and writes, as declared in its metadata: the source for the workflow and the tests."""
+"""What each notebook reads and writes, as declared in its metadata: the source for the workflow and the tests.
+
+And the line on top of those that run on profile ``smoke``.
+"""
 
 import ast
 import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import ValidationError, field_validator
 
 from adatosk.config import Frozen
 from adatosk.experiments.grid import TABLES
+from adatosk.utils.project import PROJECT, PUBLISHED
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+# The numbered ones; the index beside them has no code.
+NUMBERED = "[0-9]*.ipynb"
 
 
 class NotebookCard(Frozen):
@@ -61,4 +71,29 @@ def parameter_names(path: Path) -> set[str]:
 
 def notebook_cards(folder: Path) -> dict[str, NotebookCard]:
     """The declarations of a folder's notebooks by name, in reading order."""
-    return {path.stem: NotebookCard.read(path) for path in sorted(folder.glob("*.ipynb"))}
+    return {path.stem: NotebookCard.read(path) for path in sorted(folder.glob(NUMBERED))}
+
+
+def smoke_notice(profile: str, notebook: str, trains: bool = True) -> "HTML | None":
+    """What to know before reading a notebook on profile ``smoke``, with a link to it executed on ``demo``.
+
+    Args:
+        notebook: its own name, without the suffix.
+        trains: whether it shows what a trained model does.
+
+    Returns:
+        a line to display; ``None`` on other profiles.
+    """
+    if profile != "smoke":
+        return None
+    from IPython.display import HTML
+
+    said = "Profile <code>smoke</code> uses a few dozen clips, so that everything runs in seconds."
+    if trains:
+        said += " Its models have learned nothing: <b>scores, masks and verdicts below mean nothing.</b>"
+    executed = PUBLISHED / "demo" / "notebooks" / f"{notebook}.ipynb"
+    if executed.is_file():
+        where = f"../{executed.relative_to(PROJECT).as_posix()}"
+        said += f' <a href="{where}">The same notebook on profile <code>demo</code></a> has the numbers that count.'
+    look = "padding: 0.5em 1em; border-left: 5px solid #de8f05; background: #fdf1dc; color: #222"
+    return HTML(f'<div style="{look}">{said}</div>')

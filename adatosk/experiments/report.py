@@ -186,18 +186,24 @@ def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
     return table
 
 
-def claims_table(profile: str, results: Path) -> pd.DataFrame:
+def claims_table(
+    profile: str, results: Path, at_most: int | None = None, notebooks: str = "notebooks/"
+) -> pd.DataFrame:
     """The paper's claims with its numbers, ours and a verdict; those whose runs are missing are left out.
+
+    Args:
+        at_most: largest number of repeats of each row to use.
+        notebooks: where links to notebooks begin.
 
     Returns:
         one row per claim: ``claim``, its ``place``, ``paper``, ``here``, ``verdict`` and ``notebook``, as Markdown.
     """
     rows = []
-    for one in verdicts(PROFILES[profile], results, partial=True).itertuples():
+    for one in verdicts(PROFILES[profile], results, at_most, partial=True).itertuples():
         name = _NOTEBOOKS[getattr(JUDGED[one.id], "table", one.kind)]
         within = "" if pd.isna(one.low) else f" [{one.low:.1f}, {one.high:.1f}]"
         here = _span(one.ours_low, one.ours_high, within, one.unit)
-        link = f"[{name[:2]}](notebooks/{name}.ipynb)"
+        link = f"[{name[:2]}]({notebooks}{name}.ipynb)"
         place, said = one.place.split(", ", 2)[1], _span(one.table_low, one.table_high, "", one.unit)
         rows.append((one.text, place, said, here, one.verdict, link))
     return pd.DataFrame(rows, columns=["claim", "place", "paper", "here", "verdict", "notebook"]).set_index("claim")

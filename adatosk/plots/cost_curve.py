@@ -28,7 +28,7 @@ _WHOLE_LOOK: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor
 # Where labels stand, in points from the curve, out of the way of the others: one place for all of its points, or two
 # for its first and last.
 _ABOVE, _BELOW, _FAR_BELOW = ((3, 4),), ((3, -10),), ((5, -12),)
-_ENDS_ABOVE, _OUTWARD = ((0, 5), (0, 5)), ((-5, -2), (5, -1))
+_ENDS_ABOVE, _OUTWARD = ((-3, 5), (3, 5)), ((-5, -2), (5, -1))
 _DIRECTIONS = {"same": BLUE, "opposite": ORANGE, "undecided": GREY, "too few runs": "0.8"}
 
 
@@ -73,7 +73,10 @@ def _special_points() -> list[Line2D]:
 
 def _name_curves(ax: Axes) -> None:
     """Write each curve's name to the right of the axes, at the height of its last point or the next free one."""
-    found = [(*line.get_xydata()[-1], name, line.get_color()) for line, name in _labelled(ax)]
+    found: list[tuple[float, float, str, Any]] = []
+    for line, name in _labelled(ax):
+        x, y = line.get_xydata()[-1]
+        found.append((x, y, name, line.get_color()))
     found.sort(key=lambda one: (-one[1], one[0]))
     low, high = ax.get_ylim()
     # Names have to be a line apart, in shares of the axes' height; from above, and back up from the lower end.

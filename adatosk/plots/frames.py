@@ -123,7 +123,7 @@ def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activ
         values = spread(weights.masked_fill(~mask.kept, torch.nan)[0].detach().numpy(), visible)
         rows[name] = tint_patches(shown, values, SOFT_MASK, ~visible.numpy())
         scales[name] = (SOFT_MASK, values)
-    figure = steps_in_rows(rows, len(frames), active[0], bordered=2, excluded=~mask.kept[0], visible=visible)
+    figure = steps_in_rows(rows, len(frames), active[0], bordered=2, excluded=excluded_patches(mask, visible))
     last = dict(zip(rows, np.array(figure.axes).reshape(len(rows), -1)[:, -1], strict=True))
     for name, (colours, values) in scales.items():
         colour_bar(last[name], colours, np.nanmin(values), np.nanmax(values))
@@ -148,11 +148,12 @@ def explain_cells(figure: Figure) -> None:
     figure.legend(handles=handles, frameon=False, ncols=3, fontsize=SMALLEST, loc="outside lower center")
 
 
-def hatch_excluded(ax: Axes, excluded: np.ndarray) -> None:
-    """Hatch the excluded patches, bool ``(N_s,)``, of the picture that an axis shows."""
+def hatch_excluded(ax: Axes, excluded: np.ndarray, left: int = 0) -> None:
+    """Hatch the excluded patches, bool ``(N_s,)``, of the picture that an axis shows, ``left`` pixels from its edge."""
     patches, side = round(len(excluded) ** 0.5), ax.images[0].get_array().shape[0]
     size = side / patches
-    corners = [(place % patches * size - 0.5, place // patches * size - 0.5) for place in np.flatnonzero(excluded)]
+    rows, columns = np.divmod(np.flatnonzero(excluded), patches)
+    corners = [(left + column * size - 0.5, row * size - 0.5) for row, column in zip(rows, columns, strict=True)]
     if corners:
         ax.add_collection(PatchCollection([Rectangle(corner, size, size) for corner in corners], **HATCHED))
 
@@ -169,13 +170,17 @@ def spread(values: np.ndarray, visible: Tensor) -> np.ndarray:
     return grid
 
 
+def excluded_patches(mask: SoftMask, visible: Tensor) -> np.ndarray:
+    """Which patches a soft mask of one clip excludes, bool ``(n_t, N_s)``; ``visible`` is bool ``(N_s,)``."""
+    return spread((~mask.kept[0]).numpy(), visible) == 1
+
+
 def steps_in_rows(
     rows: Mapping[str, np.ndarray],
     frames: int,
     active: Tensor | None = None,
     bordered: int = 1,
-    excluded: Tensor | None = None,
-    visible: Tensor | None = None,
+    excluded: np.ndarray | None = None,
     hatched: int = 3,
 ) -> Figure:
     """:func:`pictures` with a column per tubelet step, titled by the number of its last frame.
@@ -183,8 +188,7 @@ def steps_in_rows(
     Args:
         frames: T.
         active: bool ``(n_t,)``; these steps get an orange border in the last ``bordered`` rows.
-        excluded: bool ``(n_t, n_s)``; these of the ``visible`` tokens ``(N_s,)`` are hatched in the last ``hatched``
-            rows.
+        excluded: bool ``(n_t, N_s)``; these patches are hatched in the last ``hatched`` rows.
     """
     steps = len(next(iter(rows.values())))
     room = (0, 0) if excluded is None else (0.75, 0.35)  # for bars of colours, and the legend
@@ -193,10 +197,8 @@ def steps_in_rows(
     for row in axes[-bordered:] if active is not None else ():
         for ax in row[active.numpy()]:
             ax.spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
-    for row in axes[-hatched:] if excluded is not None else ():
-        for ax, dropped in zip(row, excluded.numpy(), strict=True):
-            places = np.zeros(len(visible), dtype=bool)
-            places[visible.numpy()] = dropped
+    if excluded is not None:
+        for ax, places in zip(axes[-hatched:].T.ravel(), excluded.repeat(hatched, axis=0), strict=True):
             hatch_excluded(ax, places)
     return figure
 

@@ -22,6 +22,7 @@ from adatosk.plots.frames import (
     activation_colours,
     blow_up,
     colour_bar,
+    excluded_patches,
     explain_cells,
     last_frames,
     pictures,
@@ -144,7 +145,7 @@ def both_masks(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: 
     for name, weights in (("CS mask", semantic), ("CA mask", agnostic.mean(dim=-1))):
         ranks = spread(_ranks(weights[0], mask.kept[0]), visible)
         rows[name] = tint_patches(shown, ranks, ESSENTIAL, ~visible.numpy())
-    figure = steps_in_rows(rows, len(frames), active[0], excluded=~mask.kept[0], visible=visible, hatched=2)
+    figure = steps_in_rows(rows, len(frames), active[0], excluded=excluded_patches(mask, visible), hatched=2)
     last = figure.axes[2 * mask.kept.shape[1] - 1]  # of the second row
     colour_bar(last, activation_colours(), activation.min().item(), activation.max().item())
     figure.set_figheight(figure.get_figheight() + 0.55)

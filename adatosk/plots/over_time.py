@@ -52,7 +52,7 @@ def expression_over_time(curve: Curve, moments: Mapping[int, np.ndarray]) -> Fig
             ax.set_axis_off()
             if row == 0:
                 ax.set_title(literal(f"{curve.seconds[clip]:.1f} s, {curve.labels[clip]}"), fontsize=SMALLEST)
-            else:
+            elif curve.weights is not None:
                 hatch_excluded(ax, np.isnan(curve.weights[clip, step]) & ~hidden)
     ax = figure.add_subplot(grid[rows, :])
     _draw_curve(ax, curve)
