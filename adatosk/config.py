@@ -66,9 +66,13 @@ class Frozen(BaseModel):
 
     # pydantic's models are no dataclasses; theirs would only say that the instance is frozen.
     def __setattr__(self, name: str, value: Any) -> None:  # pyrefly: ignore[bad-class-definition]
-        if name in type(self).model_fields:
-            raise AttributeError(f"a {self.what} cannot be changed; copy it: changed = this.change({name}={value!r})")
-        super().__setattr__(name, value)
+        if name not in type(self).model_fields:
+            known = ", ".join(type(self).model_fields)
+            raise AttributeError(f"{type(self).__name__} has no field '{name}': it has {known}")
+        raise AttributeError(
+            f"a {type(self).__name__} cannot be changed, only copied with changes: say "
+            f"options = options.change({name}={value!r})"
+        )
 
     def change(self, **parts: Any) -> Self:
         """A validated copy with fields changed, as in ``run.change(model={"soft_mask": {"top_k": 2}}, seed=1)``.

@@ -46,9 +46,11 @@ def _check_digest(weights: Path) -> None:
     """Raise a `ValueError` if a run's weights are damaged, or not the ones that its scores were measured with."""
     expected = recorded_digest(weights)
     if expected is not None and weights.is_file() and (digest := file_digest(weights)) != expected:
+        ships = weights.with_name("metrics.json").is_file()
+        advice = "git checkout restores it" if ships else "delete the folder and train the run again for its weights"
         raise ValueError(
             f"{weights}: its SHA-256 is {digest}, and the run's metrics.json names {expected}: damaged, or of another "
-            "training; delete the folder and train the run again for its weights"
+            f"training; {advice}"
         )
 
 

@@ -85,6 +85,24 @@ class Curve:
         runs = [(label, list(run)) for label, run in groupby(range(len(self.labels)), key=self.labels.__getitem__)]
         return [slice(run[0], run[-1] + 1) for label, run in runs if label]
 
+    @property
+    def whose(self) -> str:
+        """Whose face was used, and in how many clips it is seen; empty if not looked for."""
+        if self.faces is None:
+            return ""
+        seen = [face for face in self.faces if face is not None]
+        several = f"person {seen[0].person} of {seen[0].people}, 1 having the largest face"
+        return f"{several if seen[0].people > 1 else 'the only person'}, seen in {len(seen)} of {len(self.faces)} clips"
+
+    def in_words(self) -> list[str]:
+        """A line a turn: the middles of its first and of its last clip, its label and the label's mean probability."""
+        lines = []
+        for turn in self.turns():
+            first, last = self.seconds[turn.start], self.seconds[turn.stop - 1]
+            mean = self.probabilities[turn].max(axis=1).mean()
+            lines.append(f"{first:7.1f} to {last:6.1f} s  {self.labels[turn.start]:<12}{mean:.3f}")
+        return lines
+
     def decisive(self, most: int = 6) -> list[int]:
         """The clips that decided: the most certain one of each of the longest ``turns``, in temporal order."""
         longest = sorted(self.turns(), key=lambda turn: turn.start - turn.stop)[:most]
@@ -98,11 +116,14 @@ class Curve:
         weights = np.nansum(self.weights[clip], axis=1)
         return int((weights if self.active is None else np.where(self.active[clip], weights, -1)).argmax())
 
+    def read(self, clip: int) -> np.ndarray:
+        """The whole frames of one clip, read again: uint8 ``(T, H, W, 3)``."""
+        return read_frames(self.path, lambda _: self.frames[clip], decoder="pyav")
+
     def seen(self, clip: int) -> np.ndarray:
-        """The frames of one clip, read again, as the model saw them: uint8 ``(T, H, W, 3)``."""
-        frames = read_frames(self.path, lambda _: self.frames[clip], decoder="pyav")
+        """The frames of one clip as the model saw them: uint8 ``(T, H, W, 3)``."""
         face = None if self.faces is None else self.faces[clip]
-        return as_seen(frames, face, self.config.image_size).permute(0, 2, 3, 1).numpy()
+        return as_seen(self.read(clip), face, self.config.image_size).permute(0, 2, 3, 1).numpy()
 
 
 def predict_over_time(

@@ -61,7 +61,7 @@ class Trainer:
         if self.manifest.classes != config.model.classes:
             raise ValueError(
                 f"{manifest_path(config)}: its classes {self.manifest.classes} are not the model's "
-                f"{config.model.classes}"
+                f"{config.model.classes}: set model.classes to them, as adatosk.datasets.run_on does"
             )
         self.run_id = config.run_id(self.manifest.digest)
         self.folder = places.results / "runs" / self.run_id
@@ -267,8 +267,7 @@ class Trainer:
             # On retraining, the log of the published scores is kept until the new scores replace them.
             if not (self.folder / "metrics.json").is_file():
                 self._write_log(self.folder)
-            rest = ", ".join(f"{name} {value:.4g}" for name, value in self._entry.items() if name != "epoch")
-            self.report(f"run {self.run_id}: epoch {progress.epoch} of {train.epochs}, {rest}")
+            self.report(f"run {self.run_id}: epoch {progress.epoch} of {train.epochs}, {_in_words(self._entry)}")
         progress.seconds += time.perf_counter() - self._start
         # After the last epoch as well, because the evaluation may be interrupted, too.
         self.state.save(self._bare_model(), self.optimizer, progress, self._best)
@@ -327,6 +326,13 @@ class Trainer:
             },
             "majority": majority(last.labels, classes).as_dict(),
         }
+
+
+def _in_words(entry: dict[str, float]) -> str:
+    """A line of the log, short enough for a notebook, which breaks longer ones inside words."""
+    parts = f"reconstruction {entry['reconstruction_loss']:.4g}, classification {entry['classification_loss']:.4g}"
+    war = f", test WAR {entry['test_war_views_1']:.1f} %" if "test_war_views_1" in entry else ""
+    return f"loss {entry['loss']:.4g} ({parts}), {entry['seconds']:.3g} s{war}"
 
 
 def _processes() -> int:

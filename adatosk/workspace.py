@@ -6,6 +6,7 @@ was opened with ``train_missing``, which is the default for profile ``smoke``, w
 
 from __future__ import annotations
 
+import ast
 import filecmp
 import shlex
 import shutil
@@ -310,6 +311,25 @@ def open_workspace(
 _KERNEL_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 
 
+def _assigned_with(names: set[str], namespace: MutableMapping[str, Any]) -> set[str]:
+    """What the cell that assigned all of ``names`` last, in a kernel that remembers its cells, assigned altogether."""
+    for source in reversed(namespace.get("In", [])):
+        try:
+            statements = ast.parse(source).body
+        except SyntaxError:  # the kernel remembers what failed, too
+            continue
+        targets = {
+            node.id
+            for one in statements
+            if isinstance(one, ast.Assign)
+            for node in one.targets
+            if isinstance(node, ast.Name)
+        }
+        if names <= targets:
+            return targets
+    return set()
+
+
 def read_parameters(namespace: MutableMapping[str, Any], **expected: Any) -> types.SimpleNamespace:
     """Check a notebook's parameters, because papermill only warns about unknown ones.
 
@@ -328,11 +348,12 @@ def read_parameters(namespace: MutableMapping[str, Any], **expected: Any) -> typ
         for name, value in namespace.items()
         if not (name.startswith("_") or name in _KERNEL_NAMES or callable(value) or isinstance(value, types.ModuleType))
     }
-    # When the cell is run again, the notebook's own variables exist, too.
-    unknown = sorted(namespace.get("_parameters_seen", set(given)) - set(expected))
+    # When the cell is run again, the notebook's own variables exist, too: then the cell of the parameters says which.
+    seen = _assigned_with(set(expected), namespace) if "_parameters_seen" in namespace else set(given)
+    unknown = sorted(seen - set(expected))
     if unknown:
         raise NameError(f"unknown parameter {', '.join(unknown)}: this notebook has {', '.join(sorted(expected))}")
-    namespace["_parameters_seen"] = set(expected)
+    namespace["_parameters_seen"] = True
     for name, kind in expected.items():
         try:
             TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(given[name])

@@ -45,6 +45,19 @@ def test_the_cell_can_be_run_again_after_the_rest_of_the_notebook():
     assert read_parameters(names, seed=int).seed == 0
 
 
+def test_a_parameter_added_while_the_kernel_runs_is_unknown_as_it_is_in_a_fresh_one():
+    cells = ["seed = 0\nroot = None", "read_parameters(globals())", "table = [1, 2, 3]", "this is no Python"]
+    names = {**KERNEL, "seed": 0, "root": None, "In": cells}
+    expected = {"seed": int, "root": str | None}
+    read_parameters(names, **expected)
+    names |= {"table": [1, 2, 3], "epochs": 3}
+    names["In"] += ["seed = 1", "read_parameters(globals())"]  # a cell of one's own, of which nothing is a parameter
+    read_parameters(names, **expected)
+    names["In"] += ["seed = 1\nroot = None\nepochs = 3", "read_parameters(globals())"]
+    with pytest.raises(NameError, match="unknown parameter epochs: this notebook has root, seed"):
+        read_parameters(names, **expected)
+
+
 def test_headline_pair_differs_in_the_soft_mask_alone():
     with_mask, without = headline_configs("demo").values()
     assert with_mask == PROFILES["demo"]
@@ -102,6 +115,9 @@ def test_published_runs_are_copied_until_a_run_is_trained_here(tmp_path):
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text("published")
         (folder / "notes.txt").touch()
+    ships = published / "demo" / "weights" / "with-soft-mask"  # which would pass for weights trained here
+    ships.mkdir(parents=True)
+    (ships / "model.safetensors").touch()
     adopt_published("demo", published, outputs)
     copies = outputs / "demo" / "runs"
     assert sorted(path.relative_to(copies).as_posix() for path in copies.rglob("*.*")) == [

@@ -128,7 +128,7 @@ def _rows_kept(out: Path | None = None, every: float | None = None, **_: Any) ->
 
 
 @_command(
-    f"adatosk predict me.mp4 --model {_MODEL}",
+    "adatosk predict me.mp4",
     f"adatosk predict my_videos --model {_MODEL} --out expressions.csv --precision bf16",
     f"adatosk predict me.mp4 --model {_MODEL} --every 0.5 --out curve.csv --animation me_and_masks.mp4",
     f"adatosk predict --model {_MODEL} --whole-frame -- -odd-name.mp4",
@@ -136,7 +136,9 @@ def _rows_kept(out: Path | None = None, every: float | None = None, **_: Any) ->
 )
 def predict(
     videos: Annotated[list[Path], _argument(help="Videos, folders of frames, or folders of these.")],
-    model: Annotated[Path, _option(help=MODEL_HELP)],
+    model: Annotated[
+        Path | None, _option(help=MODEL_HELP, show_default="the one that ships, which knows rendered faces only")
+    ] = None,
     out: Annotated[
         Path | None,
         _option(help="CSV table to write, one row per video. Until it is complete, FILE.part holds its rows."),
@@ -182,22 +184,23 @@ def predict(
 
     how = {"views": views, "locate_face": not whole_frame, "person": person}
     speed = {"batch_size": batch_size, "precision": precision.value}
-    run.warn(model)
     if every is not None:
         if complementary or start is not None or compile:
             raise typer.BadParameter("--complementary, --start and --compile do not go with --every")
-        run.whole(run.single(videos), model, run.Files(out, figure, animation), fps, every=every, **speed, **how)
+        run.whole(
+            run.single(videos), run.chosen(model), run.Files(out, figure, animation), fps, every=every, **speed, **how
+        )
         return
     if figure is not None or animation is not None or fps is not None:
         raise typer.BadParameter("--figure, --animation and --fps are for a whole video: say --every SECONDS")
     if out is not None:
         if complementary or start is not None:
             raise typer.BadParameter("--complementary and --start are for one video, without --out")
-        run.many(videos, model, out, compile=compile, **speed, **how)
+        run.many(videos, run.chosen(model), out, compile=compile, **speed, **how)
         return
     if batch_size != 8 or precision != Precision.FP32 or compile:
         raise typer.BadParameter("--batch-size, --precision and --compile are for a table: name it with --out")
-    run.one(run.single(videos), model, complementary=complementary, start=start, **how)
+    run.one(run.single(videos), run.chosen(model), complementary=complementary, start=start, **how)
 
 
 def _looked_at(report: Path | None = None, **_: Any) -> str:

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from adatosk.predict import caveat, predict
+from adatosk.shipped import shipped
 from adatosk.utils.files import check_target, is_ordinary, replacing
 from adatosk.video.reading import FPS
-
-if TYPE_CHECKING:  # one clip waits for neither pandas nor matplotlib
-    from adatosk.predict_over_time import Curve
 
 
 def single(videos: Sequence[Path]) -> Path:
@@ -29,10 +27,12 @@ def single(videos: Sequence[Path]) -> Path:
     return videos[0]
 
 
-def warn(model: Path) -> None:
-    """Say on standard error if the weights know no real faces."""
-    if line := caveat(model):
-        _note(line)
+def chosen(model: Path | None) -> Path:
+    """The model named or, without one, the one that ships; says on standard error if it knows no real faces."""
+    folder = shipped() if model is None else model
+    if line := caveat(folder):
+        _note(line if model is not None else f"no --model, so the one that ships: {line}")
+    return folder
 
 
 def one(video: Path, model: Path, views: int | None, **options: Any) -> None:
@@ -92,10 +92,10 @@ def whole(
         check_table(files.table)
     rate = FPS if fps is None else fps
     curve = predict_over_time(video, model, views=1 if views is None else views, person=person, fps=rate, **options)
-    for turn in curve.turns():
-        _tell(_line(curve, turn), files.table)
+    for line in curve.in_words():
+        _tell(line, files.table)
     if curve.faces is not None:
-        _note(_whose(curve.faces, person))
+        _note(f"by {curve.whose}")
     if files.table is not None:
         write_curve(curve, files.table)
         _tell(str(files.table), files.table)
@@ -107,19 +107,6 @@ def whole(
     if files.animation is not None:
         animate(curve, files.animation, rate)
         _tell(str(files.animation), files.table)
-
-
-def _line(curve: "Curve", turn: slice) -> str:
-    """A label, the middles of the first and of the last clip with it, and its mean probability."""
-    first, last = curve.seconds[turn.start], curve.seconds[turn.stop - 1]
-    mean = curve.probabilities[turn].max(axis=1).mean()
-    return f"{first:7.1f} to {last:6.1f} s  {curve.labels[turn.start]:<12}{mean:.3f}"
-
-
-def _whose(faces: Sequence[Any], person: int) -> str:
-    seen = [face for face in faces if face is not None]
-    several = f"person {person} of {seen[0].people}, 1 having the largest face"
-    return f"by {several if seen[0].people > 1 else 'the only person'}, seen in {len(seen)} of {len(faces)} clips"
 
 
 def _tell(line: str, out: Path | None) -> None:

@@ -16,7 +16,7 @@ from adatosk.datasets.cremad import CREMA_D
 from adatosk.datasets.dfew import DFEW
 from adatosk.datasets.ferv39k import FERV39K
 from adatosk.datasets.mafw import MAFW
-from adatosk.datasets.own import assign_folds, from_csv
+from adatosk.datasets.own import assign_folds, from_csv, run_on
 from adatosk.datasets.ravdess import RAVDESS
 from adatosk.manifests import Manifest, ManifestError
 

@@ -1,17 +1,21 @@
-"""A user's own videos: a folder and a CSV of labels become a manifest."""
+"""A user's own videos: a folder and a CSV of labels become a manifest, and a manifest becomes a run."""
 
 import hashlib
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from adatosk.config import RunConfig
 from adatosk.datasets.base import VIDEO_SUFFIXES
-from adatosk.manifests import COLUMNS, Manifest, ManifestError, checked_classes
+from adatosk.manifests import COLUMNS, Manifest, ManifestError, checked_classes, load
+from adatosk.presets import PROFILES
 from adatosk.utils.paths import absent, short
+from adatosk.utils.project import MANIFESTS
 from adatosk.utils.tables import read_table, read_text
 from adatosk.video.folders import IMAGE_SUFFIXES
 
@@ -63,6 +67,34 @@ def from_csv(
         listed = "".join(f"\n  {where(row)}: {why}" for row, why in list(missing.items())[:10])
         raise ManifestError(f"{table}: {len(missing)} of {len(clips)} clips are not under {root}:{listed}")
     return manifest
+
+
+def run_on(manifest: str | Path, profile: str = "demo", **changes: Any) -> RunConfig:
+    """A run on a manifest of one's own: a profile's model and training, with the manifest's classes.
+
+    In a set with folds, the first one is the test fold; of fewer training clips than a batch holds, all are one batch.
+
+    Args:
+        manifest: the file that :meth:`adatosk.manifests.Manifest.save` wrote.
+        profile: ``demo`` trains on a CPU, ``paper`` is the paper's model, for a GPU; see :mod:`adatosk.presets`.
+        **changes: deviations, as in :meth:`adatosk.config.RunConfig.change`, such as ``train={"epochs": 30}``.
+
+    Raises:
+        ManifestError: the manifest is missing or wrong.
+        ValueError: for an unknown profile or an impossible change.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile '{profile}': choose {', '.join(PROFILES)}")
+    path = Path(manifest).resolve()
+    clips, base = load(path), PROFILES[profile]
+    # A file of data_manifests is named as runs on the packaged sets name theirs, the same on every machine.
+    name = path.name if path.parent == MANIFESTS.resolve() else str(path)
+    run = base.change(
+        model={"classes": clips.classes},
+        data={"manifest": name, "fold": clips.folds[0] if clips.folds else None},
+    ).change(**changes)
+    count = len(clips.subset("train", run.data.fold, run.data.exclusions))
+    return run if count >= run.train.batch_size else run.change(train={"batch_size": count})
 
 
 def _listed(table: Path) -> tuple[pd.DataFrame, Callable[[int], str]]:

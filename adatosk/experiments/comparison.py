@@ -13,6 +13,7 @@ from adatosk.experiments.grid import TABLES, run_table
 from adatosk.experiments.tables import scores
 from adatosk.presets import PROFILES
 from adatosk.utils.project import OUTPUTS, PUBLISHED
+from adatosk.utils.provenance import read_metrics
 from adatosk.workspace import Run
 
 # By chance alone, two seeds are within this many standard deviations of each other in 95 % of cases.
@@ -48,8 +49,10 @@ def compare(profile: str, published: Path = PUBLISHED, outputs: Path = OUTPUTS) 
     """
     tables = sorted((outputs / profile / "tables").glob("*.csv"))
     known = [(other, path) for path in tables if (other := published / profile / "tables" / path.name).is_file()]
+    ships = _shipped(profile, published)
     sides = [
-        (here.folder.name, _of_run(other), _of_run(here)) for other, here in retrained(profile, published, outputs)
+        (here.folder.name, _of_run(other) | ships.get(here.folder.name, {}), _of_run(here))
+        for other, here in retrained(profile, published, outputs)
     ]
     sides += [(here.name, _of_table(other), _of_table(here)) for other, here in known]
     rows = [
@@ -58,8 +61,8 @@ def compare(profile: str, published: Path = PUBLISHED, outputs: Path = OUTPUTS) 
         for key in dict.fromkeys((*other, *here))
     ]
     table = pd.DataFrame(rows, columns=["kind", "what", "where", "published", "here"], dtype=object)
-    # The earliest runs did not record the digests of their weights.
-    return table[(table["kind"] != "weights") | table["published"].notna()]
+    # The earliest runs did not record the digests of their weights, and only the pair's ship.
+    return table[(table["kind"] != "weights") | table[["published", "here"]].notna().all(axis=1)]
 
 
 def _of_run(run: Run) -> dict[tuple[str, str], object]:
@@ -72,6 +75,12 @@ def _of_run(run: Run) -> dict[tuple[str, str], object]:
     predictions = run.predictions.set_index("id").drop(columns="label")
     found |= {("prediction", f"{name}, {clip}"): value for (clip, name), value in predictions.stack().items()}
     return found | {("weights", name): digest for name, digest in metrics.get("weights", {}).items()}
+
+
+def _shipped(profile: str, published: Path) -> dict[str, dict[tuple[str, str], object]]:
+    """The digests of the weights that ship, by the run's id."""
+    found = [read_metrics(path) for path in sorted((published / profile / "weights").glob("*/metrics.json"))]
+    return {one["run_id"]: {("weights", name): digest for name, digest in one["weights"].items()} for one in found}
 
 
 def _of_table(path: Path) -> dict[tuple[str, str], str]:

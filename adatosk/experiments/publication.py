@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adatosk.experiments.comparison import compare, retrained
 from adatosk.experiments.report import headline_block, results_block, update_page, write_tables
+from adatosk.experiments.shipping import ship
 from adatosk.utils.files import replacing
 from adatosk.utils.project import OUTPUTS, PROJECT, PUBLISHED
 from adatosk.workspace import RUN_FILES, Run
@@ -20,7 +21,7 @@ def publish(profile: str, published: Path = PUBLISHED, outputs: Path = OUTPUTS, 
     """Copy a profile's finished runs, tables, figures and executed notebooks to ``results/``, and update the pages.
 
     A published run whose numbers are equal to those here keeps its files, which say where they were first computed.
-    Weights are not published.
+    Of weights, only the pair's are published, see :func:`adatosk.experiments.shipping.ship`.
 
     Returns:
         the files that were written.
@@ -37,6 +38,7 @@ def publish(profile: str, published: Path = PUBLISHED, outputs: Path = OUTPUTS, 
                 shutil.copyfile(path, part)
             written.append(target)
     if profile == SHOWN:
+        written += ship(published, outputs)
         for page, block in (("RESULTS.md", results_block), ("README.md", headline_block)):
             if update_page(project / page, block(profile, published / profile)):
                 written.append(project / page)

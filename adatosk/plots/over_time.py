@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
 from adatosk.plots.frames import SOFT_MASK, hatch_excluded, tint_patches
@@ -61,6 +62,26 @@ def expression_over_time(curve: Curve, moments: Mapping[int, np.ndarray]) -> Fig
     return figure
 
 
+def faces_found(curve: Curve, moments: Mapping[int, np.ndarray]) -> Figure:
+    """The middle frames of some clips, with an orange square around what the model saw of them.
+
+    Args:
+        moments: by the number of a clip, its whole frames uint8 ``(T, H, W, 3)`` from :meth:`Curve.read`.
+    """
+    middle = curve.frames.shape[1] // 2
+    figure = plt.figure(figsize=(9, 2.2), layout="constrained")
+    plt.close(figure)
+    axes = figure.subplots(1, max(1, len(moments)), squeeze=False)[0]
+    for ax, (clip, frames) in zip(axes, sorted(moments.items()), strict=False):
+        left, top, right, bottom = _square(curve, clip, middle, frames.shape[1:]).tolist()
+        ax.imshow(frames[middle])
+        square = Rectangle((left, top), right - left - 1, bottom - top - 1, fill=False, edgecolor=ORANGE, linewidth=2)
+        ax.add_patch(square)
+        ax.set_axis_off()
+        ax.set_title(f"{curve.seconds[clip]:.1f} s", fontsize=9)
+    return figure
+
+
 def _draw_curve(ax: Axes, curve: Curve) -> None:
     """A line for each class that is ever the most probable one, named where it leads most; the others are grey."""
     colours = iter(plt.rcParams["axes.prop_cycle"].by_key()["color"] * len(curve.config.classes))
@@ -77,7 +98,7 @@ def _draw_curve(ax: Axes, curve: Curve) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def animate(curve: Curve, path: Path, fps: float = FPS) -> None:
+def animate(curve: Curve, path: Path, fps: float = FPS, width: int = WIDTH) -> None:
     """Write the video with face, soft mask, label and curve as an MP4 or, for a short video, a GIF.
 
     Each frame shows the clip whose middle is nearest: its label and, on the patches that the model saw, its soft mask
@@ -85,6 +106,7 @@ def animate(curve: Curve, path: Path, fps: float = FPS) -> None:
 
     Args:
         fps: as for :func:`adatosk.predict_over_time.predict_over_time`.
+        width: in pixels, even.
 
     Raises:
         ValueError: for another suffix.
@@ -96,7 +118,7 @@ def animate(curve: Curve, path: Path, fps: float = FPS) -> None:
     rate = (stream.count - 1) / duration if duration else fps
     step = max(1, round(rate / SMOOTH))
     numbers = list(range(0, stream.count, step))
-    pictures = _annotated(curve, numbers, stream.seconds, stream.images(numbers))
+    pictures = _annotated(curve, numbers, stream.seconds, stream.images(numbers), width)
     with replacing(path) as part:
         if path.suffix.lower() == ".gif":
             _write_gif(pictures, part, rate / step)
@@ -111,18 +133,18 @@ def check_animation(path: Path) -> None:
 
 
 def _annotated(
-    curve: Curve, numbers: list[int], seconds: np.ndarray, images: Iterable[np.ndarray]
+    curve: Curve, numbers: list[int], seconds: np.ndarray, images: Iterable[np.ndarray], width: int
 ) -> Iterator[np.ndarray]:
     """The frames ``numbers`` of the video at the animation's size, with everything drawn on them."""
-    strip, first, last = _strip(curve)
+    strip, first, last = _strip(curve, width)
     font = ImageFont.load_default(18)
     scale_of_mask = None if curve.weights is None else np.nanpercentile(curve.weights, (2, 98))
     for number, image in zip(numbers, images, strict=True):
         clip = int(np.abs(curve.seconds - seconds[number]).argmin())
         time = max(0, int(np.searchsorted(curve.frames[clip], number, side="right")) - 1)
-        scale = WIDTH / image.shape[1]
+        scale = width / image.shape[1]
         height = round(image.shape[0] * scale)
-        picture = cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        picture = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         label = curve.labels[clip]
         if label:
             square = np.round(scale * _square(curve, clip, time, image.shape)).astype(int)
@@ -168,9 +190,9 @@ def _blend(picture: np.ndarray, square: np.ndarray, colours: np.ndarray) -> None
     under[:] = under * (1 - over[..., 3:]) + 255 * over[..., :3] * over[..., 3:]
 
 
-def _strip(curve: Curve) -> tuple[np.ndarray, int, int]:
-    """The curve as a picture uint8 ``(H, WIDTH, 3)``, and the columns at which it begins and ends."""
-    figure = Figure(figsize=(WIDTH / 100, 1.6), dpi=100, layout="constrained")
+def _strip(curve: Curve, width: int) -> tuple[np.ndarray, int, int]:
+    """The curve as a picture uint8 ``(H, width, 3)``, and the columns at which it begins and ends."""
+    figure = Figure(figsize=(width / 100, 1.6), dpi=100, layout="constrained")
     canvas, ax = FigureCanvasAgg(figure), figure.add_subplot()
     _draw_curve(ax, curve)
     canvas.draw()

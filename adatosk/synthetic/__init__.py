@@ -14,5 +14,6 @@ from adatosk.synthetic.benchmark import (
     render,
     sample_identity,
     write_benchmark,
+    write_film,
 )
 from adatosk.synthetic.scripts import BENCHMARKS, BenchmarkConfig, ClipScript, clip_id, sample_script

@@ -8,7 +8,7 @@ Each clip shows one person (:mod:`adatosk.synthetic.people`) whose expression ri
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -41,6 +41,7 @@ from adatosk.synthetic.scripts import (
 from adatosk.utils.files import is_part, replacing, sweep, write_json
 from adatosk.utils.limits import limits_named
 from adatosk.utils.parallel import available_cores
+from adatosk.video import read_clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,6 +262,22 @@ def encode(frames: Iterable[np.ndarray], path: str | Path, fps: int | Fraction =
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     Path(path).write_bytes(video.getbuffer())
+
+
+def write_film(clips: Sequence[str | Path], film: Path, frames: int = 64, size: int = 96, fps: int = 25) -> None:
+    """Write the middle of some clips, one after the other, as one video: to show an expression that changes.
+
+    Args:
+        clips: video files or folders of frames.
+        frames: of each clip; a shorter one repeats some.
+        size: side in pixels of the frames' central square.
+
+    Raises:
+        VideoError: a clip cannot be read whole.
+    """
+    parts = (read_clip(path, frames, stride=1, size=size) for path in clips)
+    with replacing(film) as part:
+        encode((frame for clip in parts for frame in clip), part, fps)
 
 
 def load_truth(root: str | Path, name: str) -> GroundTruth:

@@ -13,6 +13,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 CLIPS_PER_TASK = 16
+SHOWN_AFTER = 2.0  # seconds: what is done by then needs no progress bar
 
 Each = Callable[..., Iterator[tuple[int, Any]]]
 
@@ -38,7 +39,7 @@ def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[
 
     Args:
         workers: threads; one per core by default.
-        progress: show the progress bar.
+        progress: show the progress bar of work that takes more than ``SHOWN_AFTER`` seconds.
     """
     pool = ThreadPoolExecutor(max(1, available_cores() if workers is None else workers))
 
@@ -46,7 +47,8 @@ def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[
         function: Callable, chunks: Sequence[Sequence], title: str = "", ahead: float = inf
     ) -> Iterator[tuple[int, Any]]:
         clips = sum(map(len, chunks))
-        with tqdm(total=clips, desc=title, unit="clip", mininterval=1, disable=not (progress and clips)) as bar:
+        quiet = not (progress and clips)
+        with tqdm(total=clips, desc=title, unit="clip", mininterval=1, delay=SHOWN_AFTER, disable=quiet) as bar:
             for number, result in _results(pool, function, chunks, ahead):
                 yield number, result
                 bar.update(len(chunks[number]))

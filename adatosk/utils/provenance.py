@@ -100,8 +100,12 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
 def recorded_digest(weights: Path) -> str | None:
     """The SHA-256 that ``metrics.json`` gives for ``runs/<run id>/checkpoints/<name>/model.safetensors``.
 
-    ``None`` for a file at another location, without scores, or with older scores that contain no digest.
+    Weights that ship lie beside theirs, which names them as ``last``. ``None`` for a file at another location, without
+    scores, or with older scores that contain no digest.
     """
+    beside = weights.with_name("metrics.json")
+    if beside.is_file():
+        return read_metrics(beside).get("weights", {}).get("last")
     checkpoints = weights.absolute().parent.parent
     scores = checkpoints.parent / "metrics.json"
     if checkpoints.name != "checkpoints" or not scores.is_file():

@@ -115,24 +115,26 @@ def tree(tmp_path_factory) -> Tree:
 def pair(tree) -> tuple[str, str]:
     """The first pair of runs, trained as jobs, with two notebooks."""
     first = tree.runs[:2]
-    notebooks = [f"outputs/smoke/notebooks/{name}.ipynb" for name in ("00_quickstart", "01_data_preparation")]
+    notebooks = [f"outputs/smoke/notebooks/{name}.ipynb" for name in ("02_hard_and_soft_masks", "01_data_preparation")]
     tree.make(*map(tree.weights, first), *notebooks)
     return first
 
 
 def test_the_pair_and_two_notebooks_are_jobs_with_the_gpus_they_need_and_logs_that_stay(tree, pair):
     shown = said("scontrol", "--oneliner", "show", "jobs").splitlines()
-    with_gpu = {rule: [] for rule in ("prepare", "train", "notebook_00_quickstart", "notebook_01_data_preparation")}
+    with_gpu = {
+        rule: [] for rule in ("prepare", "train", "notebook_02_hard_and_soft_masks", "notebook_01_data_preparation")
+    }
     for line in shown:
         rule = re.search(r"Comment=\"?rule_(\w+?)(?:_wildcards|\"? )", line)[1]
         with_gpu[rule].append("TresPerNode=gres:gpu:1" in line)
-    assert with_gpu["train"] == [True, True] and with_gpu["notebook_00_quickstart"] == [True]
+    assert with_gpu["train"] == [True, True] and with_gpu["notebook_02_hard_and_soft_masks"] == [True]
     assert with_gpu["prepare"] == with_gpu["notebook_01_data_preparation"] == [False]
     for run_id in pair:
         metrics = json.loads((tree.run(run_id) / "metrics.json").read_text())
         assert metrics["processes"] == 1 and "epoch 24 of 24," in tree.logs(run_id)
     notebooks = tree.results / "notebooks"
-    assert {path.name for path in notebooks.iterdir()} == {"00_quickstart.ipynb", "01_data_preparation.ipynb"}
+    assert {path.name for path in notebooks.iterdir()} == {"02_hard_and_soft_masks.ipynb", "01_data_preparation.ipynb"}
     # Rendered and decoded once, by the job before all others; and nothing was made of the folder's name.
     assert (tree.folder / CLIPS / "benchmark.json").is_file() and "decoding" not in "".join(map(tree.logs, pair))
 

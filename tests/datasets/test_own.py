@@ -13,8 +13,11 @@ from fakes import FOLDS
 from media import moving_frames, write_frames, write_video
 
 from adatosk import manifests
-from adatosk.datasets import assign_folds, from_csv
+from adatosk.datasets import assign_folds, from_csv, run_on
 from adatosk.manifests import ManifestError
+from adatosk.presets import PROFILES
+from adatosk.train import Trainer
+from adatosk.utils.project import Places
 
 
 @pytest.fixture
@@ -46,6 +49,25 @@ def test_own_videos_become_a_manifest_with_one_call(own):
     assert list(given.subset("test")["id"]) == ["videos/1"]
     named = from_csv(csv(own, "path,label,id\nvideos/0.mp4,sad,x\nvideos/1.mp4,glad,y\n"), own, folds=2)
     assert set(named.clips["id"]) == {"x", "y"} and named.folds == (1, 2)
+
+
+def test_a_manifest_becomes_a_run_of_its_own_classes(own):
+    listed = from_csv(
+        csv(own, "path,label\n" + "".join(f"{path},{'ab'[i % 2]}\n" for i, path in enumerate(PATHS))), own
+    )
+    run = run_on(listed.save(own / "m.csv"), "smoke", train={"epochs": 9})
+    assert run.model.classes == ("a", "b") and run.data.fold == 1 and run.train.epochs == 9
+    assert run.train.batch_size == len(listed.subset("train", 1)) < PROFILES["smoke"].train.batch_size
+    assert manifests.manifest_of(run).digest == listed.digest
+    Trainer(run, Places(own, own, own))  # refuses other classes than the manifest's
+    with pytest.raises(
+        ValueError, match=r"are not the model's .*: set model\.classes to them, as adatosk\.datasets\.run_on"
+    ):
+        Trainer(run.change(model={"classes": ("b", "a")}), Places(own, own, own))
+    whole = run_on(manifests.manifest_path(PROFILES["smoke"]), "smoke")
+    assert whole == PROFILES["smoke"]  # the name alone, so that the run has the same id on every machine
+    with pytest.raises(ValueError, match="unknown profile 'tiny': choose smoke, demo"):
+        run_on(own / "m.csv", "tiny")
 
 
 @pytest.mark.parametrize(

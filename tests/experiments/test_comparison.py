@@ -45,14 +45,24 @@ def test_equal_numbers_are_reproduced_to_the_last_bit_whatever_the_clock_says(ou
 
 def test_weights_are_compared_where_the_published_run_recorded_them(outputs):
     metrics = change(outputs) | {"weights": {"last": "0" * 64}}
-    write(outputs, metrics)
-    assert "weights" not in comparison.report("demo", outputs=outputs)
     published = outputs.parent / "published"
     shutil.copytree(outputs, published)
+    write(outputs, metrics)
+    assert "files of weights" not in comparison.report("demo", published, outputs)
+    write(published, metrics)
     metrics["weights"]["last"] = "1" * 64
     write(outputs, metrics)
     said = comparison.report("demo", published, outputs)
     assert "files of weights: 0 of 1 equal" in said and "Reproduced" not in said
+
+
+def test_weights_are_compared_with_those_that_ship_where_the_run_recorded_none(outputs):
+    ships = json.loads((PUBLISHED / "demo" / "weights" / "with-soft-mask" / "metrics.json").read_text())
+    write(outputs, change(outputs) | {"weights": ships["weights"]})
+    said = comparison.report("demo", outputs=outputs)
+    assert "files of weights: 2 of 2 equal" in said and said.endswith("Reproduced to the last bit.")
+    write(outputs, change(outputs) | {"weights": ships["weights"] | {"last": "0" * 64}})
+    assert "files of weights: 1 of 2 equal" in comparison.report("demo", outputs=outputs)
 
 
 def test_a_last_bit_that_differs_is_counted_and_explained(outputs):

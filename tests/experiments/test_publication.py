@@ -8,7 +8,9 @@ import pytest
 from adatosk.experiments import report
 from adatosk.experiments.grid import configs, headline_configs
 from adatosk.experiments.publication import publish
+from adatosk.experiments.shipping import ship
 from adatosk.utils.project import PUBLISHED
+from adatosk.utils.provenance import file_digest
 from adatosk.workspace import adopt_published
 
 FIRST, SECOND = headline_configs("demo")
@@ -29,18 +31,40 @@ def project(tmp_path):
         metrics = json.loads((folder / "metrics.json").read_text()) | {"train_seconds": 1.0}
         metrics["last"]["views_1"]["war"] += float(name == SECOND)
         (folder / "metrics.json").write_text(json.dumps(metrics))
+    # The first one has its weights still, and says which; what the second one's scores belong to is not known.
+    first = tmp_path / "outputs" / "demo" / "runs" / FIRST
+    digest = file_digest(first / "checkpoints" / "last" / "model.safetensors")
+    (first / "checkpoints" / "last" / "config.json").write_text("{}")
+    metrics = json.loads((first / "metrics.json").read_text()) | {"weights": {"last": digest, "best_on_test": digest}}
+    (first / "metrics.json").write_text(json.dumps(metrics))
     for page in ("README.md", "RESULTS.md"):
         (tmp_path / page).write_text(f"{report.BEGIN}\n{report.END}\n")
     return tmp_path
 
 
+def test_the_weights_that_the_published_scores_were_measured_with_ship_once(project):
+    published, outputs = project / "results", project / "outputs"
+    here, target = outputs / "demo" / "runs" / FIRST, published / "demo" / "weights" / "with-soft-mask"
+    written = ship(published, outputs)
+    assert written == [target / name for name in ("config.json", "metrics.json", "model.safetensors", "README.md")]
+    assert (target / "metrics.json").read_bytes() == (here / "metrics.json").read_bytes()
+    assert list(published.rglob("*.safetensors")) == [target / "model.safetensors"]
+    assert ship(published, outputs) == []
+    # Weights that are trained once more with the same scores leave those that ship alone; damaged ones are not copied.
+    content = json.loads((here / "metrics.json").read_text()) | {"train_seconds": 2.0}
+    (here / "metrics.json").write_text(json.dumps(content))
+    assert ship(published, outputs) == []
+    shutil.rmtree(target)
+    (here / "checkpoints" / "last" / "model.safetensors").write_bytes(b"damaged")
+    assert ship(published, outputs) == []
+
+
 def test_runs_with_new_numbers_are_published_and_others_keep_where_they_were_computed(project):
     published, outputs = project / "results", project / "outputs"
     written = publish("demo", published, outputs, project)
-    runs = {path.parent.name for path in written if path.name == "metrics.json"}
+    runs = {path.parent.name for path in written if path.match("runs/*/metrics.json")}
     assert runs == {SECOND} and published / "demo" / "runs" / THIRD / "config.json" not in written
     assert json.loads((published / "demo" / "runs" / SECOND / "metrics.json").read_text())["train_seconds"] == 1.0
-    assert not list(published.rglob("*.safetensors"))
     assert project / "README.md" in written and "| seed 0 " in (project / "RESULTS.md").read_text()
     assert published / "demo" / "tables" / "seeds.csv" in written
     assert publish("demo", published, outputs, project) == []

@@ -12,7 +12,7 @@ from PIL import Image
 
 from adatosk import create_model
 from adatosk.clips.faces import Face
-from adatosk.plots.over_time import WIDTH, animate, check_animation, expression_over_time
+from adatosk.plots.over_time import WIDTH, animate, check_animation, expression_over_time, faces_found
 from adatosk.predict_over_time import Curve, predict_over_time
 
 LABELS = ["happy", "happy", "", "sad", "happy"]
@@ -49,6 +49,23 @@ def test_turns_and_what_decided(made):
     weights = np.nansum(made.weights[1], axis=1)
     assert made.active[1, step] and weights[step] == weights[made.active[1]].max()
     assert replace(made, weights=None).decisive_step(1) == 4
+
+
+def test_the_faces_that_were_found_are_framed(made):
+    figure = faces_found(made, {clip: made.read(clip) for clip in (3, 1)})
+    assert not plt.get_fignums()
+    assert [ax.get_title() for ax in figure.axes] == [f"{made.seconds[clip]:.1f} s" for clip in (1, 3)]
+    for ax, clip in zip(figure.axes, (1, 3), strict=True):
+        assert np.array_equal(ax.images[0].get_array(), made.read(clip)[8]) and made.read(clip).shape == (
+            16,
+            60,
+            100,
+            3,
+        )
+        (square,) = ax.patches
+        assert (*square.get_xy(), square.get_width(), square.get_height()) == (30, 10, 49, 49)
+    (ax,) = faces_found(replace(made, faces=None), {0: made.read(0)}).axes
+    assert (*ax.patches[0].get_xy(), ax.patches[0].get_width()) == (20, 0, 59)  # the central square
 
 
 def test_the_figure_shows_the_frames_that_decided_over_the_curve(made):

@@ -18,9 +18,11 @@ from adatosk.synthetic import (
     render,
     sample_script,
     write_benchmark,
+    write_film,
 )
 from adatosk.synthetic.action_units import CLASS_UNITS, CLASSES_11, UNITS
 from adatosk.utils.project import PROJECT
+from adatosk.video import read_clip, read_frames
 
 DEMO = BENCHMARKS["embedded-demo"]
 TINY = BenchmarkConfig(
@@ -198,6 +200,15 @@ def test_videos_decode_to_the_rendered_frames(written):
         rendered = render(script, TINY)
         assert decoded.shape == rendered.shape == (row.frames, 64, 64, 3)
         assert np.abs(decoded.astype(float) - rendered).mean() < 5
+
+
+def test_a_film_is_the_middles_of_its_clips_in_a_row(written, tmp_path):
+    root, manifest = written
+    clips = [root / path for path in manifest.clips["path"][:2]]
+    write_film(clips, tmp_path / "new" / "film.mp4", frames=12, size=64)
+    film = read_frames(tmp_path / "new" / "film.mp4", np.arange)
+    parts = np.concatenate([read_clip(path, 12, stride=1) for path in clips])
+    assert film.shape == (24, 64, 64, 3) and np.abs(film.astype(int) - parts).mean() < 5  # 32 if their order is another
 
 
 def test_truth_reads_back(written):
