@@ -206,11 +206,7 @@ def test_controls_are_stored_with_their_state_and_a_picture(path):
             assert "image/png" in cell.outputs[-1].data and "explore" in cell.source
 
 
-# The quickstart's own first cell says what it is, and it ends with where to go on.
-after_the_quickstart = pytest.mark.parametrize("path", PATHS[1:], ids=lambda path: path.stem)
-
-
-@after_the_quickstart
+@every_notebook
 def test_it_links_its_neighbours_at_both_ends(path):
     place = PATHS.index(path)
     before, after = PATHS[max(place - 1, 0) : place], PATHS[place + 1 : place + 2]
@@ -220,7 +216,8 @@ def test_it_links_its_neighbours_at_both_ends(path):
         assert re.findall(r"\]\((.*?)\)", line) == names
 
 
-@after_the_quickstart
+# The quickstart runs the trained weights that ship, whatever the profile.
+@pytest.mark.parametrize("path", PATHS[1:], ids=lambda path: path.stem)
 def test_on_profile_smoke_it_says_so_on_top(path):
     second = code_cells(path)[1]
     assert [node for node in ast.walk(ast.parse(second.source)) if getattr(node, "id", "") == "smoke_notice"]
