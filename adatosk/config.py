@@ -33,12 +33,15 @@ SoftmaxAxis = Literal["clip", "token", "time", "channel"]
 HeadNorm = Literal["layer", "batch"]
 Activation = Literal["normed", "raw", "scored", "detached", "shuffled"]
 Scaling = Literal["min_max", "constant", "frame", "mean"]
+Baseline = Literal["none", "uniform", "pixels", "attention", "active"]
 
 # Options added after the first runs were published, with the value those runs had. An option at that value is left out
 # of the run id, so that adding an option does not rename existing runs.
 _YOUNGER = (
     (("model", "soft_mask", "activation"), "normed"),
     (("model", "soft_mask", "scaling"), "min_max"),
+    (("model", "soft_mask", "baseline"), "none"),
+    (("model", "soft_mask", "exclusion"), "redundant"),
     (("weights",), None),
 )
 
@@ -120,6 +123,10 @@ class SoftMaskConfig(Frozen):
         scaling: how Eq. 11 is normalised: by minimum and maximum over the clip (``min_max``); by the same two as
             constants, which pass no gradient (``constant``); by those of each frame (``frame``); or by the clip's mean,
             which leaves no token without weight (``mean``).
+        baseline: what weights tokens instead of Eq. 12, for comparison (:mod:`adatosk.baselines`): nothing
+            (``uniform``), the change of their pixels, attention, or being in an active frame; ``none`` is the paper's
+            mask.
+        exclusion: tokens that are excluded: the most redundant ones by M, or any (``random``).
     """
 
     agnostic: bool = True
@@ -134,6 +141,8 @@ class SoftMaskConfig(Frozen):
     temperature: float = Field(0.1, ge=MIN_TEMPERATURE)
     activation: Activation = "normed"
     scaling: Scaling = "min_max"
+    baseline: Baseline = "none"
+    exclusion: Literal["redundant", "random"] = "redundant"
 
     @property
     def accumulates(self) -> bool:
@@ -142,16 +151,20 @@ class SoftMaskConfig(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.agnostic and self.semantic == "none":
+        if self.baseline != "none" and (self.agnostic or self.semantic != "none"):
+            raise ValueError(
+                f"baseline='{self.baseline}' replaces both masks: set agnostic to false and semantic to 'none'"
+            )
+        if not self.agnostic and self.semantic == self.baseline == "none":
             raise ValueError(
                 "a soft mask without agnostic and without semantic part masks nothing: set soft_mask to null"
             )
         if self.activation == "scored" and self.score_block is None:
             raise ValueError("activation='scored' without score_block is the encoder's output: set it to 'raw'")
-        if self.excluded_per_step and not self.accumulates:
+        if self.excluded_per_step and not self.accumulates and self.exclusion == "redundant":
             raise ValueError(
-                f"excluded_per_step={self.excluded_per_step} ranks tokens by M, which "
-                f"semantic='{self.semantic}' does not compute: set excluded_per_step to 0, or semantic to 'A+M' or 'M'"
+                f"excluded_per_step={self.excluded_per_step} ranks tokens by M, which semantic='{self.semantic}' does "
+                "not compute: set excluded_per_step to 0, semantic to 'A+M' or 'M', or exclusion to 'random'"
             )
         return self
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adatosk.config import ModelConfig
 from adatosk.presets import MODELS
 from adatosk.soft_mask import SoftMask, TemporalSoftMask
-from adatosk.tokens import check_mask, complementary_masks, patchify, positions_of, tube_mask
+from adatosk.tokens import check_mask, complementary_masks, gather_patches, patchify, positions_of, tube_mask
 from adatosk.transformer import Decoder, Encoder, Head, PatchEmbed
 from adatosk.utils.provenance import file_digest, recorded_digest
 from adatosk.utils.tensors import write_tensors
@@ -214,7 +214,8 @@ class AdaTosk(
         if self.soft_mask is None:
             return tokens, None
         inner = early if self.soft_mask.config.activation == "scored" else raw
-        return tokens, self.soft_mask(tokens, scored, inner)
+        pixels = gather_patches(patches, positions) if self.soft_mask.config.baseline == "pixels" else None
+        return tokens, self.soft_mask(tokens, scored, inner, positions, pixels)
 
     def _classify_tokens(self, tokens: Tensor, mask: SoftMask | None) -> Tensor:
         if mask is None:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adatosk.baselines import AttentionPool, active_only, exclude_by, mean_one, pixel_differences, random_ranks
 from adatosk.config import (
     FRAME_DISTANCES,
     MIN_TEMPERATURE,
@@ -227,7 +228,11 @@ def class_agnostic_mask(
 
 
 def accumulate_scores(
-    tokens: Tensor, project: Callable[[Tensor], Tensor], excluded_per_step: int, temperature: float
+    tokens: Tensor,
+    project: Callable[[Tensor], Tensor],
+    excluded_per_step: int,
+    temperature: float,
+    ranks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Pass redundancy from frame to frame as a Markov chain and exclude the most redundant tokens (Eq. 8, 9).
 
@@ -241,6 +246,7 @@ def accumulate_scores(
         project: f, from D channels to any number.
         excluded_per_step: e, tokens excluded per tubelet step; e·n_t < n_s.
         temperature: τ, at least 0.025.
+        ranks: ``(B, n_s)``, by which tokens are excluded instead of by M.
 
     Returns:
         scores M ``(B, n_t, n_s)``, which sum to 1 over each frame's kept tokens and are 0 on excluded ones; and kept,
@@ -255,10 +261,12 @@ def accumulate_scores(
     device = tokens.device.type
     # Tensors without data know no autocast. torch 2.11's compiler cannot trace the question is_autocast_available.
     with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
-        return _markov_chain(features, excluded_per_step, temperature)
+        return _markov_chain(features, excluded_per_step, temperature, ranks)
 
 
-def _markov_chain(features: Tensor, excluded_per_step: int, temperature: float) -> tuple[Tensor, Tensor]:
+def _markov_chain(
+    features: Tensor, excluded_per_step: int, temperature: float, ranks: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The recurrence of :func:`accumulate_scores` on unit features ``(B, n_t, n_s, F)``."""
     batch, steps, count, _ = features.shape
     # All affinities in one product, so that the chain itself takes only small ones. [b, t, i, j]: token i of frame t+1,
@@ -269,7 +277,9 @@ def _markov_chain(features: Tensor, excluded_per_step: int, temperature: float) 
     scores, kept = [score], [keep]
     for step in range(steps - 1):
         if excluded_per_step:
-            rank_by = score if step else _transfer(affinity[:, 0], score, keep)
+            rank_by = ranks
+            if rank_by is None:
+                rank_by = score if step else _transfer(affinity[:, 0], score, keep)
             # A stable sort, so that ties are excluded in the same order on every device.
             order = rank_by.detach().masked_fill(~keep, -1).argsort(dim=1, descending=True, stable=True)
             keep = keep.scatter(1, order[:, :excluded_per_step], 0)
@@ -321,10 +331,8 @@ def class_semantic_mask(
 
 def _scaled(value: Tensor, kept: Tensor, scaling: Scaling) -> Tensor:
     """``value`` ``(B, n_t, n_s)`` normalised over its kept entries."""
-    tiny = torch.finfo(value.dtype).tiny
     if scaling == "mean":
-        total = value.masked_fill(~kept, 0.0).sum(dim=(1, 2), keepdim=True)
-        return torch.where(total > 0, value * kept.sum(dim=(1, 2), keepdim=True) / total.clamp_min(tiny), 1.0)
+        return mean_one(value, kept)
     if scaling not in ("min_max", "constant", "frame"):
         raise ValueError(f"unknown scaling '{scaling}': choose min_max, constant, frame or mean")
     dims = (2,) if scaling == "frame" else (1, 2)
@@ -332,7 +340,7 @@ def _scaled(value: Tensor, kept: Tensor, scaling: Scaling) -> Tensor:
     low = bounds.masked_fill(~kept, torch.inf).amin(dim=dims, keepdim=True)
     high = bounds.masked_fill(~kept, -torch.inf).amax(dim=dims, keepdim=True)
     spread = high - low
-    return torch.where(spread > 0, (value - low) / spread.clamp_min(tiny), 1.0)
+    return torch.where(spread > 0, (value - low) / spread.clamp_min(torch.finfo(value.dtype).tiny), 1.0)
 
 
 def _shuffled(tokens: Tensor) -> Tensor:
@@ -360,14 +368,39 @@ class TemporalSoftMask(nn.Module):
         self.config = config
         self.gate = ChannelGate(width, config.gate_reduction, config.gate == "mean_one") if config.agnostic else None
         self.project = nn.Linear(width, width) if config.accumulates else None
+        self.attention = AttentionPool(width) if config.baseline == "attention" else None
         # In a tuple, so that the head is not registered again as a submodule of the mask.
         self._classify = (classify,)
 
-    def score(self, tokens: Tensor) -> tuple[Tensor | None, Tensor]:
-        """M and the kept tokens (Eq. 8, 9); ``(None, all True)`` when M is not used."""
-        if self.project is None:
-            return None, all_kept(tokens)
-        return accumulate_scores(tokens, self.project, self.config.excluded_per_step, self.config.temperature)
+    def score(self, tokens: Tensor, positions: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
+        """M and the kept tokens (Eq. 8, 9); M is ``None`` when it is not used.
+
+        Args:
+            positions: int64 ``(B, n_s)``, the visible positions, for ``exclusion="random"``.
+        """
+        excluded, ranks = self.config.excluded_per_step, None
+        if self.config.exclusion == "random":
+            if positions is None:
+                raise ValueError("exclusion 'random' needs the visible positions")
+            ranks = random_ranks(positions)
+        if self.project is not None:
+            return accumulate_scores(tokens, self.project, excluded, self.config.temperature, ranks)
+        return None, all_kept(tokens) if ranks is None else exclude_by(ranks, tokens.shape[1], excluded)
+
+    def _baseline(self, tokens: Tensor, kept: Tensor, pixels: Tensor | None) -> Tensor:
+        """The weights ``(B, n_t, n_s)`` of the configured baseline."""
+        name, config = self.config.baseline, self.config
+        if self.attention is not None:
+            return self.attention(tokens, kept)
+        if name == "pixels":
+            if pixels is None:
+                raise ValueError("baseline 'pixels' needs the visible pixels")
+            return pixel_differences(pixels, kept)
+        if name == "active":
+            with torch.no_grad():
+                differences = frame_differences(tokens, config.distance, kept, self._classify[0])
+            return active_only(active_frames(differences, config.top_k), kept)
+        return kept.to(tokens.dtype)
 
     def _activated(self, tokens: Tensor, inner: Tensor | None) -> Tensor:
         """The tokens whose absolute values A sums (Eq. 10)."""
@@ -381,7 +414,12 @@ class TemporalSoftMask(nn.Module):
         return tokens.detach() if source == "detached" else tokens
 
     def forward(
-        self, tokens: Tensor, scored: tuple[Tensor | None, Tensor] | None = None, inner: Tensor | None = None
+        self,
+        tokens: Tensor,
+        scored: tuple[Tensor | None, Tensor] | None = None,
+        inner: Tensor | None = None,
+        positions: Tensor | None = None,
+        pixels: Tensor | None = None,
     ) -> SoftMask:
         """Mask the encoder's output ``(B, n_t, n_s, D)``.
 
@@ -389,13 +427,15 @@ class TemporalSoftMask(nn.Module):
             scored: M and kept, if an earlier block computed them.
             inner: the same tokens before the encoder's last norm, for ``activation="raw"``, or after ``score_block``
                 blocks, for ``"scored"``.
+            positions: see :meth:`score`.
+            pixels: visible tubelets ``(B, n_t, n_s, C·t·h·w)``, for ``baseline="pixels"``.
 
         Raises:
-            ValueError: one of these two without ``inner``.
+            ValueError: an option without the argument that it needs.
         """
         config = self.config
         activated = self._activated(tokens, inner)
-        scores, kept = self.score(tokens) if scored is None else scored
+        scores, kept = self.score(tokens, positions) if scored is None else scored
         weights, agnostic, active, semantic = kept.unsqueeze(-1).to(tokens.dtype), None, None, None
         if self.gate is not None:
             agnostic, active = _agnostic(
@@ -405,5 +445,7 @@ class TemporalSoftMask(nn.Module):
         if config.semantic != "none":
             semantic = class_semantic_mask(activated, scores, kept, config.semantic, config.scaling)
             weights = weights * semantic.unsqueeze(-1)
+        if config.baseline != "none":
+            weights = self._baseline(tokens, kept, pixels).unsqueeze(-1)
         # M is always float32; the masked tokens keep the model's type.
         return SoftMask(weights.to(tokens.dtype), agnostic, semantic, scores, kept, active)

@@ -129,7 +129,7 @@ class Encoder(nn.Module):
         tokens = x.unflatten(1, (steps, -1))
         if mask is None or score_block is None:
             return tokens, tokens, None
-        scored = mask.score(tokens)
+        scored = mask.score(tokens, positions)
         x = self._finish(x, scored[1], mask.config.excluded_per_step, self.blocks[score_block:])
         return x.unflatten(1, (steps, -1)), tokens, scored
 

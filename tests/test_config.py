@@ -8,7 +8,7 @@ from adatosk.config import RunConfig
 from adatosk.presets import MODELS, PROFILES
 from adatosk.utils.project import PROJECT
 
-YOUNGER = {"activation", "scaling", "weights"}
+YOUNGER = {"activation", "scaling", "baseline", "exclusion", "weights"}
 
 
 def without(part, names):

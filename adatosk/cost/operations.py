@@ -180,10 +180,13 @@ def _soft_mask_count(config: ModelConfig, n_s: int) -> dict[str, int]:
         counts["soft_mask.project"] = n_t * n_s * width * width  # f of Eq. 9 on every visible token
         counts["soft_mask.affinities"] = (n_t - 1) * n_s * n_s * width  # f(X_{t+1}) f(X_t)ᵀ
         # P M' of Eq. 9 takes the sums of P's columns and the product; exclusion ranks frame 1 by one more.
-        transfers = n_t - 1 + (1 if mask.excluded_per_step and n_t > 1 else 0)
+        ranks_first = mask.excluded_per_step and mask.exclusion == "redundant" and n_t > 1
+        transfers = n_t - 1 + (1 if ranks_first else 0)
         counts["soft_mask.chain"] = transfers * 2 * n_s * n_s
     if mask is not None and mask.agnostic:
         counts["soft_mask.gate"] = n_t * 2 * width * (width // mask.gate_reduction)  # θ of Eq. 6 on frame means
+    if mask is not None and mask.baseline == "attention":
+        counts["soft_mask.attention"] = n_t * n_s * width  # one query
     return counts
 
 

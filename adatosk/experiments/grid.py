@@ -160,6 +160,27 @@ def activation_map(base: RunConfig) -> list[Row]:
     ]
 
 
+_BASELINE = {"agnostic": False, "semantic": "none", "exclusion": "random"}
+# Simple ways to do what the soft mask does, at its cost, as changes of it (adatosk.baselines).
+BASELINES: dict[str, dict[str, Any]] = {
+    "uniform weights": _BASELINE | {"baseline": "uniform"},
+    "weights by change of pixels": _BASELINE | {"baseline": "pixels"},
+    "attention pooling": _BASELINE | {"baseline": "attention"},
+    "mean of the K active frames": _BASELINE | {"baseline": "active"},
+    "CA + CS (A+M), random exclusion": {"exclusion": "random"},
+    "CA + CS (M), random exclusion": {"semantic": "M", "exclusion": "random"},
+}
+
+
+def baselines(base: RunConfig) -> list[Row]:
+    """What needs no paper, with as many tokens excluded as the soft mask excludes, but at random.
+
+    The number of seeds was fixed before the runs. Both masks, and the best row of Table 3, are *better* than a baseline
+    by the rule of :mod:`adatosk.experiments.statistics`; M's exclusion is judged by the rows that differ in it alone.
+    """
+    return [Row(name, base.change(model={"soft_mask": mask}), TABLE_SEEDS) for name, mask in BASELINES.items()]
+
+
 def rivals(base: RunConfig) -> list[Row]:
     """The obvious alternatives on the same data, with as many epochs or as many multiply-accumulates.
 
