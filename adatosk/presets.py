@@ -72,6 +72,10 @@ PROFILES: dict[str, RunConfig] = {
 }
 
 
+# Profiles that differ in how their faces move alone: sparsely, as the paper says expressions do, or as real ones do.
+MOTIONS = {"sparse": "demo", "lifelike": "demo-lifelike"}
+
+
 def _known(profile: str) -> str:
     if profile not in PROFILES:
         raise ValueError(f"choose {', '.join(PROFILES)}")

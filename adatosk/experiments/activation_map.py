@@ -5,6 +5,7 @@ The rows are :func:`adatosk.experiments.grid.activation_map`, which also states 
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from torch import Tensor
 from adatosk.clips import make_loader, normalise
 from adatosk.config import RunConfig
 from adatosk.evaluate import clip_masks
-from adatosk.experiments import grid
+from adatosk.experiments import grid, tables
 from adatosk.experiments.grid import Row
 from adatosk.experiments.statistics import interval, paired, side
 from adatosk.model import AdaTosk
+from adatosk.presets import MOTIONS, PROFILES
 from adatosk.train import train
-from adatosk.utils.project import Places
+from adatosk.utils.project import PUBLISHED, Places
 from adatosk.workspace import Workspace
 
 AS_PUBLISHED = "as in Eq. 11"
@@ -68,18 +70,41 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=[*columns, "above_agnostic", "agnostic_side"])
 
 
-def chosen(tables: Mapping[str, pd.DataFrame]) -> str | None:
+def by_motion(workspace: Workspace, own: pd.DataFrame, published: Path = PUBLISHED) -> dict[str, pd.DataFrame]:
+    """Scores of :func:`rows` by kind of motion: a profile's own, and the published ones of its counterparts.
+
+    Args:
+        workspace: the profile.
+        own: its scores.
+        published: folder of the published results; a kind of motion some of whose runs are missing is left out.
+
+    Returns:
+        just the profile's own under its name if it has no counterpart.
+    """
+    if workspace.profile not in MOTIONS.values():
+        return {workspace.profile: own}
+    found = {}
+    for motion, name in MOTIONS.items():
+        if name == workspace.profile:
+            found[motion] = own
+            continue
+        with suppress(FileNotFoundError):
+            found[motion] = tables.scores(rows(PROFILES[name]), published / name)
+    return found
+
+
+def chosen(motions: Mapping[str, pd.DataFrame]) -> str | None:
     """The normalisation that the registered rule makes the default; ``None`` if it stays as it is.
 
     Args:
-        tables: scores of :func:`rows` by kind of motion.
+        motions: scores of :func:`rows` by kind of motion.
     """
     better = [
-        change for change in CANDIDATES if all(_above(table, f"{BOTH}, {change}", BOTH) for table in tables.values())
+        change for change in CANDIDATES if all(_above(table, f"{BOTH}, {change}", BOTH) for table in motions.values())
     ]
     if len(better) == len(CANDIDATES):
         letter, mean = (f"{BOTH}, {change}" for change in CANDIDATES)
-        return CANDIDATES[all(_above(table, mean, letter) for table in tables.values())]
+        return CANDIDATES[all(_above(table, mean, letter) for table in motions.values())]
     return better[0] if better else None
 
 

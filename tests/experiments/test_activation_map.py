@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,12 @@ import torch.nn.functional as F
 from adatosk import create_model
 from adatosk.experiments import activation_map, grid
 from adatosk.experiments.activation_map import AGNOSTIC, BOTH, CANDIDATES, chosen, differences, token_statistics
+from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
 from adatosk.tokens import tube_mask
+from adatosk.utils.files import write_json
+from adatosk.utils.project import Places
+from adatosk.workspace import Workspace
 
 
 def scored(**wars) -> pd.DataFrame:
@@ -110,3 +116,20 @@ def test_a_mask_without_a_semantic_part_has_no_extremes():
     video = torch.randn(1, 3, 16, 32, 32)
     with pytest.raises(ValueError, match="no class-semantic mask"):
         token_statistics(model, video, torch.tensor([0]), tube_mask(1, 16, 0.4))
+
+
+def test_a_kind_of_motion_is_beside_the_other_once_all_its_runs_are_there(tmp_path):
+    own = scored(none=1)
+    places = Places(tmp_path, tmp_path / "demo", tmp_path)
+    workspace = Workspace("demo", PROFILES["demo"], places)
+    assert activation_map.by_motion(replace(workspace, profile="smoke"), own) == {"smoke": own}
+    assert list(activation_map.by_motion(workspace, own, tmp_path)) == ["sparse"]
+    base = PROFILES["demo-lifelike"]
+    digest = manifest_of(base).digest
+    for row in activation_map.rows(base):
+        for config in grid.repeated(row):
+            metrics = {"last": {"views_1": {"uar": 30.0, "war": 30.0 + config.seed}}, "train_seconds": 1.0}
+            write_json(tmp_path / "demo-lifelike" / "runs" / config.run_id(digest) / "metrics.json", metrics)
+    found = activation_map.by_motion(workspace, own, tmp_path)
+    assert found["sparse"] is own
+    assert found["lifelike"].groupby("row")["war"].max().max() == 35 and found["lifelike"]["row"].nunique() == 16

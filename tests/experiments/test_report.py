@@ -5,6 +5,7 @@ import re
 
 import pandas as pd
 import pytest
+from verdict_runs import AS_CLAIMED, write_runs
 
 from adatosk import manifests
 from adatosk.experiments import report
@@ -114,6 +115,21 @@ def test_the_readme_has_six_lines_with_the_papers_numbers_beside_ours(results):
     assert table.iloc[:, 1].str.len().gt(0).all() and len(table) == 6
     counts = [int(count) for count in re.findall(r"\d+", table.loc["claims of the paper"].iloc[1])]
     assert sum(counts) == len(report.claims_table("smoke", results)) and max(counts) < sum(counts)
+
+
+def test_motions_are_side_by_side_where_both_have_been_judged(tmp_path):
+    sparse, lifelike = tmp_path / "demo", tmp_path / "demo-lifelike"
+    write_runs(sparse, PROFILES["demo"], AS_CLAIMED)
+    assert report.motions_table("demo", sparse) is None
+    write_runs(lifelike, PROFILES["demo-lifelike"], AS_CLAIMED | {"CA": 3.0})
+    table = report.motions_table("demo", sparse)
+    assert table.columns.tolist() == ["sparse, points", "sparse, verdict", "lifelike, points", "lifelike, verdict"]
+    differs = table.index[table["sparse, verdict"] != table["lifelike, verdict"]]
+    assert len(differs) == 1
+    (one,) = table.loc[differs].itertuples(index=False)
+    assert one[0].startswith("2.0 [") and one[1] == "reproduced"
+    assert one[2].startswith("-3.0 [") and one[3] == "not reproduced"
+    assert report.motions_table("smoke", tmp_path / "smoke") is None
 
 
 def test_missing_runs_and_a_page_without_markers_are_named(tmp_path):
