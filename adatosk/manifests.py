@@ -18,6 +18,7 @@ problem raises a :class:`ManifestError` that names the file and line, or the cli
 import csv
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import InitVar, dataclass, replace
 from functools import cache, cached_property
@@ -238,11 +239,14 @@ def checked_classes(classes: Iterable[str], where: Callable[[str], str]) -> tupl
                 f"{where(name)}: class name {short(name)!r} has a space, comma, '#' or what cannot be printed: write "
                 "e.g. 'very_happy'"
             )
-        if name.casefold() in seen:
-            other = seen[name.casefold()]
-            said = "is listed twice" if other == name else f"and '{other}' differ in case only"
+        # One letter can be one character or a base letter with an accent, which look alike.
+        key = unicodedata.normalize("NFKC", name).casefold()
+        if key in seen:
+            other = seen[key]
+            how = "in case" if other.casefold() == name.casefold() else "in how letters are encoded"
+            said = "is listed twice" if other == name else f"and '{other}' differ {how} only"
             raise ManifestError(f"{where(name)}: class '{name}' {said}: keep one of them")
-        seen[name.casefold()] = name
+        seen[key] = name
     if not classes:
         raise ManifestError(f"{where('')}: no classes: name at least one")
     return classes

@@ -153,7 +153,9 @@ class Trainer:
         self._accelerate()
         for split in ("train", "test"):
             # Report a wrong fold or exclusion before hours of decoding.
-            self.manifest.subset(split, config.data.fold, config.data.exclusions)
+            found = self.manifest.subset(split, config.data.fold, config.data.exclusions)
+            if split == "train" and (unseen := sorted(set(self.manifest.classes) - set(found["label"]))):
+                self.report(f"run {self.run_id}: no training clips of {', '.join(unseen)}, which it cannot learn")
         if _processes() > 1:
             self.report(self._process())
         places = self.places

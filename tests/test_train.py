@@ -12,6 +12,7 @@ from commands import command
 from filelock import FileLock
 from runs import train_cut_off
 
+from adatosk import manifests
 from adatosk.config import RunConfig
 from adatosk.evaluate import clip_masks
 from adatosk.model import AdaTosk
@@ -246,6 +247,21 @@ def test_unknown_exclusions_are_named_before_clips_are_decoded(data, places, tmp
     fresh = replace(places, cache=tmp_path / "cache")
     with pytest.raises(ValueError, match="has no clip 'nobody'"):
         train(configure(data, data={"exclusions": ("nobody",)}), fresh, report=lambda line: None)
+    assert not fresh.cache.exists()
+
+
+def test_a_class_without_training_clips_is_named_before_clips_are_decoded(data, places, tmp_path):
+    class SaidError(Exception):
+        pass
+
+    def report(line: str) -> None:
+        raise SaidError(line)
+
+    clips = manifests.load(data / "manifest.csv").subset("train")
+    first = tuple(clips["id"][clips["label"] == CLASSES[0]])
+    fresh = replace(places, cache=tmp_path / "cache")
+    with pytest.raises(SaidError, match=f"no training clips of {CLASSES[0]}, which it cannot learn"):
+        train(configure(data, data={"exclusions": first}), fresh, report=report)
     assert not fresh.cache.exists()
 
 

@@ -87,6 +87,8 @@ def run_on(manifest: str | Path, profile: str = "demo", **changes: Any) -> RunCo
         raise ValueError(f"unknown profile '{profile}': choose {', '.join(PROFILES)}")
     path = Path(manifest).resolve()
     clips, base = load(path), PROFILES[profile]
+    if len(clips.classes) < 2:
+        raise ManifestError(f"{path}: its only class is '{clips.classes[0]}': label clips of at least two")
     # A file of data_manifests is named as runs on the packaged sets name theirs, the same on every machine.
     name = path.name if path.parent == MANIFESTS.resolve() else str(path)
     run = base.change(

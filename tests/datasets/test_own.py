@@ -70,6 +70,12 @@ def test_a_manifest_becomes_a_run_of_its_own_classes(own):
         run_on(own / "m.csv", "tiny")
 
 
+def test_a_run_needs_two_classes(own):
+    only = from_csv(csv(own, "path,label,split\nvideos/0.mp4,sad,train\nvideos/1.mp4,sad,test\n"), own)
+    with pytest.raises(manifests.ManifestError, match="its only class is 'sad': label clips of at least two"):
+        run_on(only.save(own / "m.csv"), "smoke")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -95,6 +101,10 @@ def test_a_manifest_becomes_a_run_of_its_own_classes(own):
         (
             "path,label\nvideos/0.mp4,Sad\nvideos/1.mp4,sad\n",
             "labels.csv, line 3: class 'sad' and 'Sad' differ in case only",
+        ),
+        (
+            "path,label\nvideos/0.mp4,tru\u0308b\nvideos/1.mp4,tr\u00fcb\n",
+            "labels.csv, line 3: class 'tr\u00fcb' and 'tru\u0308b' differ in how letters are encoded only",
         ),
         (
             "path,label\nvideos/0.mp4,sad\nvideos/9.mp4,glad\n",
