@@ -271,6 +271,8 @@ def test_nothing_names_one_machine(path):
     texts += [text_of(output) for cell in code_cells(path) for output in cell.outputs]
     assert not [found for text in texts for found in ABSOLUTE.findall(text)]
     assert notebook.metadata.kernelspec.name == "python3"
+    # As the kernel calls itself: another name, and opening the notebook in JupyterLab marks it as modified.
+    assert notebook.metadata.kernelspec.display_name == "Python 3 (ipykernel)"
     assert "papermill" not in notebook.metadata
     assert not any({"papermill", "execution"} & set(cell.metadata) for cell in notebook.cells)
 
