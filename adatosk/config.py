@@ -43,6 +43,7 @@ _YOUNGER = (
     (("model", "soft_mask", "baseline"), "none"),
     (("model", "soft_mask", "exclusion"), "redundant"),
     (("weights",), None),
+    (("train", "checkpoint_activations"), False),
 )
 
 # exp(2 / temperature), the range of a transition's affinities, has to stay within float32.
@@ -308,6 +309,8 @@ class TrainConfig(Frozen):
         clip_grad: largest gradient norm; ``None`` does not clip.
         precision: ``no`` for float32, or ``bf16``.
         compile: use ``torch.compile``.
+        checkpoint_activations: compute the encoder's blocks again in the backward pass instead of keeping what they
+            computed: less memory, the same gradients, and about a third more time.
         eval_every: epochs between evaluations on the test split; the last epoch is always evaluated.
     """
 
@@ -322,6 +325,7 @@ class TrainConfig(Frozen):
     clip_grad: float | None = Field(None, gt=0)
     precision: Literal["no", "bf16"] = "no"
     compile: bool = False
+    checkpoint_activations: bool = False
     eval_every: int = Field(5, ge=1)
 
     @property

@@ -138,7 +138,8 @@ class AdaTosk(
         else:
             count = check_mask(visible, len(video), self.config.patches)
         visible = visible.to(video.device)
-        positions, hidden = positions_of(visible, count), positions_of(~visible, self.config.patches - count)
+        # The visible ones come first, then the hidden ones, both in ascending order.
+        positions, hidden = positions_of(visible, self.config.patches).tensor_split((count,), dim=1)
         logits, reconstruction, mask = self._branches(video, positions, hidden, reconstruct)
         return Output(logits, reconstruction, visible, mask)
 

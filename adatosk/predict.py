@@ -23,6 +23,8 @@ from adatosk.config import RunConfig
 from adatosk.model import AdaTosk
 from adatosk.onednn import through_onednn
 from adatosk.soft_mask import SoftMask
+from adatosk.utils.devices import run_device
+from adatosk.utils.provenance import device_name
 from adatosk.video import read_clip
 
 # Floating-point precision of inference.
@@ -52,6 +54,7 @@ class Prediction:
         visible: the hard mask of that view, bool ``(N_s,)``, True = visible.
         frames: uint8 ``(T, H, W, C)`` RGB, as the model saw them, before normalisation.
         face: whose face was cropped, and its square in each frame, in pixels of the video; ``None`` if not looked for.
+        device: name of the GPU or CPU that computed it.
     """
 
     label: str
@@ -61,6 +64,7 @@ class Prediction:
     visible: Tensor
     frames: np.ndarray
     face: Face | None
+    device: str
 
     @property
     def people(self) -> int:
@@ -78,6 +82,7 @@ def predict(
     locate_face: bool = True,
     stride: int = 4,
     person: int = 1,
+    device: torch.device | str | None = None,
 ) -> Prediction:
     """Classify one clip of a video.
 
@@ -90,14 +95,16 @@ def predict(
             for clips that are already cropped.
         person: whose face to use if there are several: 1 for the largest, 2 for the next, …, see
             :func:`adatosk.clips.faces.find_faces`.
+        device: where a folder's model runs, see :func:`adatosk.utils.devices.run_device`; a model runs where it is.
 
     Raises:
         FaceDetectorError: the face detector's weights are missing or damaged.
         FaceNotFoundError: the sampled frames show no face, or none of that number.
         FileNotFoundError: the model's folder contains no weights.
+        ValueError: there is no such device.
         VideoError: the video cannot be read whole.
     """
-    model = model if isinstance(model, AdaTosk) else through_onednn(load_model(model))
+    model = model if isinstance(model, AdaTosk) else through_onednn(load_model(model, run_device(device)))
     config = model.config
     frames = read_clip(path, config.frames, stride, start)
     face = face_in(path, frames, person) if locate_face else None
@@ -117,6 +124,7 @@ def predict(
         visible=one.visible[0].cpu(),
         frames=video.permute(0, 2, 3, 1).numpy(),
         face=face,
+        device=device_name(model.mask_token.device),
     )
 
 
@@ -154,8 +162,8 @@ def caveat(folder: str | Path) -> str:
     return f"{folder}: trained on {rendered[0]}: these weights know rendered faces only" if rendered else ""
 
 
-def load_model(folder: str | Path) -> AdaTosk:
-    """The model in a folder that ``save_pretrained`` wrote, in evaluation mode.
+def load_model(folder: str | Path, device: torch.device | str = "cpu") -> AdaTosk:
+    """The model in a folder that ``save_pretrained`` wrote, in evaluation mode, on a device.
 
     Raises:
         FileNotFoundError: naming the missing file.
@@ -167,4 +175,4 @@ def load_model(folder: str | Path) -> AdaTosk:
             raise FileNotFoundError(
                 f"{folder / name}: no such file; name a folder such as runs/<run id>/checkpoints/last"
             )
-    return AdaTosk.from_pretrained(folder).eval()
+    return AdaTosk.from_pretrained(folder).eval().to(device)

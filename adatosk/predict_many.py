@@ -32,6 +32,7 @@ from adatosk.export import Classifier, fixed_masks
 from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
 from adatosk.predict import as_seen, dtype_of, load_model
+from adatosk.utils.devices import run_device
 from adatosk.utils.files import check_target, is_ordinary, locked_table, replacing
 from adatosk.utils.parallel import in_chunks, side_by_side
 from adatosk.utils.provenance import file_digest
@@ -88,7 +89,12 @@ def _entries(folder: str | Path) -> list[Path]:
     return sorted((path for path in Path(folder).iterdir() if not path.name.startswith(".")), key=natural_key)
 
 
-def predict_many(paths: Sequence[str | Path] | str | Path, model: AdaTosk | str | Path, **options: Any) -> pd.DataFrame:
+def predict_many(
+    paths: Sequence[str | Path] | str | Path,
+    model: AdaTosk | str | Path,
+    device: torch.device | str | None = None,
+    **options: Any,
+) -> pd.DataFrame:
     """Classify one clip of each video, in batches; the decoder does not run, and the next videos are read meanwhile.
 
     Every clip is seen under the same hard masks, those of :func:`adatosk.predict.predict`, so its scores do not depend
@@ -96,7 +102,7 @@ def predict_many(paths: Sequence[str | Path] | str | Path, model: AdaTosk | str 
 
     Args:
         paths: videos, or a folder of them, see :func:`find_videos`.
-        model: as for :func:`adatosk.predict.predict`.
+        model, device: as for :func:`adatosk.predict.predict`.
         **options: ``batch_size``, ``precision``, ``compile``, ``views``, ``locate_face``, ``stride``, ``workers`` and
             ``person`` of :func:`predict_rows`.
 
@@ -110,7 +116,7 @@ def predict_many(paths: Sequence[str | Path] | str | Path, model: AdaTosk | str 
         FileNotFoundError, ValueError: for an invalid model, folder, precision or batch size.
     """
     videos = find_videos(paths) if isinstance(paths, str | Path) else [Path(path) for path in paths]
-    model = model if isinstance(model, AdaTosk) else load_model(model)
+    model = model if isinstance(model, AdaTosk) else load_model(model, run_device(device))
     rows = [row for batch in predict_rows(videos, model, **options) for row in batch]
     return pd.DataFrame(rows, columns=columns_of(model))
 
@@ -224,6 +230,7 @@ def predict_into(
     paths: Sequence[str | Path],
     model: str | Path,
     report: Callable[[str], None] = print,
+    device: torch.device | str | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Write :func:`predict_many`'s table to a CSV file; whatever stops it, finished rows are kept for the next call.
@@ -237,6 +244,7 @@ def predict_into(
         paths: videos, see :func:`expand`.
         model: the model's folder.
         report: called with one line when resuming.
+        device: where the model runs, see :func:`adatosk.utils.devices.run_device`.
         **options: those of :func:`predict_many`.
 
     Raises:
@@ -245,7 +253,7 @@ def predict_into(
     """
     out, paths = Path(out), list(map(Path, paths))
     check_target(out, "labels.csv")  # before the model is loaded
-    loaded = load_model(model)
+    loaded = load_model(model, run_device(device))
     columns = columns_of(loaded)
     if not is_ordinary(out):
         with out.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:

@@ -25,8 +25,10 @@ from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
 from adatosk.predict import as_seen, dtype_of, load_model, picture
 from adatosk.tokens import tube_mask
+from adatosk.utils.devices import run_device
 from adatosk.utils.files import check_target, is_ordinary, replacing
 from adatosk.utils.parallel import in_advance
+from adatosk.utils.provenance import device_name
 from adatosk.utils.tables import defused
 from adatosk.video import frame_indices, last_start, open_stream, read_frames
 from adatosk.video.reading import FPS, Stream
@@ -49,6 +51,7 @@ class Curve:
         weights: the temporal soft mask under it, averaged over the channels, float ``(clips, n_t, N_s)``; NaN for
             hidden and excluded patches and where the person is not seen; ``None`` for a model without one.
         active: the active frames (Eq. 5), bool ``(clips, n_t)``; ``None`` for a model that has none.
+        device: name of the GPU or CPU that computed them.
     """
 
     path: Path
@@ -64,6 +67,7 @@ class Curve:
     visible: Tensor
     weights: np.ndarray | None
     active: np.ndarray | None
+    device: str
 
     def table(self) -> pd.DataFrame:
         """One row per clip: ``time``, ``start`` and ``end`` in seconds, ``label``, a column of probabilities for each
@@ -137,13 +141,14 @@ def predict_over_time(
     batch_size: int = 8,
     precision: str = "fp32",
     fps: float = FPS,
+    device: torch.device | str | None = None,
 ) -> Curve:
     """Classify overlapping clips of a whole video, each as :func:`adatosk.predict.predict` does.
 
     The video is decoded from end to end, not clip by clip: to search the sampled frames for faces, and to crop them.
 
     Args:
-        path, model, views, locate_face, stride: as for :func:`adatosk.predict.predict`; PyAV decodes the file.
+        path, model, views, locate_face, stride, device: as for :func:`adatosk.predict.predict`; PyAV decodes the file.
         every: seconds between clips, rounded to whole strides. A video that is shorter than a clip has one.
         person: whose face to use if there are several: 1 for the largest over the whole video, 2 for the next; the same
             person all along, see :class:`adatosk.clips.people.People`.
@@ -160,7 +165,7 @@ def predict_over_time(
     check_person(person)
     path, stream = Path(path), open_stream(path, fps)
     # The caller's model stays as it is.
-    model = copy.deepcopy(model) if isinstance(model, AdaTosk) else load_model(model)
+    model = copy.deepcopy(model) if isinstance(model, AdaTosk) else load_model(model, run_device(device))
     frames = sliding_clips(stream, model.config.frames, stride, every)
     numbers, places = np.unique(frames, return_inverse=True)
     places = places.reshape(frames.shape)
@@ -182,6 +187,7 @@ def predict_over_time(
         ends=ends,
         faces=faces,
         people=people,
+        device=device_name(model.mask_token.device),
         **looked,
     )
 

@@ -3,7 +3,8 @@
 A finished run is never retrained; an interrupted one resumes after its last complete epoch, with a bit-identical
 result. The same seed gives identical bits on the same device with the same versions, number of threads and instruction
 set (a different number of threads, or another processor, changes the order of summation); ``metrics.json`` records them
-all. Environment variables from which accelerate would take settings are ignored.
+all. Environment variables from which accelerate would take settings are ignored; ``ADATOSK_DEVICE=cpu`` leaves a GPU
+alone.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is quiet during these, too
@@ -40,6 +41,7 @@ from adatosk.training.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.training.run_results import WEIGHTS, RunResults
 from adatosk.training.run_state import Progress, RunState, clear_state
 from adatosk.utils import seeds
+from adatosk.utils.devices import VARIABLE, exact_products
 from adatosk.utils.files import locked, naming, write_csv, write_json, write_text
 from adatosk.utils.limits import limits_named
 from adatosk.utils.project import Places
@@ -134,17 +136,20 @@ class Trainer:
 
     def _accelerate(self) -> None:
         # accelerate fixes a process's precision at first use, but one notebook may train runs in different precisions.
-        AcceleratorState._reset_state(reset_partial_state=False)
+        # One process alone may also have been on another device before.
+        AcceleratorState._reset_state(reset_partial_state=_processes() == 1)
         # On a machine with a GPU, batches are in pinned memory, so that copies can overlap with computation.
         loading = DataLoaderConfiguration(non_blocking=True)
         # accelerate leaves torchrun's processes without a device of their own as so many copies unless told: then gloo.
-        cpu = _processes() > 1 and not torch.accelerator.is_available()
+        cpu = os.environ.get(VARIABLE) == "cpu" or (_processes() > 1 and not torch.accelerator.is_available())
         precision = self.config.train.precision
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision, dataloader_config=loading)
         if self.accelerator.num_processes != _processes():
             raise ValueError(
                 f"{_processes()} processes were started, and {self.accelerator.device} cannot connect them: start one"
             )
+        if self.accelerator.device.type == "cuda":
+            exact_products()
         self.state = RunState(self.checkpoints, self.run_id, self.accelerator)
 
     def _set_up(self) -> None:
@@ -176,6 +181,7 @@ class Trainer:
         """A model with random weights, or with the encoder of the run or checkpoint to start from."""
         config = self.config
         model = create_model(config.model)
+        model.encoder.checkpointing = config.train.checkpoint_activations
         if config.train.rec_weight == 0:
             model.freeze_decoder()
         if config.initial is not None:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from adatosk.config import HeadNorm, ModelConfig
 from adatosk.soft_mask import TemporalSoftMask
@@ -53,8 +54,9 @@ class Attention(nn.Module):
 
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """``(B, n, 3·D)`` to queries, keys and values, each ``(B, h, n, D / h)``."""
-    q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=heads)
-    return q, k, v
+    # Split where they are stored, so that the backward pass joins their gradients by one copy.
+    q, k, v = rearrange(qkv, "b n (three h d) -> b n three h d", three=3, h=heads).unbind(2)
+    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
 def join_heads(context: Tensor) -> Tensor:
@@ -91,11 +93,15 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Φ_e: embeds and encodes the visible tubelets; redundant tokens are excluded after ``score_block`` blocks."""
+    """Φ_e: embeds and encodes the visible tubelets; redundant tokens are excluded after ``score_block`` blocks.
+
+    Attributes:
+        checkpointing: whether a training step computes each block again in its backward pass, to save memory.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.config = config
+        self.config, self.checkpointing = config, False
         self.patch_embed = PatchEmbed(config.tubelet, config.patch_size, config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=_NORM_EPS)
@@ -124,8 +130,7 @@ class Encoder(nn.Module):
         tokens = self.embed(patches, positions)
         steps, score_block = tokens.shape[1], None if mask is None else mask.config.score_block
         x = tokens.flatten(1, 2)  # (B, n_t·n, D)
-        for block in self.blocks[:score_block]:
-            x = block(x)
+        x = self._through(self.blocks[:score_block], x)
         tokens = x.unflatten(1, (steps, -1))
         if mask is None or score_block is None:
             return tokens, tokens, None
@@ -136,16 +141,18 @@ class Encoder(nn.Module):
     def _finish(self, x: Tensor, kept: Tensor, excluded_per_step: int, blocks: nn.ModuleList) -> Tensor:
         """Run the remaining blocks on the kept tokens only, then put these back among the excluded ones."""
         if not excluded_per_step:
-            for block in blocks:
-                x = block(x)
-            return x
+            return self._through(blocks, x)
         _, steps, count = kept.shape
         remaining = steps * count - excluded_per_step * steps * (steps - 1) // 2
         index = positions_of(kept.flatten(1), remaining).unsqueeze(-1).expand(-1, -1, x.shape[-1])
-        y = x.gather(1, index)
-        for block in blocks:
-            y = block(y)
+        y = self._through(blocks, x.gather(1, index))
         return x.scatter(1, index, y.to(x.dtype))
+
+    def _through(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
+        again = self.checkpointing and self.training and torch.is_grad_enabled()
+        for block in blocks:
+            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
+        return x
 
 
 class Decoder(nn.Module):

@@ -319,3 +319,24 @@ class TestOtherMaskOptions:
     def test_what_these_weights_cannot_do_is_an_error(self, options, said):
         with pytest.raises(ValueError, match=said):
             with_mask_options(tiny(), **options)
+
+
+@pytest.mark.parametrize("soft_mask", [{}, None, {"excluded_per_step": 0}], ids=str)
+def test_checkpointed_activations_give_the_same_gradients(soft_mask):
+    """Blocks run twice as often, before and after the tokens that are excluded, and only in a training step."""
+    video, gradients, calls = torch.randn(2, 3, 16, 32, 32), [], []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = create_model("adatosk_tiny", soft_mask=soft_mask)
+        model.encoder.checkpointing, count = checkpointing, []
+        for block in model.encoder.blocks:
+            block.register_forward_pre_hook(lambda *_, count=count: count.append(1))
+        output = model(video, generator=torch.Generator().manual_seed(1))
+        (output.logits.square().sum() + output.reconstruction.square().sum()).backward()
+        gradients.append([p.grad for p in model.parameters()])
+        calls.append(len(count))
+        with torch.no_grad():
+            model(video)
+        assert len(count) == calls[-1] + 2
+    assert calls == [2, 4]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True) if a is not None)

@@ -29,6 +29,10 @@ MODEL_HELP = "Folder of a model, such as outputs/demo/runs/<run id>/checkpoints/
 _MODEL = "outputs/demo/runs/RUN/checkpoints/last"
 _Config = Annotated[Path, _argument(help="A run configuration (JSON), in the format of runs/*/config.json.")]
 _Root = Annotated[Path, _option(help="Folder that the manifest's paths are relative to.")]
+_Device = Annotated[
+    str | None,
+    _option(help="The torch device: cpu, cuda or cuda:1.", show_default="$ADATOSK_DEVICE or the GPU if there is one"),
+]
 _Cache = Annotated[Path | None, _option(help="Folder for decoded clips.", show_default="data/cache of the project")]
 
 
@@ -171,6 +175,7 @@ def predict(
         Path | None, _option(help="MP4 or GIF of the video with soft mask and label to write, with --every.")
     ] = None,
     fps: Annotated[float | None, _option(help="Frames per second of a folder of frames, with --every.")] = None,
+    device: _Device = None,
 ) -> None:
     """Classify the expression in a video: its label and probabilities. With --out, in many videos: a table.
 
@@ -181,8 +186,9 @@ def predict(
     the command exits with status 1; all other rows are written.
     """
     from adatosk.cli import prediction as run
+    from adatosk.utils.devices import run_device
 
-    how = {"views": views, "locate_face": not whole_frame, "person": person}
+    how = {"views": views, "locate_face": not whole_frame, "person": person, "device": run_device(device)}
     speed = {"batch_size": batch_size, "precision": precision.value}
     if every is not None:
         if complementary or start is not None or compile:
@@ -273,18 +279,24 @@ def export(
     onnx: Annotated[Path | None, _option(help="File to write for ONNX runtimes.")] = None,
     program: Annotated[Path | None, _option(help="File to write for torch.export.load (.pt2).")] = None,
     views: Annotated[int, _option(min=1, help="Number of hard masks to average over.")] = 1,
+    device: _Device = None,
 ) -> None:
-    """Write a model as a program that maps normalised clips to logits and runs without adatosk."""
+    """Write a model as a program that maps normalised clips to logits and runs without adatosk.
+
+    A program for torch.export.load runs on the device that it was exported on; one for ONNX runtimes on any.
+    """
     if onnx is None and program is None:
         raise typer.BadParameter("nothing to write: name a file with --onnx or --program")
     from adatosk.export import fixed_masks, save_program, to_onnx
     from adatosk.predict import load_model
+    from adatosk.utils.devices import run_device
     from adatosk.utils.files import check_target
 
+    place = run_device(device)
     for target, example in ((program, "adatosk.pt2"), (onnx, "adatosk.onnx")):
         if target is not None:
             check_target(target, example)
-    loaded = load_model(model)
+    loaded = load_model(model, place)
     visible = fixed_masks(loaded, views)
     if program is not None:
         print(save_program(loaded, program, visible))
@@ -311,9 +323,7 @@ def benchmark(
     ] = False,
     sweeps: Annotated[bool, _option("--sweeps", help="Model: also how the cost grows, and Table 2's cells.")] = False,
     sizes: Annotated[str, _option(help="Model: the named model whose size all contenders share.")] = "adatosk_base",
-    device: Annotated[
-        str | None, _option(help="Model: the torch device.", show_default="the GPU if there is one")
-    ] = None,
+    device: _Device = None,
     gpu_tflops: Annotated[float, _option(min=1, help="Loader: TFLOP/s that a GPU sustains in training.")] = 445.0,
     size: Annotated[int, _option(min=1, help="Decoding: side in pixels at which CLIPS are read.")] = 112,
     repeats: Annotated[int, _option(min=1, help="Decoding: rounds.")] = 15,
@@ -332,13 +342,15 @@ def benchmark(
         return
     from adatosk.cost.models import RESULTS
     from adatosk.presets import MODELS
+    from adatosk.utils.devices import run_device
 
+    place = run_device(device)
     config, folder = MODELS[_one_of(sizes, MODELS, "--sizes")], out or RESULTS
     named = model or loader or decoding or video
     if model or not named:
         from adatosk.cost import models
 
-        print(models.record(config, device, quick, sweeps, folder))
+        print(models.record(config, place, quick, sweeps, folder))
     if loader or not (named or quick):
         from adatosk.cost import loader as loading
 
@@ -350,7 +362,7 @@ def benchmark(
     if video or not (named or quick):
         from adatosk.cost import video as whole
 
-        print(whole.record(config, seconds, folder))
+        print(whole.record(config, seconds, folder, place))
 
 
 @_command("adatosk report", "adatosk report --profile demo --publish", kept="files that were written are whole")

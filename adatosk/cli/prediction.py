@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from adatosk.predict import caveat, predict
 from adatosk.shipped import shipped
 from adatosk.utils.files import check_target, is_ordinary, replacing
+from adatosk.utils.provenance import device_name
 from adatosk.video.reading import FPS
+
+if TYPE_CHECKING:  # one clip waits for neither pandas nor matplotlib
+    import torch
 
 
 def single(videos: Sequence[Path]) -> Path:
@@ -35,23 +39,27 @@ def chosen(model: Path | None) -> Path:
     return folder
 
 
-def one(video: Path, model: Path, views: int | None, **options: Any) -> None:
+def one(video: Path, model: Path, views: int | None, device: "torch.device", **options: Any) -> None:
     """Print the label of one clip, whose face was used, and the probabilities."""
-    found = predict(video, model, views=8 if views is None else views, **options)
+    found = predict(video, model, views=8 if views is None else views, device=device, **options)
     print(found.label)
     if found.face is not None:
         _note(f"by {found.face}")
+    _note_gpu(device)
     for name, probability in sorted(found.probabilities.items(), key=lambda item: -item[1]):
         print(f"  {name:<12}{probability:.3f}")
 
 
-def many(videos: Sequence[Path], model: Path, out: Path, views: int | None, **options: Any) -> None:
+def many(
+    videos: Sequence[Path], model: Path, out: Path, views: int | None, device: "torch.device", **options: Any
+) -> None:
     """Write a table of many videos; those without a label are an error, and what was skipped is reported."""
     from adatosk.predict_many import expand, predict_into
 
     check_target(out, "labels.csv")  # before the work that it would cost
     paths, others = expand(videos)
-    table = predict_into(out, paths, model, report=_note, views=1 if views is None else views, **options)
+    options |= {"views": 1 if views is None else views}
+    table = predict_into(out, paths, model, report=_note, device=device, **options)
     failed = table[table["error"] != ""]
     for error in failed["error"]:
         _note(f"no label: {error}")
@@ -59,6 +67,7 @@ def many(videos: Sequence[Path], model: Path, out: Path, views: int | None, **op
         names = ", ".join(path.name for path in others[:5]) + (", …" if len(others) > 5 else "")
         _note(f"passed over, {len(others)} beside the videos: {names}")
     _tell(f"{out}: {len(table) - len(failed)} of {len(table)} videos", out)
+    _note_gpu(device)
     if len(failed):
         raise ValueError(f"{out}: {len(failed)} of {len(table)} videos have no label: its column 'error' says why")
 
@@ -73,7 +82,14 @@ class Files:
 
 
 def whole(
-    video: Path, model: Path, files: Files, fps: float | None, views: int | None, person: int, **options: Any
+    video: Path,
+    model: Path,
+    files: Files,
+    fps: float | None,
+    views: int | None,
+    person: int,
+    device: "torch.device",
+    **options: Any,
 ) -> None:
     """Print when a video has which label, and write the files; none unless it can be read to its end.
 
@@ -91,11 +107,13 @@ def whole(
     if files.table is not None:
         check_table(files.table)
     rate = FPS if fps is None else fps
-    curve = predict_over_time(video, model, views=1 if views is None else views, person=person, fps=rate, **options)
+    options |= {"views": 1 if views is None else views, "device": device}
+    curve = predict_over_time(video, model, person=person, fps=rate, **options)
     for line in curve.in_words():
         _tell(line, files.table)
     if curve.faces is not None:
         _note(f"by {curve.whose}")
+    _note_gpu(device)
     if files.table is not None:
         write_curve(curve, files.table)
         _tell(str(files.table), files.table)
@@ -112,6 +130,11 @@ def whole(
 def _tell(line: str, out: Path | None) -> None:
     # A table written to standard output must be the only thing there.
     print(line) if out is None or is_ordinary(out) else _note(line)
+
+
+def _note_gpu(device: "torch.device") -> None:
+    if device.type == "cuda":
+        _note(f"on {device_name(device)}")
 
 
 def _note(line: str) -> None:

@@ -93,10 +93,10 @@ class _TimedClips(ClipDataset):
 
 def open_loader(source: Source, config: RunConfig, batch: int, workers: int, rounds: int = 1) -> DataLoader:
     """The training loader over a source's clips, each ``rounds`` times per epoch."""
-    return make_loader(_clips(_TimedClips, source, config, rounds), batch, workers, shuffle=True, seed=config.seed)
+    return make_loader(clips_of(_TimedClips, source, config, rounds), batch, workers, shuffle=True, seed=config.seed)
 
 
-def _clips(kind: type[ClipDataset], source: Source, config: RunConfig, rounds: int = 1) -> ClipDataset:
+def clips_of(kind: type[ClipDataset], source: Source, config: RunConfig, rounds: int = 1) -> ClipDataset:
     """A source's clips, each ``rounds`` times, with the draws of training."""
     clips = pd.concat([source.manifest.clips] * rounds, ignore_index=True)
     sizes = config.model.frames, config.model.image_size
@@ -210,8 +210,12 @@ def process_costs(
     times: dict[str, list[pd.Series]] = {name: [] for name in (DECODED, FOR_GPU, FOR_CPU)}
     with rendered(config, side) as found:
         source = next(one for one in found if one.name == FRAME_FOLDERS)
-        whole = _clips(ClipDataset, source, config, 4)
-        ways = {DECODED: _clips(_DecodedClips, source, config, 4), FOR_GPU: whole.left_uncut(AHEAD + 1), FOR_CPU: whole}
+        whole = clips_of(ClipDataset, source, config, 4)
+        ways = {
+            DECODED: clips_of(_DecodedClips, source, config, 4),
+            FOR_GPU: whole.left_uncut(AHEAD + 1),
+            FOR_CPU: whole,
+        }
         for number in range(rounds):
             for name, dataset in ways.items():
                 keys = [(number, index) for index in range(len(dataset))]

@@ -31,12 +31,15 @@ from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
 from adatosk.predict import PRECISIONS, dtype_of
 from adatosk.presets import MODELS
+from adatosk.utils.devices import run_device
 from adatosk.utils.files import write_csv
 from adatosk.utils.project import PROJECT
 from adatosk.utils.provenance import provenance
 from adatosk.utils.tables import read_csv
 
 RESULTS = PROJECT / "results" / "benchmark"
+# Suffixes of a device's tables other than that of the models.
+OTHERS = ("-loader", "-loader-process", "-loader-trace", "-decode", "-video", "-node")
 # The sweeps, one size at a time; 160 pixels is the resolution of the rivals MAE-DFER and SVFAP.
 SWEEPS: dict[str, tuple[int, ...]] = {
     "frames": (8, 16, 32),
@@ -45,10 +48,6 @@ SWEEPS: dict[str, tuple[int, ...]] = {
 }
 GROWING = tuple(name for name in CONTENDERS if name != SAME_PRODUCTS)
 SHOWN = ["model", "work", "batch", "precision", "compiled", "seconds", "speed_up", "gmacs", "peak_share", "memory_mib"]
-
-
-def _device(named: torch.device | str | None) -> torch.device:
-    return torch.device(named or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def default_setups(device: torch.device | str) -> list[Setup]:
@@ -148,7 +147,7 @@ def benchmark(
         the best one, ``memory_mib`` and ``soft_mask_share`` (NaN if not measured), and the provenance. The peak is the
         higher of those before and after a setup, because a machine's speed drifts over the minutes that this takes.
     """
-    device = _device(device)
+    device = run_device(device)
     tables = []
     for setup in default_setups(device) if setups is None else setups:
         work = partial(measure, config, setup, CONTENDERS, device, repeats)
@@ -208,7 +207,7 @@ def growth(
         :func:`measure`'s rows with ``sweep`` naming the size that grows, and the provenance. If fewer tokens are
         visible, fewer can be excluded: ``excluded_per_step`` gives their number (:func:`grown`).
     """
-    device = _device(device)
+    device = run_device(device)
     tables = []
     for sweep, values in sweeps.items():
         for value in values:
@@ -236,7 +235,7 @@ def table2_times(
         higher one of before and after them) and each one's share of it, ``sweep`` saying ``table 2``, and the
         provenance.
     """
-    device = _device(device)
+    device = run_device(device)
     bare = config.change(soft_mask=None)
     configs = {"every patch": bare.change(mask_ratio=0.0), f"{bare.mask_ratio:.0%} hidden, no soft mask": bare}
     for cell in table2_cost(config).query("feasible").itertuples():
@@ -263,7 +262,7 @@ def write_table(table: pd.DataFrame, folder: Path = RESULTS, suffix: str = "") -
 
 def recorded(suffix: str = "", folder: Path = RESULTS) -> dict[str, pd.DataFrame]:
     """The tables that :func:`write_table` wrote with ``suffix``, by device; empty when there are none."""
-    others = () if suffix else ("-loader", "-loader-trace", "-decode", "-video")
+    others = () if suffix else OTHERS
     paths = [path for path in sorted(folder.glob(f"*{suffix}.csv")) if not path.stem.endswith(others)]
     tables = [read_csv(path) for path in paths]
     return {table["device"].iloc[0]: table for table in tables}

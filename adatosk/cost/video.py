@@ -52,8 +52,8 @@ def clip_by_clip(path: Path, model: AdaTosk) -> np.ndarray:
     return np.array([list(one.probabilities.values()) for one in found])
 
 
-def compare(config: ModelConfig, seconds: int) -> pd.DataFrame:
-    """Time both ways on a CPU, with random weights, one view, and a clip every half second.
+def compare(config: ModelConfig, seconds: int, device: torch.device | str = "cpu") -> pd.DataFrame:
+    """Time both ways on a device, with random weights, one view, and a clip every half second.
 
     Returns:
         one row per way, ``clip by clip`` first: ``precision``, ``video_seconds``, ``clips``, ``seconds`` and
@@ -61,8 +61,8 @@ def compare(config: ModelConfig, seconds: int) -> pd.DataFrame:
         classifies in one, and ``largest_difference`` of a probability from the first row.
     """
     torch.manual_seed(0)
-    model = AdaTosk(config).eval()
-    plain = through_onednn(AdaTosk(config).eval())
+    model = AdaTosk(config).eval().to(device)
+    plain = through_onednn(AdaTosk(config).eval().to(device))
     plain.load_state_dict(model.state_dict())
     ways: dict[tuple[str, str], Callable[[Path], np.ndarray]] = {
         (PLAIN, "fp32"): lambda path: clip_by_clip(path, plain)
@@ -86,12 +86,12 @@ def compare(config: ModelConfig, seconds: int) -> pd.DataFrame:
             rows.append((way, precision, seconds, len(found), wall, cpu, seconds / wall, difference))
     names = ("way", "precision", "video_seconds", "clips", "seconds", "cpu_seconds", "times_real_time")
     table = pd.DataFrame(rows, columns=[*names, "largest_difference"])
-    return table.assign(speed_up=table["seconds"][0] / table["seconds"], **provenance("cpu"))
+    return table.assign(speed_up=table["seconds"][0] / table["seconds"], **provenance(device))
 
 
-def record(config: ModelConfig, seconds: int = 60, folder: Path = RESULTS) -> Path:
+def record(config: ModelConfig, seconds: int = 60, folder: Path = RESULTS, device: torch.device | str = "cpu") -> Path:
     """Time both ways, print the result and write the table; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)  # before the work
-    table = compare(config, seconds)
+    table = compare(config, seconds, device)
     print(table.loc[:, "way":"speed_up"].to_string(index=False, float_format="{:.3g}".format))
     return write_table(table, folder, "-video")

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -27,6 +26,7 @@ from adatosk.metrics import Scores
 from adatosk.model import AdaTosk, create_model
 from adatosk.onednn import through_onednn
 from adatosk.tokens import complementary_masks
+from adatosk.utils.devices import run_device
 from adatosk.workspace import Workspace
 
 VIEWS = (1, 2, 4, 8, 16)
@@ -90,9 +90,10 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
 def _loaded(workspace: Workspace, config: RunConfig) -> tuple[AdaTosk, DataLoader]:
     (run,) = workspace.runs([config], need_checkpoint=True)
     model = run.model()
-    batches = make_loader(workspace.split("test", config), config.evaluation.batch_size, workspace.places.workers)
+    device, clips = run_device(), workspace.split("test", config)
+    batches = make_loader(clips, config.evaluation.batch_size, workspace.places.workers, device=device)
     # As in the run's own evaluation.
-    return model.to("cuda") if torch.cuda.is_available() else through_onednn(model), batches
+    return through_onednn(model.to(device)), batches
 
 
 def _view_points(name: str, model: AdaTosk, batches: Iterable[dict], evaluation: EvalConfig) -> Iterator[Point]:

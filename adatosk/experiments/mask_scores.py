@@ -24,6 +24,7 @@ from adatosk.soft_mask import SoftMask, active_frames, class_semantic_mask, fram
 from adatosk.synthetic import GroundTruth, load_truth
 from adatosk.synthetic.action_units import moving_regions
 from adatosk.tokens import check_mask, gather_patches, patchify, positions_of
+from adatosk.utils.devices import moved
 from adatosk.video import frame_indices
 
 # What can move from one tubelet step to the next, and the smallest change that counts: intensities of action units,
@@ -227,7 +228,8 @@ def score_masks(
         raise ValueError("the truth is that of other clips: create it with step_truth from the same data set")
     was_training = model.training
     model.eval()
-    parts = list(_look(model, dataset, evaluation or EvalConfig()))
+    with moved(model):
+        parts = list(_look(model, dataset, evaluation or EvalConfig()))
     model.train(was_training)
     active, weights = _joined([part[0] for part in parts]), _joined([part[1] for part in parts])
     positions = torch.cat([part[2] for part in parts])
@@ -338,12 +340,13 @@ def whole_activation(model: AdaTosk, video: Tensor, masks: Sequence[Tensor]) -> 
 
 def split_activation(model: AdaTosk, dataset: ClipDataset) -> Tensor:
     """:func:`whole_activation` of every clip of a split, ``(N, n_t, N_s)``, each clip scaled to [0, 1]."""
-    evaluation = EvalConfig()
-    device, found = next(model.parameters()).device, []
-    for batch in make_loader(dataset, evaluation.batch_size, device=device):
-        masks = clip_masks(batch["index"], model.config, 1, True, evaluation.seed)
-        video = model_input(batch, model.config.image_size, device)
-        found.append(whole_activation(model, video, masks).cpu())
+    evaluation, found = EvalConfig(), []
+    with moved(model):
+        device = next(model.parameters()).device
+        for batch in make_loader(dataset, evaluation.batch_size, device=device):
+            masks = clip_masks(batch["index"], model.config, 1, True, evaluation.seed)
+            video = model_input(batch, model.config.image_size, device)
+            found.append(whole_activation(model, video, masks).cpu())
     values = torch.cat(found)
     low, high = values.amin((1, 2), keepdim=True), values.amax((1, 2), keepdim=True)
     return (values - low) / (high - low)

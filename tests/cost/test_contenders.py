@@ -139,9 +139,9 @@ def test_table_has_every_setup_its_peak_share_and_provenance(tmp_path, capsys):
 
 
 def test_recorded_tables_are_told_apart_by_their_suffix(tmp_path):
-    for suffix in ("", "-loader", "-loader-trace"):
+    for suffix in ("", *bench.OTHERS):
         bench.write_table(pd.DataFrame({"device": ["A GPU"], "suffix": [suffix or "none"]}), tmp_path, suffix)
-    for suffix in ("", "-loader", "-loader-trace"):
+    for suffix in ("", *bench.OTHERS):
         (table,) = bench.recorded(suffix, tmp_path).values()
         assert table["suffix"].tolist() == [suffix or "none"]
     assert bench.recorded(folder=tmp_path / "none") == {}

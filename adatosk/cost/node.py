@@ -1,0 +1,234 @@
+"""What a GPU node shows in minutes: ``make gpu``, or ``python -m adatosk.cost.node``.
+
+Four parts, each in a process of its own and with a limit: the tests marked ``gpu``, the steps of the paper's model
+beside VideoMAE's, an epoch that the loader feeds, and the rate of profile demo's runs. A part that fails or exceeds its
+limit becomes a line, and the others run. Without a GPU, the parts are rehearsed on the CPU at tiny sizes, nothing is
+recorded, and the exit status is 1.
+"""
+
+import itertools
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from adatosk.clips import ClipDataset, make_loader
+from adatosk.config import RunConfig
+from adatosk.cost.contenders import Setup
+from adatosk.cost.loader import CACHE, FRAME_FOLDERS, clips_of, rendered
+from adatosk.cost.models import RESULTS, benchmark, write_table
+from adatosk.cost.timing import seconds
+from adatosk.manifests import manifest_of
+from adatosk.model import create_model
+from adatosk.onednn import through_onednn
+from adatosk.presets import MODELS, PROFILES
+from adatosk.training.optim import make_optimizer, optimizer_step
+from adatosk.utils import seeds
+from adatosk.utils.devices import run_device
+from adatosk.utils.project import PROJECT
+from adatosk.utils.provenance import device_name, provenance
+
+# Seconds for each part, eight minutes in all.
+LIMITS = {"tests": 120, "steps": 190, "fed": 100, "demo": 70}
+GRID_RUNS = 185
+TOGETHER = 8  # of profile demo's runs on one GPU, as the workflow starts them
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line: a value beside its goal, which is a lower limit, or an upper one if ``at_most``; NaN is none."""
+
+    part: str
+    what: str
+    value: float
+    goal: float = float("nan")
+    at_most: bool = False
+    note: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is reached; without a goal, whether there is a value."""
+        if self.goal != self.goal:
+            return self.value == self.value
+        return self.value <= self.goal if self.at_most else self.value >= self.goal
+
+    def __str__(self) -> str:
+        goal = "" if self.goal != self.goal else f" (goal {'at most' if self.at_most else 'at least'} {self.goal:g})"
+        note = f": {self.note}" if self.note else ""
+        return f"{'ok  ' if self.met else 'MISS'} {self.part:<6}{self.what} {self.value:.4g}{goal}{note}"
+
+
+def tests(device: torch.device, folder: Path) -> list[Verdict]:
+    """The tests marked ``gpu``; they are skipped without one."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rs", "tests/test_on_gpu.py"]
+    environment = {name: value for name, value in os.environ.items() if name != "ADATOSK_DEVICE"}
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, env=environment, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.strip()] or done.stderr.splitlines()[-1:]
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    note = "; ".join([*failed[:3], lines[-1] if lines else "no output"])
+    return [Verdict("tests", "exit status", abs(done.returncode), 0, True, note)]
+
+
+def steps(device: torch.device, folder: Path) -> list[Verdict]:
+    """Steps and forward passes beside VideoMAE's; on a GPU the table is recorded."""
+    real = device.type == "cuda"
+    batch, config = (64, MODELS["adatosk_base"]) if real else (2, MODELS["adatosk_tiny"])
+    setups = [Setup("training step", batch, "bf16", compiled=real), Setup("forward", batch, "bf16")]
+    table = benchmark(device, config, [*setups, Setup("forward", batch)], repeats=5 if real else 1, memory=False)
+    write_table(table, folder)
+    rows = table.set_index(["work", "precision", "model"]).sort_index()
+    step, forward = (rows.loc[work, "bf16"] for work in ("training step", "forward"))
+    bare, whole = "adatosk without soft mask", "adatosk"
+    share = rows.loc[("forward", "fp32", whole), "soft_mask_share"]
+    return [
+        Verdict("steps", "share of the matrix peak in a training step", step.loc[whole, "peak_share"], 0.45),
+        Verdict("steps", "training step against VideoMAE's, without soft mask", step.loc[bare, "speed_up"], 3.3),
+        Verdict("steps", "training step against VideoMAE's, with soft mask", step.loc[whole, "speed_up"], 3.5),
+        Verdict("steps", "forward pass against VideoMAE's, without soft mask", forward.loc[bare, "speed_up"], 3.8),
+        Verdict("steps", "forward pass against VideoMAE's, with soft mask", forward.loc[whole, "speed_up"], 4.1),
+        Verdict("steps", "soft mask's own share of the forward pass", share, 0.02, at_most=True),
+    ]
+
+
+class _Loop:
+    """Training steps of a configuration as :mod:`adatosk.train` takes them, without its evaluation and files."""
+
+    def __init__(self, config: RunConfig, dataset: ClipDataset, device: torch.device, workers: int | None) -> None:
+        from accelerate import Accelerator
+
+        self.config, self.device = config, device
+        self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=config.train.precision)
+        torch.manual_seed(config.seed)
+        self.model = through_onednn(create_model(config.model).to(device)).train()
+        self.optimizer = make_optimizer(self.model, config.train)
+        if config.train.compile:
+            self.model.compile()
+        self.loader = make_loader(dataset, config.train.batch_size, workers, shuffle=True, device=device)
+        self.steps = 0
+
+    def step(self, batch: dict[str, torch.Tensor]) -> None:
+        self.steps += 1
+        draw = seeds.generator(self.config.seed, self.steps)
+        optimizer_step(self.model, batch, self.optimizer, self.config.train, self.accelerator, draw)
+
+    def epoch(self) -> None:
+        for batch in self.loader:
+            self.step(batch)
+
+
+def fed(device: torch.device, folder: Path) -> list[Verdict]:
+    """The second epoch of profile paper's training from folders of JPEG images, beside steps on a resident batch."""
+    real, config = device.type == "cuda", PROFILES["paper"]
+    if not real:
+        config = config.change(model=MODELS["adatosk_tiny"].model_dump(), train={"batch_size": 4, "compile": False})
+    with rendered(config, side=256 if real else 48) as found:
+        source = next(one for one in found if one.name == FRAME_FOLDERS)
+        batch, count = config.train.batch_size, 60 if real else 3
+        rounds = -(-count * batch // len(source.manifest.clips))
+        loop = _Loop(config, clips_of(ClipDataset, source, config, rounds), device, None if real else 1)
+        loop.epoch()
+        taken = loop.steps
+        epoch = seconds(loop.epoch, device)
+        first = next(iter(loop.loader))
+        resident = {name: value.to(device) for name, value in first.items()}
+        bare = seconds(lambda: [loop.step(resident) for _ in range(20 if real else 2)], device) / (20 if real else 2)
+    rate, best = taken * batch / epoch, batch / bare
+    note = f"{rate:.0f} clips/s in an epoch of {taken} steps of {batch}, {best:.0f} without loading"
+    return [Verdict("fed", "rate of a fed epoch, of the bare step's", rate / best, 0.9, note=note)]
+
+
+def demo(device: torch.device, folder: Path) -> list[Verdict]:
+    """Seconds of profile demo's training steps in one run alone, and for the grid with several at once."""
+    config, real = PROFILES["demo"], device.type == "cuda"
+    together, count = (TOGETHER, 195) if real else (2, 3)
+    clips = manifest_of(config).subset("train", config.data.fold, config.data.exclusions)
+    a_run = config.train.epochs * (len(clips) // config.train.batch_size)
+    with rendered(config, side=96) as found:
+        source = next(one for one in found if one.name == CACHE)
+        rounds = -(-count * config.train.batch_size // len(source.manifest.clips))
+        dataset = clips_of(ClipDataset, source, config, rounds)
+        alone = _demo_steps(dataset, str(device), count)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(together, mp_context=context) as pool:
+            work = [pool.submit(_demo_steps, dataset, str(device), count) for _ in range(together)]
+            beside = max(one.result() for one in work) / together
+    note = f"{a_run} steps of {alone * 1000:.1f} ms; {together} at once take {beside * 1000:.1f} ms a step of one"
+    return [
+        Verdict("demo", "seconds of one run's training steps", a_run * alone, 15, at_most=True, note=note),
+        Verdict("demo", "minutes of all runs' training steps", GRID_RUNS * a_run * beside / 60, 10, at_most=True),
+    ]
+
+
+def _demo_steps(dataset: ClipDataset, device: str, count: int) -> float:
+    """Seconds of a step; the slowest of several processes that start at about the same time counts for all."""
+    torch.set_num_threads(1)
+    loop = _Loop(PROFILES["demo"], dataset, torch.device(device), workers=0)
+    for batch in itertools.islice(loop.loader, 3):
+        loop.step(batch)
+    before = loop.steps
+    return seconds(loop.epoch, device) / max(loop.steps - before, 1)
+
+
+PARTS: dict[str, Callable[[torch.device, Path], list[Verdict]]] = {
+    "tests": tests,
+    "steps": steps,
+    "fed": fed,
+    "demo": demo,
+}
+
+
+def run_part(name: str, device: torch.device, folder: Path, limit: float) -> list[Verdict]:
+    """The verdicts of one part from a process of its own; one that says why, if it fails or exceeds ``limit`` seconds.
+
+    Args:
+        folder: for what the part writes.
+    """
+    command = [sys.executable, "-m", "adatosk.cost.node", name, str(device), str(folder)]
+    start = time.perf_counter()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        return [Verdict(name, "seconds", limit, limit - 1, at_most=True, note=f"stopped after {limit:.0f} s")]
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["no output"]
+        return [Verdict(name, "failed, exit status", abs(done.returncode), 0, at_most=True, note=said[-1])]
+    found = [Verdict(**fields) for fields in json.loads(done.stdout.splitlines()[-1])]
+    return [*found, Verdict(name, "seconds", time.perf_counter() - start, limit, at_most=True)]
+
+
+def main(folder: Path = RESULTS) -> int:
+    """Run all parts and print a verdict a line; returns the exit status, 0 if every goal is met on a GPU."""
+    device = run_device()
+    real = device.type == "cuda"
+    print(f"on {device_name(device)}, {os.cpu_count()} cores, torch {torch.__version__}")
+    if not real:
+        print("NO GPU HERE: the parts are rehearsed on the CPU at tiny sizes; their values mean nothing")
+    verdicts: list[Verdict] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, limit in LIMITS.items():
+            found = run_part(name, device, folder if real else Path(scratch), limit * (1 if real else 4))
+            print(*found, sep="\n", flush=True)
+            verdicts += found
+    if not real:
+        print("NO GPU HERE: nothing was recorded")
+        return 1
+    table = pd.DataFrame([asdict(one) | {"met": one.met} for one in verdicts]).assign(**provenance(device))
+    print(write_table(table, folder, "-node"))
+    return int(not all(one.met for one in verdicts))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        raise SystemExit(main())
+    part, where, target = sys.argv[1:]
+    print(json.dumps([asdict(one) for one in PARTS[part](run_device(where), Path(target))]))
