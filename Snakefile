@@ -90,8 +90,9 @@ def weights(run_id: str) -> Path:
 def made(run_id: str) -> Path:
     """The file to ask a run for; training ends with both scores and weights.
 
-    Weights are not part of the repository, so a run whose weights some notebook reads counts as made when they are
-    there; of the others the tables need the scores alone.
+    Published runs come without weights (the pair's, which ship, are for use: no run starts from them or passes for them),
+    so a run whose weights some notebook reads counts as made when they are there; of the others the tables need the
+    scores alone.
     """
     if not scores(run_id).is_file():
         return scores(run_id) if weights(run_id).is_file() else weights(run_id)
