@@ -30,7 +30,7 @@ def outputs(model, of_transformers, norm=True):
     positions = torch.arange(config.patches).expand(2, -1)
     encoder = getattr(of_transformers, "videomae", of_transformers)
     with torch.no_grad():
-        tokens, _ = model.encoder.encode(patchify(video, config.tubelet, config.patch_size), positions, None)
+        tokens, *_ = model.encoder.encode(patchify(video, config.tubelet, config.patch_size), positions, None)
         found = (model.encoder.norm(tokens) if norm else tokens).flatten(1, 2)
         return found, encoder(video.transpose(1, 2)).last_hidden_state
 

@@ -17,7 +17,7 @@ NO_MASK = {"soft_mask": None}
 ELEMENTWISE = {
     "abs", "add", "amax", "amin", "argsort", "batch_norm", "clamp_min", "copy", "div", "exp", "expand_as", "gather",
     "gelu", "gt", "layer_norm", "linalg_vector_norm", "lt", "mul", "mul_", "rand", "reciprocal", "rsub", "scatter",
-    "softmax", "sort", "sqrt", "sub", "sum", "topk", "unflatten", "where",
+    "softmax", "sort", "sqrt", "sub", "sum", "tensor_split", "topk", "unflatten", "where",
 }  # fmt: skip
 
 OPTIONS = {
