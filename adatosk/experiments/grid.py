@@ -150,7 +150,8 @@ def activation_map(base: RunConfig) -> list[Row]:
     The seeds and this rule were fixed before the runs: the profiles' normalisation changes when both masks together
     score higher under another one, by the rule of :mod:`adatosk.experiments.statistics`, on sparse and on lifelike
     clips alike. If two do, it is ``bounds as constants``, which is Eq. 11 to the letter, unless ``over the mean``
-    scores higher than it, again on both.
+    scores higher than it, again on both. Until all runs are there, this is not one of ``TABLES``, and those that are
+    have no table.
     """
     masks = {row.name: row.config for row in table3(base)}
     return [
@@ -176,7 +177,8 @@ def baselines(base: RunConfig) -> list[Row]:
     """What needs no paper, with as many tokens excluded as the soft mask excludes, but at random.
 
     The number of seeds was fixed before the runs. Both masks, and the best row of Table 3, are *better* than a baseline
-    by the rule of :mod:`adatosk.experiments.statistics`; M's exclusion is judged by the rows that differ in it alone.
+    by the rule of :mod:`adatosk.experiments.statistics`; M's exclusion is judged by the rows that differ in it alone. Not
+    one of ``TABLES`` before its runs are there, either.
     """
     return [Row(name, base.change(model={"soft_mask": mask}), TABLE_SEEDS) for name, mask in BASELINES.items()]
 
