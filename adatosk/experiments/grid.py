@@ -177,8 +177,8 @@ def baselines(base: RunConfig) -> list[Row]:
     """What needs no paper, with as many tokens excluded as the soft mask excludes, but at random.
 
     The number of seeds was fixed before the runs. Both masks, and the best row of Table 3, are *better* than a baseline
-    by the rule of :mod:`adatosk.experiments.statistics`; M's exclusion is judged by the rows that differ in it alone. Not
-    one of ``TABLES`` before its runs are there, either.
+    by the rule of :mod:`adatosk.experiments.statistics`; M's exclusion is judged by the rows that differ in it alone.
+    This is not one of ``TABLES`` before its runs are there, either.
     """
     return [Row(name, base.change(model={"soft_mask": mask}), TABLE_SEEDS) for name, mask in BASELINES.items()]
 
