@@ -232,7 +232,7 @@ def accumulate_scores(
     project: Callable[[Tensor], Tensor],
     excluded_per_step: int,
     temperature: float,
-    ranks: Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Pass redundancy from frame to frame as a Markov chain and exclude the most redundant tokens (Eq. 8, 9).
 
@@ -246,7 +246,7 @@ def accumulate_scores(
         project: f, from D channels to any number.
         excluded_per_step: e, tokens excluded per tubelet step; e·n_t < n_s.
         temperature: τ, at least 0.025.
-        ranks: ``(B, n_s)``, by which tokens are excluded instead of by M.
+        kept: bool ``(B, n_t, n_s)``, if what is excluded is known already, and not by M.
 
     Returns:
         scores M ``(B, n_t, n_s)``, which sum to 1 over each frame's kept tokens and are 0 on excluded ones; and kept,
@@ -261,11 +261,11 @@ def accumulate_scores(
     device = tokens.device.type
     # Tensors without data know no autocast. torch 2.11's compiler cannot trace the question is_autocast_available.
     with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
-        return _markov_chain(features, excluded_per_step, temperature, ranks)
+        return _markov_chain(features, excluded_per_step, temperature, kept)
 
 
 def _markov_chain(
-    features: Tensor, excluded_per_step: int, temperature: float, ranks: Tensor | None
+    features: Tensor, excluded_per_step: int, temperature: float, known: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The recurrence of :func:`accumulate_scores` on unit features ``(B, n_t, n_s, F)``."""
     batch, steps, count, _ = features.shape
@@ -276,10 +276,10 @@ def _markov_chain(
     score = torch.full((batch, count), 1 / count, dtype=features.dtype, device=features.device)
     scores, kept = [score], [keep]
     for step in range(steps - 1):
-        if excluded_per_step:
-            rank_by = ranks
-            if rank_by is None:
-                rank_by = score if step else _transfer(affinity[:, 0], score, keep)
+        if known is not None:
+            keep = known[:, step + 1]
+        elif excluded_per_step:
+            rank_by = score if step else _transfer(affinity[:, 0], score, keep)
             # A stable sort, so that ties are excluded in the same order on every device.
             order = rank_by.detach().masked_fill(~keep, -1).argsort(dim=1, descending=True, stable=True)
             keep = keep.scatter(1, order[:, :excluded_per_step], 0)
@@ -378,14 +378,14 @@ class TemporalSoftMask(nn.Module):
         Args:
             positions: int64 ``(B, n_s)``, the visible positions, for ``exclusion="random"``.
         """
-        excluded, ranks = self.config.excluded_per_step, None
+        excluded, kept = self.config.excluded_per_step, None
         if self.config.exclusion == "random":
             if positions is None:
                 raise ValueError("exclusion 'random' needs the visible positions")
-            ranks = random_ranks(positions)
+            kept = exclude_by(random_ranks(positions), tokens.shape[1], excluded)
         if self.project is not None:
-            return accumulate_scores(tokens, self.project, excluded, self.config.temperature, ranks)
-        return None, all_kept(tokens) if ranks is None else exclude_by(ranks, tokens.shape[1], excluded)
+            return accumulate_scores(tokens, self.project, excluded, self.config.temperature, kept)
+        return None, all_kept(tokens) if kept is None else kept
 
     def _baseline(self, tokens: Tensor, kept: Tensor, pixels: Tensor | None) -> Tensor:
         """The weights ``(B, n_t, n_s)`` of the configured baseline."""

@@ -19,7 +19,7 @@ from adatosk.config import RunConfig
 from adatosk.evaluate import clip_masks
 from adatosk.experiments import grid, tables
 from adatosk.experiments.grid import Row
-from adatosk.experiments.statistics import interval, paired, side
+from adatosk.experiments.statistics import PROTOCOL, interval, paired, side
 from adatosk.model import AdaTosk
 from adatosk.presets import MOTIONS, PROFILES
 from adatosk.train import train
@@ -62,7 +62,7 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
         if change == AS_PUBLISHED:
             continue
         one, other = interval(paired(table, row, mask)), interval(paired(table, row, AGNOSTIC))
-        war = table.query("row == @row and protocol == 'views_1'")["war"].mean()
+        war = table["war"][(table["row"] == row) & (table["protocol"] == PROTOCOL)].mean()
         found.append(
             (mask, change, war, one.mean, one.low, one.high, one.p, one.count, side(one), other.mean, side(other))
         )
