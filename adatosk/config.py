@@ -124,7 +124,7 @@ class SoftMaskConfig(Frozen):
         scaling: how Eq. 11 is normalised: by minimum and maximum over the clip (``min_max``); by the same two as
             constants, which pass no gradient (``constant``); by those of each frame (``frame``); or by the clip's mean,
             which leaves no token without weight (``mean``).
-        baseline: what weights tokens instead of Eq. 12, for comparison (:mod:`adatosk.baselines`): nothing
+        baseline: what weights tokens instead of Eq. 12, for comparison (:mod:`adatosk.soft_mask.baselines`): nothing
             (``uniform``), the change of their pixels, attention, or being in an active frame; ``none`` is the paper's
             mask.
         exclusion: tokens that are excluded: the most redundant ones by M, or any (``random``).

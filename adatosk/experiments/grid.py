@@ -162,7 +162,7 @@ def activation_map(base: RunConfig) -> list[Row]:
 
 
 _BASELINE = {"agnostic": False, "semantic": "none", "exclusion": "random"}
-# Simple ways to do what the soft mask does, at its cost, as changes of it (adatosk.baselines).
+# Simple ways to do what the soft mask does, at its cost, as changes of it (adatosk.soft_mask.baselines).
 BASELINES: dict[str, dict[str, Any]] = {
     "uniform weights": _BASELINE | {"baseline": "uniform"},
     "weights by change of pixels": _BASELINE | {"baseline": "pixels"},

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from adatosk import create_model
-from adatosk.baselines import AttentionPool, active_only, exclude_by, pixel_differences, random_ranks
 from adatosk.config import SoftMaskConfig
 from adatosk.cost.operations import count_macs, hand_count
 from adatosk.experiments import grid
 from adatosk.presets import MODELS, PROFILES
 from adatosk.soft_mask import TemporalSoftMask, active_frames, frame_differences
+from adatosk.soft_mask.baselines import AttentionPool, active_only, exclude_by, pixel_differences, random_ranks
 from adatosk.tokens import positions_of, tube_mask
 
 NONE = {"agnostic": False, "semantic": "none", "exclusion": "random"}
