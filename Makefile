@@ -76,8 +76,11 @@ SNAKEMAKE := $(BIN)/python -m snakemake --workflow-profile "workflow/profiles/$$
 CONFIG := --config profile="$$PROFILE" $(if $(RUNS_PER_GPU),runs_per_gpu="$$RUNS_PER_GPU") $(if $(filter no,$(REUSE)),reuse=no)
 REPORT := $(BIN)/python -m adatosk report --profile "$$PROFILE"
 
+# Beside demo itself, the pair on the same faces moving as real ones do, which lie in data/ wherever demo's do.
+LIFELIKE := $(if $(subst demo,,$(PROFILE)),,env -u ADATOSK_ROOT $(SNAKEMAKE) --config profile=demo-lifelike grid=runs)
 reproduce: setup
 	$(SNAKEMAKE) $(CONFIG)
+	$(LIFELIKE)
 	$(REPORT)
 
 reproduce-all: setup

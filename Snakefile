@@ -1,6 +1,7 @@
 """The map of the paper: table or figure <- notebook <- runs <- manifest, for the profile of --config profile=NAME.
 
-With --config grid=all it is every table and figure, else Table 1's pair with the notebooks that need no more. Where
+With --config grid=all it is every table and figure, with grid=runs the first seed of Table 1's pair alone, else also
+the notebooks that need no more than that pair. Where
 the clips lie is the environment's ADATOSK_ROOT, or --config root=FOLDER; data/<set> by default. Notebooks declare what
 they read and write in their metadata (adatosk.experiments.notebooks). Nothing else decides what is trained.
 
@@ -29,7 +30,7 @@ from adatosk.workspace import adopt_published, check_data, data_root
 PROFILE = str(config.get("profile", "demo"))
 if PROFILE not in PROFILES:
     raise WorkflowError(f"unknown profile '{PROFILE}': choose {', '.join(PROFILES)}")
-WHOLE = config.get("grid") == "all"
+WHOLE, RUNS_ONLY = config.get("grid") == "all", config.get("grid") == "runs"
 # reuse=no trains every run here, also those whose scores are published.
 REUSE = str(config.get("reuse", "yes")) not in ("no", "False")
 # From the environment it comes as it is; Snakemake reads --config as YAML.
@@ -66,13 +67,17 @@ if not manifest_path(PROFILES[PROFILE]).is_file():
     raise WorkflowError(f"data_manifests/{DATASET}.csv: no such manifest; make it from your copy of the set: {command}")
 
 CARDS = {
-    name: card for name, card in notebook_cards(Path("notebooks")).items() if WHOLE or card.target == REPRODUCE
+    name: card
+    for name, card in notebook_cards(Path("notebooks")).items()
+    if not RUNS_ONLY and (WHOLE or card.target == REPRODUCE)
 }
 HEADLINE = headline_configs(PROFILE)  # run id -> configuration
 # The cost of more views is measured with the weights of the pair and of the ViT on all tokens, seed by seed.
 WEIGHTS = {"headline": HEADLINE, "weighed": weighed(PROFILE), None: {}}
 SCORES = configs(PROFILE, tuple(dict.fromkeys(table for card in CARDS.values() for table in card.tables)))
 CONFIGS = SCORES | {run_id: run for card in CARDS.values() for run_id, run in WEIGHTS[card.weights].items()}
+if RUNS_ONLY:
+    CONFIGS = HEADLINE
 
 if workflow.is_main_process:
     adopt_published(PROFILE, PUBLISHED.relative_to(PROJECT), RESULTS.parent)
@@ -96,7 +101,7 @@ def made(run_id: str) -> Path:
     """
     if not scores(run_id).is_file():
         return scores(run_id) if weights(run_id).is_file() else weights(run_id)
-    needed = not REUSE or any(run_id in WEIGHTS[card.weights] for card in CARDS.values())
+    needed = RUNS_ONLY or not REUSE or any(run_id in WEIGHTS[card.weights] for card in CARDS.values())
     return weights(run_id) if needed else scores(run_id)
 
 
@@ -207,6 +212,7 @@ rule all:
         # Named here as well: the notebooks that came with the repository would otherwise do without.
         list(READ_BY.values()),
         [written_by(name) for name in CARDS],
+        [made(run_id) for run_id in CONFIGS] if RUNS_ONLY else [],
 
 
 rule prepare:

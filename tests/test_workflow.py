@@ -68,6 +68,13 @@ def test_a_fresh_clone_trains_the_pair_and_takes_the_other_runs_from_the_publish
         assert published == copied
 
 
+def test_the_pair_alone_is_trained_without_notebooks_although_its_scores_are_published(clone):
+    plan = planned(clone, "runs")
+    assert plan.count("rule train:") == 2 and "rule notebook_" not in plan
+    finish(clone, headline_configs("demo"), weights=True)
+    assert "Nothing to be done" in planned(clone, "runs")
+
+
 def finish(clone, run_ids, weights: bool) -> None:
     """Runs that are done, older than the notebooks that read them."""
     for run_id in run_ids:
@@ -238,6 +245,15 @@ def test_cores_are_counted_for_this_machine_alone(tools):
         subprocess.run(["make", "-s", "reproduce", f"CLUSTER={cluster}", "JOBS=3"], cwd=tools, check=True)
         assert ("--cores" in told(tools)[0]) == given
         (tools / "told").unlink()
+
+
+def test_make_reproduce_ends_with_the_pair_under_both_kinds_of_motion(tools):
+    subprocess.run(["make", "-s", "reproduce", "ROOT=/of/demo"], cwd=tools, check=True)
+    demo, lifelike, report = told(tools)
+    assert demo[0] == "/of/demo" and demo[-1] == "profile=demo"
+    # Its clips are others than those that were named.
+    assert lifelike[0] == "" and lifelike[-2:] == ["profile=demo-lifelike", "grid=runs"]
+    assert report[1:] == ["-m", "adatosk", "report", "--profile", "demo"]
 
 
 def test_make_names_the_profile_of_a_data_set(tools):

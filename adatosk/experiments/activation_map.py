@@ -22,7 +22,6 @@ from adatosk.experiments.grid import Row
 from adatosk.experiments.statistics import PROTOCOL, interval, paired, side
 from adatosk.model import AdaTosk
 from adatosk.presets import MOTIONS, PROFILES
-from adatosk.train import train
 from adatosk.utils.project import PUBLISHED, Places
 from adatosk.workspace import Workspace
 
@@ -172,6 +171,8 @@ def observe_training(workspace: Workspace, mask: str = "CS (A)", clips: int = 64
     Returns:
         one row per normalisation and epoch: ``change``, ``epoch``, those of :func:`token_statistics`, and ``run_id``.
     """
+    from adatosk.train import train  # accelerate takes a second, and only this function trains
+
     named = {split_name(row.name): row.config for row in rows(workspace.config)}
     changes = [AS_PUBLISHED, *(change for change in CANDIDATES if (mask, change) in named)]
     dataset = workspace.split("test")

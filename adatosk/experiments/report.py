@@ -1,18 +1,19 @@
 """The main results, the paper's values next to ours, from runs alone: printed, saved, and kept in the pages."""
 
+from contextlib import suppress
 from math import nan
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from adatosk import paper
 from adatosk.cost.operations import table1_cost
+from adatosk.experiments import claims
 from adatosk.experiments.grid import HEADLINE, TABLES, Row, first_look, table1
 from adatosk.experiments.paper_vs_ours import REFERENCE, reported
 from adatosk.experiments.statistics import PROTOCOL, VERDICTS, interval, looks, score_interval
 from adatosk.experiments.tables import over_folds, scores, summary
-from adatosk.experiments.verdicts import JUDGED, PAPER_ROWS, verdicts
+from adatosk.experiments.verdicts import PAPER_ROWS, verdicts
 from adatosk.manifests import manifest_of
 from adatosk.metrics import MEAN, POOLED
 from adatosk.presets import MODELS, MOTIONS, PROFILES
@@ -25,6 +26,7 @@ _COSTS = (
 )
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 PROTOCOLS = ("views_1", "views_8")
+GAIN = "gain of the soft mask"
 TITLES = {
     "table3": "Table 3, the parts of the soft mask (mean ± 95 % interval):",
     "table4": "Table 4, the frame distance:",
@@ -32,25 +34,6 @@ TITLES = {
     "rivals": "Alternative methods on the same data (`joint` is the model without the soft mask; `all tokens` sees "
     "every patch at once, so it has no views to average; `pre-trained` first learns to reconstruct):",
     "open_readings": "Alternatives to our interpretation of the paper, one change at a time:",
-}
-CLAIMS_TITLE = (
-    "The paper's claims, with its own numbers and ours. Claims about scores are judged by their direction only, on "
-    "this data: *reproduced* when the 95 % interval of our differences lies on the claimed side of 0, *not "
-    "reproduced* when it lies on the other one, *undecided* when it contains 0. Claims about cost are judged by counts "
-    "of the paper's own model. A claim about other methods' scores *needs* the licensed set that it is about:"
-)
-MOTIONS_TITLE = (
-    "The claims about accuracy, on faces that move sparsely and on faces that move as real ones do, with the same "
-    "model, rows and seeds:"
-)
-# Where the comparison behind a verdict is made, by the table of its rows or its kind.
-_NOTEBOOKS = {
-    "table1": "06_ablation_soft_mask",
-    "table2": "08_ablation_hard_mask_and_exclusion",
-    "table3": "06_ablation_soft_mask",
-    "table4": "07_ablation_distance",
-    "count": "05_efficiency",
-    "data set": "11_paper_vs_ours",
 }
 
 
@@ -75,7 +58,7 @@ def score_table(runs: dict[str, Run]) -> pd.DataFrame:
         rows[name] = {(protocol, k.upper()): scores[protocol][k] for protocol in scores for k in ("uar", "war")}
     table = pd.DataFrame.from_dict(rows, orient="index").astype(float).round(4)
     with_mask, without = list(HEADLINE)
-    table.loc["gain of the soft mask"] = table.loc[with_mask] - table.loc[without]
+    table.loc[GAIN] = table.loc[with_mask] - table.loc[without]
     majority = next(iter(runs.values())).metrics["majority"]
     table.loc["always the most frequent class"] = [majority[score.lower()] for _, score in table.columns]
     return table
@@ -191,66 +174,6 @@ def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
     return table
 
 
-def claims_table(
-    profile: str, results: Path, at_most: int | None = None, notebooks: str = "notebooks/"
-) -> pd.DataFrame:
-    """The paper's claims with its numbers, ours and a verdict; those whose runs are missing are left out.
-
-    Args:
-        at_most: largest number of repeats of each row to use.
-        notebooks: where links to notebooks begin.
-
-    Returns:
-        one row per claim: ``claim``, its ``place``, ``paper``, ``here``, ``verdict`` and ``notebook``, as Markdown.
-    """
-    rows = []
-    for one in verdicts(PROFILES[profile], results, at_most, partial=True).itertuples():
-        name = _NOTEBOOKS[getattr(JUDGED[one.id], "table", one.kind)]
-        here = _span(one.ours_low, one.ours_high, _within(one), one.unit)
-        link = f"[{name[:2]}]({notebooks}{name}.ipynb)"
-        place, said = one.place.split(", ", 2)[1], _span(one.table_low, one.table_high, "", one.unit)
-        rows.append((one.text, place, said, here, one.verdict, link))
-    return pd.DataFrame(rows, columns=["claim", "place", "paper", "here", "verdict", "notebook"]).set_index("claim")
-
-
-def motions_table(profile: str, results: Path) -> pd.DataFrame | None:
-    """The claims about accuracy under each kind of motion of the embedded benchmark, side by side.
-
-    Args:
-        profile: one of ``MOTIONS``; otherwise there is nothing to compare.
-        results: its results; those of the other kinds are in the folders beside it.
-
-    Returns:
-        one row per claim that has been judged under every kind: ``claim``, and for each kind the points of WAR with
-        their interval and the verdict, as Markdown; ``None`` if there is none.
-    """
-    if profile not in MOTIONS.values():
-        return None
-    parts = {}
-    for motion, name in MOTIONS.items():
-        folder = results if name == profile else results.parent / name
-        judged = verdicts(PROFILES[name], folder, partial=True)
-        judged = judged[judged["kind"].isin(["better", "negligible"])].set_index("text")
-        points = [_span(one.ours_low, one.ours_high, _within(one), "") for one in judged.itertuples()]
-        parts[f"{motion}, points"] = pd.Series(points, judged.index)
-        parts[f"{motion}, verdict"] = judged["verdict"]
-    # In the order of the claims: the index of the union would be sorted.
-    claims = [claim.text for claim in paper.CLAIMS]
-    table = pd.DataFrame(parts).dropna().rename_axis("claim")
-    return None if table.empty else table.loc[[text for text in claims if text in table.index]]
-
-
-def _within(one: Any) -> str:
-    return "" if pd.isna(one.low) else f" [{one.low:.1f}, {one.high:.1f}]"
-
-
-def _span(low: float, high: float, within: str, unit: str) -> str:
-    if pd.isna(low):
-        return ""
-    ends = dict.fromkeys(f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}" for value in (low, high))
-    return f"{' to '.join(ends)}{within} {unit}".rstrip()
-
-
 def headline_table(profile: str, results: Path) -> pd.DataFrame:
     """The six lines of the README: the paper's numbers and ours."""
     table, seeds = results_table(profile, results), seeds_table(profile, results)
@@ -290,6 +213,30 @@ def as_markdown(table: pd.DataFrame) -> str:
     return turned.to_markdown(disable_numparse=True)
 
 
+def pair_by_motion(profile: str, results: Path) -> pd.DataFrame | None:
+    """WAR of the pair's first seed under each kind of motion of the embedded benchmark, and its gain.
+
+    Args:
+        profile: one of ``MOTIONS``.
+        results: its results; those of the other kinds are in the folders beside it.
+
+    Returns:
+        one row per kind whose pair has been trained, with a column per model and protocol; ``None`` for other profiles.
+    """
+    if profile not in MOTIONS.values():
+        return None
+    rows = {}
+    for motion, name in MOTIONS.items():
+        with suppress(FileNotFoundError):
+            table = score_table(headline_runs(name, results.parent / name))
+            rows[f"{motion} motion (profile {name})"] = {
+                f"{row}, {protocol.replace('_', ' ')}": table.at[row, (protocol, "WAR")]
+                for protocol in PROTOCOLS
+                for row in (*HEADLINE, GAIN)
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def headline_block(profile: str, results: Path) -> str:
     """The text between the README's markers."""
     return headline_table(profile, results).to_markdown(disable_numparse=True)
@@ -323,10 +270,10 @@ def results_block(profile: str, results: Path) -> str:
     for name, title in TITLES.items():
         table = grid_table(profile, name, results).map(lambda value: "" if pd.isna(value) else str(value))
         parts += [title, table.to_markdown(disable_numparse=True)]
-    parts += [CLAIMS_TITLE, claims_table(profile, results).to_markdown(disable_numparse=True)]
-    motions = motions_table(profile, results)
+    parts += [claims.TITLE, claims.claims_table(profile, results).to_markdown(disable_numparse=True)]
+    motions = claims.motions_table(profile, results)
     if motions is not None:
-        parts += [MOTIONS_TITLE, motions.to_markdown(disable_numparse=True)]
+        parts += [claims.MOTIONS_TITLE, motions.to_markdown(disable_numparse=True)]
     return "\n\n".join(filter(None, parts))
 
 

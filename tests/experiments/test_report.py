@@ -8,7 +8,7 @@ import pytest
 from verdict_runs import AS_CLAIMED, write_runs
 
 from adatosk import manifests
-from adatosk.experiments import report
+from adatosk.experiments import claims, report
 from adatosk.experiments.grid import HEADLINE, TABLES, repeated
 from adatosk.experiments.tables import over_folds
 from adatosk.manifests import manifest_of
@@ -88,24 +88,23 @@ def test_the_block_holds_every_table_and_no_nan(results):
 
 def test_claims_are_judged_once_all_runs_of_their_table_are_there(results):
     distances = "L1 is the best distance, and L2 better than cosine: each lead"
-    assert distances not in report.claims_table("smoke", results).index
+    assert distances not in claims.claims_table("smoke", results).index
     for row in TABLES["table4"](PROFILES["smoke"]):
         for place, config in enumerate(repeated(row)):
             make_run(results, config, 60 + place if row.name == "l1" else 50 + 2 * place)
-    claims = report.claims_table("smoke", results)
-    judged = claims.loc[distances]
+    judged = claims.claims_table("smoke", results).loc[distances]
     assert judged["verdict"] == "undecided" and judged["paper"] == "1.9 to 4.9 points"
     assert judged["here"] == "0.00 to 7.5 [5.5, 9.5] points"
     assert judged["notebook"] == "[07](notebooks/07_ablation_distance.ipynb)"
     block = report.results_block("smoke", results)
-    assert report.CLAIMS_TITLE in block and distances in block
+    assert claims.TITLE in block and distances in block
 
 
 def test_claims_without_a_number_here_say_what_they_need(results):
-    claims = report.claims_table("smoke", results)
-    best = claims.loc["3 % better than the state of the art"]
+    table = claims.claims_table("smoke", results)
+    best = table.loc["3 % better than the state of the art"]
     assert best["here"] == "" and best["verdict"] == "needs DFEW, FERV39k and MAFW"
-    assert claims.loc["38 G FLOPs fewer than VideoMAE without soft mask", "here"] == "38.1 G FLOPs"
+    assert table.loc["38 G FLOPs fewer than VideoMAE without soft mask", "here"] == "38.1 G FLOPs"
 
 
 def test_the_readme_has_six_lines_with_the_papers_numbers_beside_ours(results):
@@ -114,22 +113,36 @@ def test_the_readme_has_six_lines_with_the_papers_numbers_beside_ours(results):
     assert table.loc["gain of the soft mask, points"].tolist() == ["1.6", "3.0 (n = 2)"]
     assert table.iloc[:, 1].str.len().gt(0).all() and len(table) == 6
     counts = [int(count) for count in re.findall(r"\d+", table.loc["claims of the paper"].iloc[1])]
-    assert sum(counts) == len(report.claims_table("smoke", results)) and max(counts) < sum(counts)
+    assert sum(counts) == len(claims.claims_table("smoke", results)) and max(counts) < sum(counts)
 
 
 def test_motions_are_side_by_side_where_both_have_been_judged(tmp_path):
     sparse, lifelike = tmp_path / "demo", tmp_path / "demo-lifelike"
     write_runs(sparse, PROFILES["demo"], AS_CLAIMED)
-    assert report.motions_table("demo", sparse) is None
+    assert claims.motions_table("demo", sparse) is None
     write_runs(lifelike, PROFILES["demo-lifelike"], AS_CLAIMED | {"CA": 3.0})
-    table = report.motions_table("demo", sparse)
+    table = claims.motions_table("demo", sparse)
     assert table.columns.tolist() == ["sparse, points", "sparse, verdict", "lifelike, points", "lifelike, verdict"]
     differs = table.index[table["sparse, verdict"] != table["lifelike, verdict"]]
     assert len(differs) == 1
     (one,) = table.loc[differs].itertuples(index=False)
     assert one[0].startswith("2.0 [") and one[1] == "reproduced"
     assert one[2].startswith("-3.0 [") and one[3] == "not reproduced"
-    assert report.motions_table("smoke", tmp_path / "smoke") is None
+    assert claims.motions_table("smoke", tmp_path / "smoke") is None
+
+
+def test_the_pair_is_shown_under_every_motion_that_it_was_trained_on(tmp_path):
+    assert report.pair_by_motion("smoke", tmp_path / "smoke") is None
+    for name, wars in (("demo", (70, 64)), ("demo-lifelike", (40, 41))):
+        for row, war in zip(TABLES["table1"](PROFILES[name]), wars, strict=True):
+            make_run(tmp_path / name, row.config, war)
+        table = report.pair_by_motion("demo", tmp_path / "demo")
+        assert len(table) == 1 + (name != "demo")
+    gains = table["gain of the soft mask, views 1"]
+    assert gains.tolist() == [6, -1] and list(gains.index) == [
+        "sparse motion (profile demo)",
+        "lifelike motion (profile demo-lifelike)",
+    ]
 
 
 def test_missing_runs_and_a_page_without_markers_are_named(tmp_path):

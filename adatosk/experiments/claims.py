@@ -1,0 +1,90 @@
+"""The paper's claims with their verdicts, as tables for the pages and the notebooks."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adatosk import paper
+from adatosk.experiments.verdicts import JUDGED, verdicts
+from adatosk.presets import MOTIONS, PROFILES
+
+TITLE = (
+    "The paper's claims, with its own numbers and ours. Claims about scores are judged by their direction only, on "
+    "this data: *reproduced* when the 95 % interval of our differences lies on the claimed side of 0, *not "
+    "reproduced* when it lies on the other one, *undecided* when it contains 0. Claims about cost are judged by counts "
+    "of the paper's own model. A claim about other methods' scores *needs* the licensed set that it is about:"
+)
+MOTIONS_TITLE = (
+    "The claims about accuracy, on faces that move sparsely and on faces that move as real ones do, with the same "
+    "model, rows and seeds:"
+)
+# Where the comparison behind a verdict is made, by the table of its rows or its kind.
+_NOTEBOOKS = {
+    "table1": "06_ablation_soft_mask",
+    "table2": "08_ablation_hard_mask_and_exclusion",
+    "table3": "06_ablation_soft_mask",
+    "table4": "07_ablation_distance",
+    "count": "05_efficiency",
+    "data set": "11_paper_vs_ours",
+}
+
+
+def claims_table(
+    profile: str, results: Path, at_most: int | None = None, notebooks: str = "notebooks/"
+) -> pd.DataFrame:
+    """The paper's claims with its numbers, ours and a verdict; those whose runs are missing are left out.
+
+    Args:
+        at_most: largest number of repeats of each row to use.
+        notebooks: where links to notebooks begin.
+
+    Returns:
+        one row per claim: ``claim``, its ``place``, ``paper``, ``here``, ``verdict`` and ``notebook``, as Markdown.
+    """
+    rows = []
+    for one in verdicts(PROFILES[profile], results, at_most, partial=True).itertuples():
+        name = _NOTEBOOKS[getattr(JUDGED[one.id], "table", one.kind)]
+        here = _span(one.ours_low, one.ours_high, _within(one), one.unit)
+        link = f"[{name[:2]}]({notebooks}{name}.ipynb)"
+        place, said = one.place.split(", ", 2)[1], _span(one.table_low, one.table_high, "", one.unit)
+        rows.append((one.text, place, said, here, one.verdict, link))
+    return pd.DataFrame(rows, columns=["claim", "place", "paper", "here", "verdict", "notebook"]).set_index("claim")
+
+
+def motions_table(profile: str, results: Path) -> pd.DataFrame | None:
+    """The claims about accuracy under each kind of motion of the embedded benchmark, side by side.
+
+    Args:
+        profile: one of ``MOTIONS``; otherwise there is nothing to compare.
+        results: its results; those of the other kinds are in the folders beside it.
+
+    Returns:
+        one row per claim that has been judged under every kind: ``claim``, and for each kind the points of WAR with
+        their interval and the verdict, as Markdown; ``None`` if there is none.
+    """
+    if profile not in MOTIONS.values():
+        return None
+    parts = {}
+    for motion, name in MOTIONS.items():
+        folder = results if name == profile else results.parent / name
+        judged = verdicts(PROFILES[name], folder, partial=True)
+        judged = judged[judged["kind"].isin(["better", "negligible"])].set_index("text")
+        points = [_span(one.ours_low, one.ours_high, _within(one), "") for one in judged.itertuples()]
+        parts[f"{motion}, points"] = pd.Series(points, judged.index)
+        parts[f"{motion}, verdict"] = judged["verdict"]
+    # In the order of the claims: the index of the union would be sorted.
+    claims = [claim.text for claim in paper.CLAIMS]
+    table = pd.DataFrame(parts).dropna().rename_axis("claim")
+    return None if table.empty else table.loc[[text for text in claims if text in table.index]]
+
+
+def _within(one: Any) -> str:
+    return "" if pd.isna(one.low) else f" [{one.low:.1f}, {one.high:.1f}]"
+
+
+def _span(low: float, high: float, within: str, unit: str) -> str:
+    if pd.isna(low):
+        return ""
+    ends = dict.fromkeys(f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}" for value in (low, high))
+    return f"{' to '.join(ends)}{within} {unit}".rstrip()
