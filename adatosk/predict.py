@@ -8,7 +8,6 @@ if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is 
 
     run_command("predict")
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from adatosk.clips import normalise
 from adatosk.clips.faces import Face, face_in
-from adatosk.clips.transforms import eval_transform
+from adatosk.clips.transforms import picture
 from adatosk.config import RunConfig
 from adatosk.model import AdaTosk
 from adatosk.onednn import through_onednn
@@ -133,14 +132,6 @@ def as_seen(frames: np.ndarray, face: Face | None, size: int) -> Tensor:
     squares = [None] * len(frames) if face is None else face.squares.tolist()
     # One by one, since the squares around a person who comes nearer have several sizes.
     return torch.stack([picture(frame, square, size) for frame, square in zip(frames, squares, strict=True)])
-
-
-def picture(frame: np.ndarray, square: Sequence[int] | None, size: int) -> Tensor:
-    """A frame ``(H, W, C)``, cropped to a square (left, top, right, bottom) if given: uint8 ``(C, size, size)``."""
-    if square is not None:
-        left, top, right, bottom = square
-        frame = frame[top:bottom, left:right]
-    return eval_transform(size)(torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None])[0]
 
 
 def caveat(folder: str | Path) -> str:

@@ -1,14 +1,17 @@
 """The expression over a whole video: ``adatosk predict VIDEO --model FOLDER --every 0.5``.
 
-Overlapping clips slide over the video. They start whole strides apart, so that they share frames: each frame is cropped
-when it is decoded and then dropped, so that a long video takes the memory of a short one.
+Overlapping clips slide over the video. They start whole strides apart, so that they share frames: each frame is
+decoded, searched for faces and cropped once and then dropped, so that a long video takes the memory of a short one. The
+model classifies the first clips while later ones are still being decoded.
 """
 
 import copy
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -18,20 +21,23 @@ import torch
 from torch import Tensor
 
 from adatosk.clips import normalise
-from adatosk.clips.faces import Face, check_person
-from adatosk.clips.people import people_in
+from adatosk.clips.faces import Face
+from adatosk.clips.sliding import SlidingClips, sliding_clips
 from adatosk.config import ModelConfig
 from adatosk.model import AdaTosk
 from adatosk.onednn import for_inference
-from adatosk.predict import as_seen, dtype_of, load_model, picture
+from adatosk.predict import as_seen, dtype_of, load_model
 from adatosk.tokens import tube_mask
 from adatosk.utils.devices import run_device
 from adatosk.utils.files import check_target, is_ordinary, replacing
-from adatosk.utils.parallel import in_advance
+from adatosk.utils.parallel import in_advance, in_order
 from adatosk.utils.provenance import device_name
 from adatosk.utils.tables import defused
-from adatosk.video import frame_indices, last_start, open_stream, read_frames
-from adatosk.video.reading import FPS, Stream
+from adatosk.video import open_stream, read_frames
+from adatosk.video.reading import FPS
+
+# Batches that are classified at once on a CPU, however many cores it has: each takes memory.
+MOST_BATCHES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,14 +144,16 @@ def predict_over_time(
     person: int = 1,
     locate_face: bool = True,
     stride: int = 4,
-    batch_size: int = 8,
+    batch_size: int = 4,
     precision: str = "fp32",
     fps: float = FPS,
     device: torch.device | str | None = None,
 ) -> Curve:
     """Classify overlapping clips of a whole video, each as :func:`adatosk.predict.predict` does.
 
-    The video is decoded from end to end, not clip by clip: to search the sampled frames for faces, and to crop them.
+    The video is decoded once, from end to end, and not clip by clip. Whose face is the largest is known at its end:
+    clips for which it seemed to be somebody else's are decoded and classified again. On a CPU, several batches are
+    classified at once.
 
     Args:
         path, model, views, locate_face, stride, device: as for :func:`adatosk.predict.predict`; PyAV decodes the file.
@@ -162,21 +170,12 @@ def predict_over_time(
     """
     _check(every, batch_size, views)
     dtype = dtype_of(precision)
-    check_person(person)
     path, stream = Path(path), open_stream(path, fps)
     # The caller's model stays as it is.
     model = copy.deepcopy(model) if isinstance(model, AdaTosk) else load_model(model, run_device(device))
     frames = sliding_clips(stream, model.config.frames, stride, every)
-    numbers, places = np.unique(frames, return_inverse=True)
-    places = places.reshape(frames.shape)
-    faces, people = None, np.zeros(len(frames), int)
-    if locate_face:
-        with in_advance(image.copy() for image in stream.images(numbers.tolist())) as images:
-            found = people_in(path, images, places, person)
-        faces, people = found.faces(person), found.counted()
-    clips = _clips(stream, numbers, places, faces, model.config.image_size)
-    with in_advance(iter(lambda: list(islice(clips, batch_size)), []), ahead=1) as batches:
-        looked = _look(model, batches, len(frames), views, dtype)
+    sliding = SlidingClips(path, stream, frames, model.config.image_size, person if locate_face else None)
+    looked = _look(model, sliding, batch_size, views, dtype)
     starts, ends = stream.seconds[frames[:, 0]], stream.seconds[frames[:, -1]]
     return Curve(
         path,
@@ -185,8 +184,8 @@ def predict_over_time(
         frames=frames,
         starts=starts,
         ends=ends,
-        faces=faces,
-        people=people,
+        faces=sliding.faces,
+        people=sliding.people,
         device=device_name(model.mask_token.device),
         **looked,
     )
@@ -200,75 +199,28 @@ def _check(every: float, batch_size: int, views: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
 
-def sliding_clips(stream: Stream, frames: int, stride: int, every: float) -> np.ndarray:
-    """The frames of overlapping clips, from the first frame on: int ``(clips, frames)``; see `frame_indices`.
-
-    They start a multiple of ``stride`` apart, the one nearest to ``every`` seconds at the average rate.
-    """
-    count, duration = stream.count, float(stream.seconds[-1])
-    rate = (count - 1) / duration if duration else FPS
-    step = max(1, round(every * rate / stride)) * stride
-    starts = range(0, last_start(count, frames, stride) + 1, step)
-    return np.stack([frame_indices(count, frames, stride, start) for start in starts])
-
-
-def _clips(
-    stream: Stream, numbers: np.ndarray, places: np.ndarray, faces: Sequence[Face | None] | None, size: int
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield the number of each clip that shows the person, and the clip as the model sees it, in temporal order.
-
-    Args:
-        numbers: the frames that clips consist of, by increasing index.
-        places: which of these each clip consists of, int ``(clips, T)``.
-
-    Yields:
-        uint8 ``(T, C, size, size)``.
-    """
-    uses: list[list[tuple[int, int]]] = [[] for _ in numbers]
-    for clip, row in enumerate(places.tolist()):
-        if faces is None or faces[clip] is not None:
-            for time, place in enumerate(row):
-                uses[place].append((clip, time))
-    begun: dict[int, list[Tensor]] = {}
-    needed = [place for place, some in enumerate(uses) if some]
-    for place, image in zip(needed, stream.images(numbers[needed].tolist()), strict=True):
-        image, cut = image.copy(), {}  # the decoder uses its memory again
-        for clip, time in uses[place]:
-            face = None if faces is None else faces[clip]
-            square = None if face is None else tuple(face.squares[time].tolist())
-            if square not in cut:
-                cut[square] = picture(image, square, size)
-            begun.setdefault(clip, []).append(cut[square])
-            if len(begun[clip]) == places.shape[1]:
-                yield clip, torch.stack(begun.pop(clip))
-
-
-@torch.inference_mode()
-def _look(
-    model: AdaTosk, batches: Iterator[Sequence[tuple[int, Tensor]]], count: int, views: int, dtype: torch.dtype
-) -> dict:
-    """What :class:`Curve` says about the model's predictions for the clips in ``batches``, of ``count``."""
-    config, device = model.config, model.mask_token.device
+def _look(model: AdaTosk, sliding: SlidingClips, batch_size: int, views: int, dtype: torch.dtype) -> dict:
+    """What :class:`Curve` says about the model's predictions for the clips."""
+    config, count, clips = model.config, len(sliding.people), sliding.clips()
     generator = torch.Generator().manual_seed(0)  # the masks of AdaTosk.classify
     masks = [tube_mask(1, config.patches, config.mask_ratio, generator) for _ in range(views)]
     probabilities = np.full((count, len(config.classes)), np.nan)
     weights = None if config.soft_mask is None else np.full((count, config.steps, config.patches), np.nan, np.float32)
     active = np.zeros((count, config.steps), bool)
-    run = for_inference(model, dtype)
-    for batch in batches:
-        numbers = [number for number, _ in batch]
-        video = normalise(torch.stack([clip for _, clip in batch]).to(device).transpose(1, 2)).to(dtype)
-        seen = [run(video, mask.expand(len(video), -1), reconstruct=False) for mask in masks]
-        logits = torch.stack([one.logits for one in seen]).mean(dim=0)
-        probabilities[numbers] = logits.float().softmax(dim=1).cpu().numpy()
-        mask = seen[0].soft_mask
-        if weights is not None and mask is not None:
-            shown = mask.weights.float().mean(dim=-1).masked_fill(~mask.kept, torch.nan)
-            grid = torch.full((len(batch), config.steps, config.patches), torch.nan)
-            grid[:, :, masks[0][0]] = shown.cpu()
-            weights[numbers] = grid.numpy()
-            if mask.active is not None:
-                active[numbers] = mask.active.cpu().numpy()
+    classify = partial(_classify, for_inference(model, dtype), masks, dtype)
+    with in_advance(iter(lambda: list(islice(clips, batch_size)), []), ahead=1) as batches:
+        for batch, (found, shown, moving) in _side_by_side(classify, batches, model.mask_token.device):
+            numbers = [number for number, _ in batch]
+            probabilities[numbers] = found
+            if weights is not None and shown is not None:
+                weights[numbers] = shown
+            if moving is not None:
+                active[numbers] = moving
+    unseen = [face is None for face in sliding.faces or []]
+    if any(unseen):  # some may have shown who seemed to be the person at first
+        probabilities[unseen], active[unseen] = np.nan, False
+        if weights is not None:
+            weights[unseen] = np.nan
     labels = ["" if np.isnan(row[0]) else config.classes[row.argmax()] for row in probabilities]
     has_active = config.soft_mask is not None and config.soft_mask.agnostic
     return {
@@ -278,6 +230,40 @@ def _look(
         "weights": weights,
         "active": active if has_active else None,
     }
+
+
+@torch.inference_mode()
+def _classify(
+    model: AdaTosk, masks: Sequence[Tensor], dtype: torch.dtype, batch: Sequence[tuple[int, Tensor]]
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Probabilities ``(B, classes)``, weights ``(B, n_t, N_s)`` and active frames ``(B, n_t)`` of a batch's clips."""
+    video = normalise(torch.stack([clip for _, clip in batch]).to(model.mask_token.device).transpose(1, 2)).to(dtype)
+    seen = [model(video, mask.expand(len(video), -1), reconstruct=False) for mask in masks]
+    probabilities = torch.stack([one.logits for one in seen]).mean(dim=0).float().softmax(dim=1).cpu().numpy()
+    mask = seen[0].soft_mask
+    if mask is None:
+        return probabilities, None, None
+    grid = torch.full((len(batch), model.config.steps, model.config.patches), torch.nan)
+    grid[:, :, masks[0][0]] = mask.weights.float().mean(dim=-1).masked_fill(~mask.kept, torch.nan).cpu()
+    return probabilities, grid.numpy(), None if mask.active is None else mask.active.cpu().numpy()
+
+
+def _side_by_side(
+    classify: Callable, batches: Iterator[Sequence[tuple[int, Tensor]]], device: torch.device
+) -> Iterator[tuple[Sequence[tuple[int, Tensor]], tuple]]:
+    """Yield each batch and what ``classify`` makes of it, in order; on a CPU, several are classified at once.
+
+    torch's threads wait for each other after every operation, so one that shares its core with the decoder would make
+    all of them wait. Batches wait for nothing but their own core.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, MOST_BATCHES) if device.type == "cpu" else 1
+    start = partial(torch.set_num_threads, threads // workers)
+    try:
+        with ThreadPoolExecutor(workers, initializer=start) as pool:
+            yield from in_order(pool, classify, batches, ahead=workers)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def check_table(out: Path) -> None:

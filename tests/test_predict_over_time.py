@@ -152,6 +152,20 @@ def test_with_several_people_one_is_used_all_along_and_named(model, tmp_path):
         predict_over_time(path, model, person=3)
 
 
+def test_who_turns_out_to_be_the_largest_is_used_in_the_first_clips_too(model, tmp_path):
+    # A second, nearer person comes after the first clips, which are classified by then.
+    sitting, coming = standing(1, (20, 40), 70), standing(2, (200, 20), 150, absent=tuple(range(28)))
+    path = film(tmp_path / "late.mp4", sitting, coming, count=121)
+    found = predict_over_time(path, model)
+    there = [face is not None for face in found.faces]
+    assert not there[0] and there[-1] and [label != "" for label in found.labels] == there
+    assert np.isnan(found.probabilities[0]).all() and np.isnan(found.weights[0]).all() and not found.active[0].any()
+    for clip in np.flatnonzero(there).tolist():
+        alone = predict(path, model, views=1, start=found.frames[clip, 0])
+        assert np.array_equal(found.faces[clip].squares, alone.face.squares) and alone.face.squares[0, 0] > 150
+        assert np.abs(found.probabilities[clip] - probabilities_of(alone)).max() < 1e-5
+
+
 def test_what_cannot_be_answered_is_an_error(walk, faceless, model, tmp_path):
     with pytest.raises(FaceNotFoundError, match=r"squares\.mp4: no face found.*locate_face=False"):
         predict_over_time(faceless, model)

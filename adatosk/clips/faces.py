@@ -7,6 +7,7 @@ cropped square is stationary unless its person walks.
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -123,7 +124,7 @@ def find_faces(frames: np.ndarray) -> list[Face]:
     Raises:
         FaceDetectorError: the detector's weights are missing or damaged.
     """
-    _, people = search(load_detector(), frames)
+    _, people = search(load_detector(), list(frames))
     height, width = frames.shape[1:3]
     return [
         Face(squares_of(person, len(frames), height, width), len(person.times), number, len(people))
@@ -151,14 +152,16 @@ def load_detector() -> cv2.FaceDetectorYN:
 
 @dataclass
 class Track:
-    """Detections of one person: frames, and boxes x, y, width, height in pixels."""
+    """Detections of one person: frames, boxes x, y, width, height in pixels, and the sum of these boxes' areas."""
 
     times: list[int] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
+    area: float = 0.0
 
     def add(self, time: int, box: np.ndarray) -> None:
         self.times.append(time)
         self.boxes.append(box)
+        self.area += float(box[2] * box[3])
 
     def centre_at(self, time: int) -> np.ndarray:
         """Expected centre of the face, at its recent velocity: a median, so that one stray box is not a walk."""
@@ -173,13 +176,8 @@ class Track:
         """Whether it can no longer be continued."""
         return len(self.times) < FEW and time - self.times[-1] > LONG_GAP
 
-    @property
-    def area(self) -> float:
-        """Sum over the frames."""
-        return float(sum(box[2] * box[3] for box in self.boxes))
 
-
-def search(detector: cv2.FaceDetectorYN, frames: np.ndarray) -> tuple[list[np.ndarray], list[Track]]:
+def search(detector: cv2.FaceDetectorYN, frames: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[Track]]:
     """The boxes ``(N, 4)`` in each frame at the resolution that shows the largest person most, and the people there.
 
     These are seen in a quarter of the frames at least; the largest comes first.
@@ -191,7 +189,7 @@ def search(detector: cv2.FaceDetectorYN, frames: np.ndarray) -> tuple[list[np.nd
         people.sort(key=lambda person: -person.area)
         if not found or (people and (not best or len(people[0].times) > len(best[0].times))):
             found, best = boxes, people
-        if (best and len(best[0].times) > len(frames) / 2) or max(frames.shape[1:3]) <= side:
+        if (best and len(best[0].times) > len(frames) / 2) or max(frames[0].shape[:2]) <= side:
             break
     return found, best
 
@@ -201,9 +199,9 @@ def is_seen(times: int, frames: int) -> bool:
     return times >= math.ceil(MIN_SHARE * frames)
 
 
-def _detect(detector: cv2.FaceDetectorYN, frames: np.ndarray, side: int) -> list[np.ndarray]:
+def _detect(detector: cv2.FaceDetectorYN, frames: Sequence[np.ndarray], side: int) -> list[np.ndarray]:
     """Boxes ``(N, 4)`` x, y, width, height in each frame, searched at this longer side at most."""
-    height, width = frames.shape[1:3]
+    height, width = frames[0].shape[:2]
     shrink = min(1.0, side / max(height, width))
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
     scale = np.array([width / size[0], height / size[1]] * 2)
@@ -231,24 +229,51 @@ def _possible(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.logical_and.reduce(sized & (centres >= 0) & (centres <= [width, height]), axis=1)
 
 
-def link(detections: list[np.ndarray]) -> list[Track]:
-    """Link the boxes of each frame into tracks: each box goes to the person it fits best, or starts another."""
-    from scipy.optimize import linear_sum_assignment  # here, as below: it takes a second, and clips of faces need none
+def link(detections: Sequence[np.ndarray]) -> list[Track]:
+    """Link the boxes of each frame into tracks, see :class:`Linker`."""
+    linker = Linker()
+    for boxes in detections:
+        linker.add(boxes)
+    return linker.tracks
 
-    people: list[Track] = []
-    over: list[Track] = []
-    for time, boxes in enumerate(detections):
+
+class Linker:
+    """Links the boxes of each frame, in temporal order, into tracks.
+
+    Each box goes to the person it fits best, or starts another. Later frames only lengthen tracks.
+
+    Attributes:
+        count: frames so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._people: list[Track] = []
+        self._over: list[Track] = []
+
+    @property
+    def tracks(self) -> list[Track]:
+        """All tracks so far."""
+        return self._over + self._people
+
+    def add(self, boxes: np.ndarray) -> None:
+        """Link the boxes ``(N, 4)`` of the next frame."""
+        from scipy.optimize import linear_sum_assignment  # here: it takes a second, and clips of faces need none
+
+        time, taken = self.count, set()
+        self.count += 1
         if time % LONG_GAP == 0:
-            over += [track for track in people if track.is_over(time)]
-            people = [track for track in people if not track.is_over(time)]
-        misfit = _misfit(people, boxes, time)
-        taken = set()
+            self._over += [track for track in self._people if track.is_over(time)]
+            self._people = [track for track in self._people if not track.is_over(time)]
+        misfit = _misfit(self._people, boxes, time)
         for row, column in zip(*linear_sum_assignment(misfit), strict=True):
             if misfit[row, column] < REACH:
-                people[row].add(time, boxes[column])
+                self._people[row].add(time, boxes[column])
                 taken.add(column)
-        people += [Track([time], [box]) for column, box in enumerate(boxes) if column not in taken]
-    return over + people
+        for column, box in enumerate(boxes):
+            if column not in taken:
+                self._people.append(Track())
+                self._people[-1].add(time, box)
 
 
 def _misfit(people: list[Track], boxes: np.ndarray, time: int) -> np.ndarray:

@@ -1,12 +1,22 @@
 """The people in a whole video: faces are searched for once, and each overlapping clip is cut from what was found."""
 
-from collections.abc import Iterable
-from itertools import islice
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from adatosk.clips.faces import Face, Track, check_person, check_there, is_seen, link, load_detector, search, squares_of
+from adatosk.clips.faces import (
+    Face,
+    Linker,
+    Track,
+    check_person,
+    check_there,
+    is_seen,
+    load_detector,
+    search,
+    squares_of,
+)
 
 # Frames searched at one resolution, and held in memory at full size.
 TOGETHER = 16
@@ -19,62 +29,85 @@ class People:
     when returning to the same place.
 
     Args:
-        images: the frames to search, uint8 ``(H, W, 3)``, in temporal order.
-        clips: which of these frames each clip consists of, int ``(clips, T)``.
+        clips: which of the frames that will be searched each clip consists of, int ``(clips, T)``.
+        person: whose face is wanted: 1 for the largest.
 
     Raises:
         FaceDetectorError: the detector's weights are missing or damaged.
+        ValueError: ``person`` is below 1.
     """
 
-    def __init__(self, images: Iterable[np.ndarray], clips: np.ndarray):
-        self._clips = clips
-        boxes, self._size = _search_all(images)
-        tracks = [(track, _shown(track, len(boxes), clips)) for track in link(boxes)]
-        seen = [(track, shown) for track, shown in tracks if shown.any()]
-        self._tracks = sorted(seen, key=lambda one: -one[0].area)
+    def __init__(self, clips: np.ndarray, person: int = 1):
+        check_person(person)
+        self.person = person
+        self._clips, self._detector, self._linker = clips, load_detector(), Linker()
+        self._size = (0, 0)
+
+    @property
+    def searched(self) -> int:
+        """How many frames have been."""
+        return self._linker.count
+
+    def search(self, images: Sequence[np.ndarray]) -> None:
+        """Search the next frames, uint8 ``(H, W, 3)``; by ``TOGETHER``, since they get one resolution."""
+        self._size = images[0].shape[:2]
+        for boxes in search(self._detector, images)[0]:
+            self._linker.add(boxes)
+
+    def guess(self, clip: int) -> np.ndarray | None:
+        """The squares ``(T, 4)`` of who is the person as far as the video has been searched, beyond this clip at least.
+
+        ``None`` where that person is not seen. In most videos, that is what :meth:`faces` says in the end.
+        """
+        seen = [track for track in self._linker.tracks if is_seen(len(track.times), self._clips.shape[1])]
+        seen.sort(key=lambda track: -track.area)
+        if len(seen) < self.person:
+            return None
+        found = self._within(seen[self.person - 1], self._clips[clip])
+        return self._squares(found) if is_seen(len(found.times), self._clips.shape[1]) else None
+
+    def check(self, path: str | Path) -> None:
+        """Raise a `FaceNotFoundError` that names the video if it has nobody of the person's number."""
+        check_there(path, self.person, len(self))
 
     def __len__(self) -> int:
-        return len(self._tracks)
+        return len(self._ranked())
 
-    def faces(self, person: int = 1) -> list[Face | None]:
-        """The face of one of them in each clip, as :func:`adatosk.clips.faces.find_faces` places it in a single one.
+    def faces(self, person: int | None = None) -> list[Face | None]:
+        """A person's face in each clip, as :func:`adatosk.clips.faces.find_faces` places it in a single one.
 
         ``None`` where the person is seen in less than a quarter of the clip's frames.
+
+        Args:
+            person: another one than whose face is wanted.
         """
-        track, shown = self._tracks[person - 1]
-        boxes = dict(zip(track.times, track.boxes, strict=True))
-        clips = zip(self._clips, shown, strict=True)
-        return [self._face(boxes, clip, person) if is_there else None for clip, is_there in clips]
+        person, ranked = person or self.person, self._ranked()
+        track, shown = ranked[person - 1]
+        parts = [self._within(track, clip) if there else None for clip, there in zip(self._clips, shown, strict=True)]
+        return [
+            None if part is None else Face(self._squares(part), len(part.times), person, len(ranked)) for part in parts
+        ]
 
     def counted(self) -> np.ndarray:
         """How many people each clip shows, int ``(clips,)``."""
-        return np.sum([shown for _, shown in self._tracks], axis=0)
+        return np.sum([shown for _, shown in self._ranked()], axis=0)
 
-    def _face(self, boxes: dict[int, np.ndarray], clip: np.ndarray, person: int) -> Face:
+    def _ranked(self) -> list[tuple[Track, np.ndarray]]:
+        """Each person's track, and which clips show it, bool ``(clips,)``."""
+        tracks = [(track, self._shown(track)) for track in self._linker.tracks]
+        return sorted((one for one in tracks if one[1].any()), key=lambda one: -one[0].area)
+
+    def _shown(self, track: Track) -> np.ndarray:
+        there = np.zeros(self.searched, bool)
+        there[track.times] = True
+        return np.array([is_seen(times, self._clips.shape[1]) for times in there[self._clips].sum(axis=1).tolist()])
+
+    def _within(self, track: Track, clip: np.ndarray) -> Track:
+        """The part of a track within a clip, whose frames count from 0; its area is not needed."""
+        part = slice(bisect_left(track.times, clip[0]), bisect_right(track.times, clip[-1]))
+        boxes = dict(zip(track.times[part], track.boxes[part], strict=True))
         times = [time for time, place in enumerate(clip.tolist()) if place in boxes]
-        track = Track(times, [boxes[clip[time]] for time in times])
-        return Face(squares_of(track, len(clip), *self._size), len(times), person, len(self))
+        return Track(times, [boxes[clip[time]] for time in times])
 
-
-def people_in(path: str | Path, images: Iterable[np.ndarray], clips: np.ndarray, person: int = 1) -> People:
-    """:class:`People`, or a `FaceNotFoundError` that names the video if it has nobody of this number."""
-    check_person(person)
-    people = People(images, clips)
-    check_there(path, person, len(people))
-    return people
-
-
-def _search_all(images: Iterable[np.ndarray]) -> tuple[list[np.ndarray], tuple[int, int]]:
-    """The boxes ``(N, 4)`` in each frame, and the frames' height and width."""
-    detector, images, found, size = load_detector(), iter(images), [], (0, 0)
-    while some := list(islice(images, TOGETHER)):
-        size = some[0].shape[:2]
-        found += search(detector, np.stack(some))[0]
-    return found, size
-
-
-def _shown(track: Track, count: int, clips: np.ndarray) -> np.ndarray:
-    """bool ``(clips,)``: which clips show somebody who was detected in these of ``count`` frames."""
-    there = np.zeros(count, bool)
-    there[track.times] = True
-    return np.array([is_seen(times, clips.shape[1]) for times in there[clips].sum(axis=1).tolist()])
+    def _squares(self, within: Track) -> np.ndarray:
+        return squares_of(within, self._clips.shape[1], *self._size)

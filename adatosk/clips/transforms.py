@@ -4,10 +4,11 @@ A transform is drawn as a :class:`Window`, a few numbers, and applied by :func:`
 :func:`cut_batch` to a whole batch on a GPU, where a crop, a resize and a flip are two matrix products.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -71,6 +72,14 @@ def eval_transform(image_size: int) -> Transform:
 def _transform(video: Tensor, generator: torch.Generator | None = None, *, choose: Choice, image_size: int) -> Tensor:
     rows, columns = video.shape[-2:]
     return cut(video, choose(rows, columns, generator), image_size)
+
+
+def picture(frame: np.ndarray, square: Sequence[int] | None, size: int) -> Tensor:
+    """A frame ``(H, W, C)``, cropped to a square (left, top, right, bottom) if given: uint8 ``(C, size, size)``."""
+    if square is not None:
+        left, top, right, bottom = square
+        frame = frame[top:bottom, left:right]
+    return eval_transform(size)(torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None])[0]
 
 
 def augment(

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from adatosk.clips.sliding import sliding_clips
 from adatosk.config import ModelConfig
 from adatosk.cost.models import RESULTS, write_table
 from adatosk.model import AdaTosk
 from adatosk.onednn import through_onednn
 from adatosk.predict import predict
-from adatosk.predict_over_time import predict_over_time, sliding_clips
+from adatosk.predict_over_time import predict_over_time
 from adatosk.synthetic import BENCHMARKS, encode, render, sample_script
 from adatosk.utils.provenance import provenance
 from adatosk.video import open_stream

@@ -4,17 +4,18 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
 CLIPS_PER_TASK = 16
 SHOWN_AFTER = 2.0  # seconds: what is done by then needs no progress bar
 
+T = TypeVar("T")
 Each = Callable[..., Iterator[tuple[int, Any]]]
 
 
@@ -49,9 +50,11 @@ def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[
         clips = sum(map(len, chunks))
         quiet = not (progress and clips)
         with tqdm(total=clips, desc=title, unit="clip", mininterval=1, delay=SHOWN_AFTER, disable=quiet) as bar:
-            for number, result in _results(pool, function, chunks, ahead):
+            # Empty chunks are skipped, and the others keep their numbers.
+            numbered = ((number, chunk) for number, chunk in enumerate(chunks) if chunk)
+            for (number, chunk), result in in_order(pool, lambda one: function(one[1]), numbered, ahead):
                 yield number, result
-                bar.update(len(chunks[number]))
+                bar.update(len(chunk))
 
     try:
         yield each
@@ -59,17 +62,19 @@ def side_by_side(workers: int | None = None, progress: bool = True) -> Iterator[
         pool.shutdown(cancel_futures=True)
 
 
-def _results(pool: Executor, function: Callable, chunks: Sequence[Sequence], ahead: float) -> Iterator[tuple[int, Any]]:
+def in_order(
+    pool: Executor, function: Callable[[T], Any], items: Iterable[T], ahead: float = inf
+) -> Iterator[tuple[T, Any]]:
+    """Yield each item with ``function(item)``, which ``pool`` computes, at most ``ahead`` items before the caller."""
     # In order, so that work completed before a failure is yielded, whichever thread fails.
-    waiting: deque[tuple[int, Future]] = deque()
-    for number, chunk in enumerate(chunks):
-        if chunk:
-            waiting.append((number, pool.submit(function, chunk)))
+    waiting: deque[tuple[T, Future]] = deque()
+    for item in items:
+        waiting.append((item, pool.submit(function, item)))
         if len(waiting) > ahead:
             done, future = waiting.popleft()
             yield done, future.result()
-    for number, future in waiting:
-        yield number, future.result()
+    for item, future in waiting:
+        yield item, future.result()
 
 
 @contextmanager
