@@ -36,6 +36,8 @@ export ADATOSK_ROOT := $(ROOT)
 
 # The models are small: two runs with one thread each are faster than one run with two threads.
 export OMP_NUM_THREADS := 1
+# Containers set it, and each command and job would compile torch and all else that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
@@ -50,7 +52,7 @@ help:
 	@echo "make test           set up, lint, run the unit tests and the notebooks"
 	@echo "make test-lowest    run the unit tests with the lowest versions that pyproject.toml declares; downloads some GB"
 	@echo "make test-crash     simulate a kill and a full disk at every file operation of training, caching and rendering; minutes"
-	@echo "make test-cluster   run the workflow on a SLURM of two nodes, started on this machine: Debian, as root; minutes"
+	@echo "make test-cluster   run the workflow on a SLURM of four nodes, started on this machine: Debian, as root; minutes"
 	@echo "make browser        open, run and play with every notebook in JupyterLab in chromium; minutes"
 	@echo "make lint           ruff, import-linter and pyrefly"
 	@echo "make lab            open the notebooks in JupyterLab"
@@ -107,8 +109,9 @@ test: lint
 test-crash: setup
 	$(BIN)/python -m pytest -n $(JOBS) -m crash tests/test_crashes.py tests/test_cli.py
 
+# Each file of tests has a process, which waits for jobs more than it computes.
 test-cluster: setup
-	tests/cluster/slurm.sh "$${TMPDIR:-/tmp}/adatosk-slurm" $(BIN)/python -m pytest -m cluster tests/cluster
+	tests/cluster/slurm.sh "$${TMPDIR:-/tmp}/adatosk-slurm" $(BIN)/python -m pytest -p no:nbval -n 4 --dist loadfile -m cluster tests/cluster
 
 test-lowest: $(UV)
 	$(UV) venv --no-config --quiet --clear --python 3.11 $(LOWEST)

@@ -11,6 +11,7 @@ import time
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from filelock import FileLock, Timeout
@@ -361,3 +362,20 @@ def test_a_kill_locks_nobody_out_and_costs_no_weights(checkout):
     done = train_one(checkout)
     said = done.stdout + done.stderr
     assert done.returncode == 0 and "already finished" in said and path.read_bytes() == before
+
+
+def test_a_notebook_that_fails_stays_under_a_name_that_says_so(checkout):
+    source, results = checkout / "notebooks" / "01_data_preparation.ipynb", checkout / "outputs" / "smoke"
+    notebook = nbformat.read(source, as_version=4)
+    after = 1 + next(n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ()))
+    notebook.cells[after:] = [nbformat.v4.new_code_cell(code) for code in ("6 * 7", "1 / 0", "7 * 8")]
+    nbformat.write(notebook, source)
+    (results / ".prepared").touch()
+    executed = results / "notebooks" / source.name
+    done = snakemake(checkout, str(executed.relative_to(checkout)), "--config", "profile=smoke", tree=checkout)
+    assert done.returncode != 0 and "ZeroDivisionError" in done.stdout + done.stderr
+    assert [path.name for path in executed.parent.iterdir()] == ["01_data_preparation.unfinished.ipynb"]
+    (left,) = executed.parent.iterdir()
+    *_, first, failed, last = (cell for cell in nbformat.read(left, as_version=4).cells if cell.cell_type == "code")
+    assert first.outputs[0].data["text/plain"] == "42" and failed.outputs[0].ename == "ZeroDivisionError"
+    assert not last.outputs
