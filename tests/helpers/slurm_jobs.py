@@ -58,10 +58,8 @@ class Tree:
         assert text.count(BEFORE) == 1
         presets.write_text(text.replace(BEFORE, AFTER))
         self.environment = os.environ | {"PYTHONPATH": str(folder), "ADATOSK_ROOT": str(CLIPS)}
-        done = subprocess.run(
-            [sys.executable, "-c", RUNS], cwd=folder, env=self.environment, capture_output=True, text=True, check=True
-        )
-        self.runs = done.stdout.split()
+        listed = [sys.executable, "-c", RUNS]
+        self.runs = subprocess.check_output(listed, cwd=folder, env=self.environment, text=True).split()
 
     def run(self, run_id: str) -> Path:
         return self.results / "runs" / run_id
