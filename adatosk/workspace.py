@@ -235,15 +235,22 @@ def data_root(config: RunConfig, root: str | Path | None = None) -> Path:
 def check_data(config: RunConfig, root: Path) -> None:
     """Check that a run's clips are in ``root`` or, for the embedded benchmark, can be rendered into it.
 
+    Only the project's own folder is created: a mistyped one would be filled with rendered clips.
+
     Raises:
         FileNotFoundError: naming the missing folder.
         ValueError: naming a folder that contains something other than the benchmark.
     """
-    name = Path(config.data.manifest).stem
-    if name in BENCHMARKS:
-        check_folder(root, name)
-    elif not root.is_dir():
+    name, own = Path(config.data.manifest).stem, data_root(config)
+    if root.is_dir():
+        if name in BENCHMARKS:
+            check_folder(root, name)
+    elif name not in BENCHMARKS:
         raise FileNotFoundError(f"{root}: no such folder; pass the folder of your copy of '{name}' as root")
+    elif root.resolve() != own.resolve():
+        raise FileNotFoundError(
+            f"{root}: no such folder; create it to render '{name}' there, or use the project's {own}"
+        )
 
 
 def prepare_data(config: RunConfig, root: Path) -> None:
@@ -299,8 +306,6 @@ def open_workspace(
         raise ValueError(f"unknown profile '{profile}': choose {', '.join(PROFILES)}")
     config = PROFILES[profile].change(**changes)
     folder = data_root(config, root)
-    if root is not None and not folder.is_dir():  # a mistyped one would be filled with rendered clips
-        raise FileNotFoundError(f"{root}: no such folder; without root, the project's {data_root(config)} is used")
     prepare_data(config, folder)
     adopt_published(profile)
     places = Places(folder, OUTPUTS / profile, CACHE)

@@ -273,6 +273,7 @@ def checkout(tmp_path_factory):
     for name in ("adatosk", "notebooks", "data_manifests"):
         shutil.copytree(PROJECT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "Snakefile", tree)
+    clips(tree).mkdir()
     done = train_one(tree)
     assert done.returncode == 0, done.stdout + done.stderr
     return tree

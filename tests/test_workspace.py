@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import command
 
 from adatosk import workspace
 from adatosk.config import RunConfig
@@ -246,8 +247,13 @@ def test_a_workspace_that_trains_what_is_missing_trains_what_it_starts_from(tmp_
 
 
 def test_a_root_that_is_not_there_is_an_error_and_is_not_created(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"nowhere: no such folder; without root, the project's .*embedded-smoke"
-    ):
-        open_workspace("smoke", tmp_path / "nowhere")
-    assert not (tmp_path / "nowhere").exists()
+    run, nowhere = tmp_path / "run.json", tmp_path / "nowhere"
+    run.write_text(PROFILES["smoke"].model_dump_json())
+    expected = "nowhere: no such folder; create it to render 'embedded-smoke' there, or use the project's "
+    with pytest.raises(FileNotFoundError, match=expected):
+        open_workspace("smoke", nowhere)
+    done = command("prepare", run, "--root", nowhere)
+    assert done.exit_code == 1 and done.stderr.startswith(f"error: {tmp_path}/{expected}")
+    done = command("train", run, "--root", nowhere, "--results", tmp_path / "results")
+    assert done.exit_code == 1 and done.stderr.startswith("error: ") and f" {nowhere} " in done.stderr
+    assert not nowhere.exists()

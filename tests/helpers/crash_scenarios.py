@@ -46,6 +46,7 @@ class Rendering(Scenario):
 
     def command(self, folder: Path) -> None:
         BENCHMARKS["crash"] = SMALL.model_copy(update={"train_clips": 2, "test_clips": 1})
+        (folder / "data").mkdir(exist_ok=True)
         prepare_data(PROFILES["smoke"].change(data={"manifest": "crash.csv"}), folder / "data")
 
 

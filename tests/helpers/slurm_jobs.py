@@ -53,6 +53,7 @@ class Tree:
         for name in ("adatosk", "notebooks", "data_manifests", "workflow"):
             shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(PROJECT / "Snakefile", folder)
+        CLIPS.mkdir(parents=True, exist_ok=True)
         presets = folder / "adatosk" / "presets.py"
         text = presets.read_text()
         assert text.count(BEFORE) == 1
