@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from adatosk.utils.strict import parse_json
+
 # What a configuration may name: frame distances (Eq. 4, Table 4), and semantic scores (Eq. 11, Table 3), with whether
 # each uses the accumulated score M. adatosk.soft_mask implements them, and adds those that users register there.
 FRAME_DISTANCES = {"l1", "l2", "cosine", "classification"}
@@ -91,11 +93,16 @@ class Frozen(BaseModel):
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such {cls.what} file")
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
         try:
-            return cls.model_validate_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+            found = cls.model_validate_json(content)
+            parse_json(content)  # for what pydantic overlooks
+            return found
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()]
             raise ValueError(f"{path}: not a valid {cls.what}: {'; '.join(faults)}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: not a valid {cls.what}: {error}") from error
 
 
 class SoftMaskConfig(Frozen):

@@ -188,7 +188,7 @@ def load(path: str | Path) -> Manifest:
     text = read_text(path)
     if not text.strip():
         raise ManifestError(f"{path}: the manifest is empty: write it again, or fetch it again")
-    header = _header(text)
+    header = _header(path, text)
     for key in ("name", "classes"):
         if not header.get(key):
             example = "own" if key == "name" else "happy sad neutral"
@@ -201,13 +201,17 @@ def load(path: str | Path) -> Manifest:
     return Manifest(name, version, classes, clips, lambda row: f"{path}, line {lines[row]}")
 
 
-def _header(text: str) -> dict[str, str]:
-    """The keys and values in the comment lines."""
+def _header(path: Path, text: str) -> dict[str, str]:
+    """The keys and values in the comment lines; ManifestError for one of ``HEADERS`` with two values."""
     header: dict[str, str] = {}
     for line in re.findall("^#.*", text, re.MULTILINE):
         key, _, value = line.lstrip("# ").partition(":")
         # A spreadsheet pads the header lines with separators to the table's width.
-        header.setdefault(key.strip().lower(), value.strip().rstrip("".join(SEPARATORS)).rstrip())
+        key, value = key.strip().lower(), value.strip().rstrip("".join(SEPARATORS)).rstrip()
+        if key in HEADERS and header.get(key, value) != value:
+            said = f"'{short(header[key])}' and '{short(value)}'"
+            raise ManifestError(f"{path}: two header lines '# {key}: …', {said}: delete one of them")
+        header.setdefault(key, value)
     return header
 
 

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-import yaml
 from pydantic import AfterValidator
 
 from adatosk.config import DataConfig, EvalConfig, ModelConfig, RunConfig, SoftMaskConfig, TrainConfig
 from adatosk.utils.project import MANIFESTS
+from adatosk.utils.strict import parse_yaml
 
 MODELS: dict[str, ModelConfig] = {
     "adatosk_base": ModelConfig(),
@@ -37,7 +37,7 @@ MODELS: dict[str, ModelConfig] = {
 
 def _paper(dataset: str) -> RunConfig:
     """Section 4.1 as written, on one of the real sets, whose card lists its classes and whether it has folds."""
-    card = yaml.safe_load((MANIFESTS / f"{dataset}.yaml").read_text(encoding="utf-8"))
+    card = parse_yaml((MANIFESTS / f"{dataset}.yaml").read_text(encoding="utf-8"))
     has_folds = any("fold" in part for part in card["expected"])
     return RunConfig(
         model=MODELS["adatosk_base"].change(classes=tuple(card["classes"])),

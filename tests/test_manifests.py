@@ -107,6 +107,7 @@ ROWS = "path,id,label,split\nv/a.mp4,a,happy,train\n"
         (HEADER + "path,id,label,split\n", "lists no clips"),
         ("# name: x\n" + ROWS, r"no header line '# classes: …'"),
         (HEADER.replace("# name: own\n", "") + ROWS, r"no header line '# name: …'"),
+        (HEADER + "# Classes: sad happy\n" + ROWS, "two header lines '# classes: …', '.*' and 'sad happy': delete one"),
         (HEADER + "# clips: 3\n" + ROWS, "header says 3 clips, the table has 1"),
         (HEADER + "path,label\nv/a.mp4,happy\n", "m.csv: no column 'id'"),
         (HEADER + ROWS + "v/b.mp4,b,sat,test\n", "m.csv, line 6: unknown label 'sat': the classes are happy, sad"),

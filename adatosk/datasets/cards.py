@@ -11,6 +11,7 @@ from adatosk.config import Frozen
 from adatosk.manifests import Manifest, ManifestError, label_digest
 from adatosk.utils.paths import ABSENT, absent
 from adatosk.utils.project import MANIFESTS
+from adatosk.utils.strict import parse_yaml
 from adatosk.utils.tables import read_text
 
 COLUMNS = ("what", "where", "expected", "found")
@@ -68,7 +69,7 @@ def load_card(name: str | Path) -> Card:
     if not path.is_file():
         raise ManifestError(f"{path}: no such card")
     try:
-        return Card.model_validate(yaml.safe_load(read_text(path, "fetch the card again")))
+        return Card.model_validate(parse_yaml(read_text(path, "fetch the card again")))
     except (yaml.YAMLError, ValidationError, RecursionError) as error:
         raise ManifestError(f"{path}: not a card of a data set: {error}") from error
 

@@ -4,7 +4,6 @@ And the line on top of those that run on profile ``smoke``.
 """
 
 import ast
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -13,6 +12,7 @@ from pydantic import ValidationError, field_validator
 from adatosk.config import Frozen
 from adatosk.experiments.grid import TABLES
 from adatosk.utils.project import PROJECT, PUBLISHED
+from adatosk.utils.strict import parse_json
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -50,7 +50,7 @@ class NotebookCard(Frozen):
     def read(cls, path: Path) -> Self:
         """Read a notebook's declaration; ``ValueError`` names a notebook without a valid one."""
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8"))["metadata"]["adatosk"])
+            return cls.model_validate(_notebook(path)["metadata"]["adatosk"])
         except KeyError as error:
             raise ValueError(f"{path}: its metadata has no 'adatosk', which declares what it writes") from error
         except ValidationError as error:
@@ -62,9 +62,16 @@ class NotebookCard(Frozen):
         return [path.format(dataset=dataset or "embedded") for path in (*self.outputs, *rendered)]
 
 
+def _notebook(path: Path) -> dict:
+    try:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: no notebook: {error}") from error
+
+
 def parameter_names(path: Path) -> set[str]:
     """The names that a notebook assigns as its parameters; papermill finds the same, but takes seconds to import."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cells = _notebook(path)["cells"]
     code = "".join("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
     return {target.id for statement in ast.parse(code).body for target in statement.targets}
 

@@ -5,7 +5,6 @@ Each clip shows one person (:mod:`adatosk.synthetic.people`) whose expression ri
 (:mod:`adatosk.synthetic.scripts`). Clips are written as H.264 files, so they are read like any other video.
 """
 
-import json
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -41,6 +40,7 @@ from adatosk.synthetic.scripts import (
 from adatosk.utils.files import is_part, replacing, sweep, write_json
 from adatosk.utils.limits import limits_named
 from adatosk.utils.parallel import available_cores
+from adatosk.utils.strict import parse_json
 from adatosk.video import read_clip
 
 
@@ -222,7 +222,7 @@ def _claim(config: BenchmarkConfig, root: Path) -> None:
 
 def _digest_in(path: Path) -> str:
     try:
-        return json.loads(path.read_bytes())["digest"]
+        return parse_json(path.read_bytes())["digest"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: damaged: delete the folder {path.parent}, and the benchmark is rendered again"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from adatosk.utils.limits import ADVICE
+from adatosk.utils.strict import parse_json
 
 if TYPE_CHECKING:  # most who write a file need not wait for it
     import pandas as pd
@@ -83,7 +84,7 @@ def sealed(content: dict[str, Any]) -> dict[str, Any]:
 def unsealed(path: Path) -> dict[str, Any] | None:
     """The content of a JSON file without its digest; ``None`` if the file is damaged."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
         return content if content.pop("sha256") == _self_digest(content) else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

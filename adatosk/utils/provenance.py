@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adatosk.utils.project import IS_CHECKOUT, PROJECT
+from adatosk.utils.strict import parse_json
 
 if TYPE_CHECKING:  # importing it takes seconds, and reading results needs none of it
     import torch
@@ -116,7 +116,7 @@ def recorded_digest(weights: Path) -> str | None:
 def read_metrics(path: Path) -> dict:
     """A finished run's ``metrics.json``; ``ValueError`` names one that is incomplete."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: incomplete ({error}): delete the run's folder to train it again") from error
     if not isinstance(found, dict) or "last" not in found:

@@ -56,7 +56,12 @@ def test_cards_fit_the_builders(name):
 
 def test_damaged_cards_are_named(tmp_path):
     text = (Path(PROJECT) / "data_manifests" / "ravdess.yaml").read_text()
-    for change in (("neutral: 16", "neutral: 17"), ("licence:", "license:"), ("name: ravdess", "name: [")):
+    for change in (
+        ("neutral: 16", "neutral: 17"),
+        ("licence:", "license:"),
+        ("name: ravdess", "name: ["),
+        ("name:", "name: x\nname:"),
+    ):
         (tmp_path / "c.yaml").write_text(text.replace(*change))
         with pytest.raises(ManifestError, match=r"c\.yaml: not a card"):
             load_card(tmp_path / "c.yaml")
