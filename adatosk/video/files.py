@@ -112,6 +112,8 @@ def opened(path: Path, **options: str) -> Iterator[tuple[av.container.InputConta
         # With the protocol named, a colon in the file's name is none.
         with av.open(f"file:{path}", options=_GUARDED | options) as container:
             stream = _video_of(container, path)
+            if stream.codec_context is None:
+                raise VideoError(f"{path}: its video is of a kind that no decoder knows: {ADVICE}")
             stream.codec_context.thread_count = 1
             stream.codec_context.options = STRICT.get(stream.codec_context.codec.canonical_name, {})
             yield container, stream

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise, repeat
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -31,6 +32,27 @@ _DIGITS = re.compile(r"(\d+)")
 
 class VideoError(ValueError):
     """A video file or frame folder that cannot be read completely; the message names it and says what to do."""
+
+
+class Like(NamedTuple):
+    """An image of a clip, whose size the others must have.
+
+    Attributes:
+        path: the image.
+        shape: its height and width, possibly with further sizes.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+
+    def check(self, path: str, shape: tuple[int, ...]) -> None:
+        """VideoError if the image at ``path``, of this shape, has another size."""
+        (height, width), (found_height, found_width) = self.shape[:2], shape[:2]
+        if (height, width) != (found_height, found_width):
+            raise VideoError(
+                f"{path}: {found_width}×{found_height} pixels, but {Path(self.path).name} has {width}×{height}: frames "
+                "of a clip must be of one size; extract them again, or read with a size"
+            )
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -96,11 +118,17 @@ def _by_numbers(stem: str, name: str) -> tuple:
     return parts, name
 
 
-def read_images(paths: Sequence[str], size: int | None, empty: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
+def read_images(
+    paths: Sequence[str], size: int | None, empty: Callable[..., np.ndarray] = np.empty, like: Like | None = None
+) -> np.ndarray:
     """The images in the given order; consecutive repetitions are decoded once.
+
+    Beyond the result, the memory holds 8 MB of images, or one image if that takes more. An image other than an ordinary
+    JPEG is held twice, because OpenCV hands over a copy of what it decodes.
 
     Args:
         empty: called as ``np.empty`` for the memory of the result, unless images are repeated.
+        like: the image whose size the others must have if ``size`` is ``None``; by default the first of them.
 
     Returns:
         uint8 ``(len(paths), H, W, 3)``, RGB; ``size`` as in :func:`adatosk.video.read_clip`.
@@ -110,53 +138,54 @@ def read_images(paths: Sequence[str], size: int | None, empty: Callable[..., np.
     """
     runs = [(path, len(list(run))) for path, run in groupby(paths)]
     if len(runs) == len(paths):
-        return _read_distinct(paths, size, empty)
-    images = _read_distinct([path for path, _ in runs], size, np.empty)
+        return _read_distinct(paths, size, empty, like)
+    images = _read_distinct([path for path, _ in runs], size, np.empty, like)
     return np.repeat(images, [length for _, length in runs], axis=0)
 
 
-def _read_distinct(paths: Sequence[str], size: int | None, empty: Callable[..., np.ndarray]) -> np.ndarray:
+def _read_distinct(
+    paths: Sequence[str], size: int | None, empty: Callable[..., np.ndarray], like: Like | None
+) -> np.ndarray:
     data = _read_whole(paths[0])
     head, shape = jpeg_head(data)
-    first = None
+    image = None
     if shape is None:
-        first = _decode(paths[0], data)
-        shape = first.shape[:2]
+        image = _decode(paths[0], data)
+        shape = image.shape[:2]
+    like = like or Like(paths[0], shape)
+    if size is None:
+        like.check(paths[0], shape)
     shrink = 1 if size is None else max((by for by in REDUCED if by * size <= min(shape)), default=1)
     images = empty((len(paths), *(shape if size is None else (size, size)), 3), np.uint8)
-    decoded = np.empty((len(in_groups(paths, shape)[0]), *_shrunk(shape, shrink), 3), np.uint8)
-    if decoded.shape[1:] == images.shape[1:]:
-        decoded = images
+    small = _shrunk(shape, shrink)
+    in_place = images.shape[1:3] == small
+    decoded = images if in_place else np.empty((len(in_groups(paths, shape)[0]), *small, 3), np.uint8)
     start = 0
     for some in in_groups(paths, shape):
         targets, others = images[start : start + len(some)], {}
-        outs = targets if decoded is images else decoded
+        outs = targets if in_place else decoded
         for place, (path, out) in enumerate(zip(some, outs, strict=False)):
             data = _read_whole(path) if start + place else data
             # Most heads are identical to the first one's, byte by byte.
             alike = (head and data.startswith(head)) or jpeg_head(data)[1] == shape
             if alike and decode_jpeg(data, out):
                 continue
-            if first is not None and start + place == 0 and shrink == 1:
-                image = first
-            else:
+            if image is None or shrink > 1:
+                image = None  # released before the next one is decoded
                 image = _decode(path, data, shape, shrink)
-            others[place] = image
-            if size is None and image.shape[:2] != shape:
-                raise VideoError(
-                    f"{path}: {image.shape[1]}×{image.shape[0]} pixels, but {Path(paths[0]).name} has "
-                    f"{shape[1]}×{shape[0]}: frames of a clip must be of one size; extract them again, or read with a "
-                    "size"
-                )
-        if decoded is not images:
+            if size is None:
+                like.check(path, image.shape)
+            others[place] = fit(image[None], size, targets[place : place + 1] if in_place else None)
+            image = None
+        if not in_place:
             fit(decoded[: len(targets)], size, targets)
-        for place, image in others.items():
-            fit(image[None], size, targets[place : place + 1])
+            for place, fitted in others.items():
+                targets[place] = fitted[0]
         start += len(some)
     return images
 
 
-def in_groups(paths: Sequence[str], shape: tuple[int, int]) -> list[Sequence[str]]:
+def in_groups(paths: Sequence[str], shape: tuple[int, ...]) -> list[Sequence[str]]:
     """Groups of consecutive images of this height and width, each as large as is held in memory at once."""
     together = max(1, min(TOGETHER, TOGETHER_BYTES // (shape[0] * shape[1] * 3)))
     return [paths[start : start + together] for start in range(0, len(paths), together)]

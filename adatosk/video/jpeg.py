@@ -12,7 +12,7 @@ import simplejpeg
 from PIL import Image
 
 # Below 8 pixels, two of libjpeg's scales can give the same size; no frame of a clip has more than MOST_PIXELS.
-LEAST_SIDE, MOST_PIXELS = 8, 2**26
+LEAST_SIDE, MOST_PIXELS = 8, 2**28
 # Webcams leave a few extraneous bytes before the end marker, which are harmless; damage leaves more.
 _HARMLESS = re.compile(r"Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9")
 _ORIENTATION = 0x112

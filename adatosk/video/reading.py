@@ -16,7 +16,7 @@ import numpy as np
 
 from adatosk.video.decoders import Frames
 from adatosk.video.files import inspect
-from adatosk.video.folders import VideoError, image_names, image_paths, in_groups, is_image, read_images
+from adatosk.video.folders import Like, VideoError, image_names, image_paths, in_groups, is_image, read_images
 from adatosk.video.proven import chosen_decoder, read_decord
 from adatosk.video.resize import fit, stack
 from adatosk.video.sampling import frame_indices
@@ -107,12 +107,11 @@ class Stream:
         return len(self.seconds)
 
 
-def open_stream(path: str | Path, fps: float = FPS, thorough: bool = False) -> Stream:
+def open_stream(path: str | Path, fps: float = FPS) -> Stream:
     """Open a video file, which PyAV decodes, or a folder of images.
 
     Args:
         fps: frames per second of a folder, and of a file that does not state when its frames are shown.
-        thorough: see :class:`adatosk.video.decoders.Frames`.
 
     Raises:
         VideoError: as in :func:`read_clip`.
@@ -124,7 +123,7 @@ def open_stream(path: str | Path, fps: float = FPS, thorough: bool = False) -> S
     if path.is_dir():
         paths = [f"{path}{os.sep}{name}" for name in image_names(path)]
         return Stream(np.arange(len(paths)) / fps, lambda numbers: _images([paths[number] for number in numbers]))
-    frames = Frames(inspect(path), thorough)
+    frames = Frames(inspect(path))
     packets = frames.file.packets
     if frames.times is None or not packets.unit:
         return Stream(np.arange(frames.count) / (packets.rate or fps), frames.images)
@@ -132,11 +131,13 @@ def open_stream(path: str | Path, fps: float = FPS, thorough: bool = False) -> S
 
 
 def _images(paths: list[str]) -> Iterator[np.ndarray]:
-    first = read_images(paths[:1], None)
-    yield first[0]
-    for some in in_groups(paths[1:], first.shape[1:3]):
-        # Together with the first image, whose size they must have.
-        yield from read_images([paths[0], *some], None)[1:]
+    images = read_images(paths[:1], None)
+    like = Like(paths[0], images.shape[1:])
+    yield images[0]
+    for some in in_groups(paths[1:], like.shape[:2]):
+        del images
+        images = read_images(some, None, like=like)
+        yield from images
 
 
 def count_frames(path: str | Path) -> int:
@@ -153,7 +154,12 @@ def decode_whole(path: str | Path) -> tuple[int, int, int]:
     Raises:
         VideoError: it is damaged, truncated or unreadable.
     """
-    stream, height, width = open_stream(path, thorough=True), 0, 0
+    path, height, width = _existing(path), 0, 0
+    if path.is_file():
+        frames = Frames(inspect(path), thorough=True)
+        height, width = frames.decode_all()
+        return frames.count, width, height
+    stream = open_stream(path)
     for image in stream.images(range(stream.count)):
         height, width = image.shape[:2]
         del image

@@ -38,7 +38,14 @@ FORMATS = {
     "hevc10.m2ts": ("libx265", 30, 3, X265 | {"x265-params": "log-level=error:repeat-headers=1:aud=1"}, False),
     "raw.y4m": ("rawvideo", 1, 0, {}, False),
     "a.mxf": ("mpeg2video", 12, 2, {}, False),
+    "qpel.avi": ("mpeg4", 30, 2, {"flags": "+qpel+mv4"}, False),
+    "a.gif": ("gif", 1, 0, {}, False),
+    "a.apng": ("apng", 1, 0, {"plays": "0"}, False),
+    "prores.mov": ("prores_ks", 1, 0, {}, False),
+    "ffv1.mkv": ("ffv1", 30, 0, {}, False),
+    "utvideo.avi": ("utvideo", 1, 0, {}, False),
 }
+PIXELS = {"mjpeg": "yuvj420p", "gif": "rgb8", "apng": "rgb24", "prores_ks": "yuv422p10le"}
 NUMBER = 100
 
 
@@ -65,7 +72,7 @@ def write(
     with av.open(str(path), "w", options=mux_options or {}) as container:
         stream = container.add_stream(encoder.name, rate=25, options=dict(options))
         stream.width, stream.height = WIDTH, HEIGHT
-        stream.pix_fmt = {"mjpeg": "yuvj420p"}.get(codec, "yuv420p10le" if "10" in path.name else "yuv420p")
+        stream.pix_fmt = PIXELS.get(codec, "yuv420p10le" if "10" in path.name else "yuv420p")
         stream.gop_size, stream.max_b_frames = gop, b_frames
         if "crf" not in dict(options):
             stream.bit_rate = 2_000_000

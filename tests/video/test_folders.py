@@ -17,7 +17,8 @@ from adatosk.video import count_frames, decode_all, read_clip
 from adatosk.video import folders as frame_folders
 from adatosk.video.folders import REDUCED, VideoError, image_paths, natural_key
 from adatosk.video.jpeg import decode_jpeg, jpeg_head
-from adatosk.video.resize import TOGETHER, fit
+from adatosk.video.reading import decode_whole
+from adatosk.video.resize import TOGETHER, TOGETHER_BYTES, fit
 
 ORDINARY = {
     "4:2:0": {},
@@ -303,6 +304,22 @@ def test_a_long_clip_is_not_held_twice(tmp_path, size):
     tracemalloc.stop()
     assert len(images) == 128
     assert peak < 1.2 * images.nbytes + 3 * TOGETHER * 64 * 64 * 3
+
+
+def test_large_images_are_held_one_at_a_time(tmp_path):
+    image = moving_frames(1, 1700, 1700)
+    assert image.nbytes > TOGETHER_BYTES
+    folder = write_frames(tmp_path / "f", np.repeat(image, 3, axis=0), ".png")
+    tracemalloc.start()
+    assert len(decode_all(folder, 24)) == 3
+    shrunk = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    assert decode_whole(folder) == (3, 1700, 1700)
+    whole = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # An image decoded, and the result, which is the whole image in a check.
+    assert shrunk < 1.5 * image.nbytes
+    assert whole < 2.5 * image.nbytes
 
 
 @pytest.mark.parametrize("size", [None, 16, 64])
