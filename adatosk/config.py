@@ -46,6 +46,7 @@ _YOUNGER = (
     (("model", "soft_mask", "exclusion"), "redundant"),
     (("weights",), None),
     (("train", "checkpoint_activations"), False),
+    (("train", "cuda_graph"), None),
 )
 
 # exp(2 / temperature), the range of a transition's affinities, has to stay within float32.
@@ -318,6 +319,8 @@ class TrainConfig(Frozen):
         compile: use ``torch.compile``.
         checkpoint_activations: compute the encoder's blocks again in the backward pass instead of keeping what they
             computed: less memory, the same gradients, and about a third more time.
+        cuda_graph: replay forward and backward pass on a GPU as one CUDA graph, which saves launching their kernels one
+            by one: the most of a small model's step. By default (``None``) for small models in one process.
         eval_every: epochs between evaluations on the test split; the last epoch is always evaluated.
     """
 
@@ -333,6 +336,7 @@ class TrainConfig(Frozen):
     precision: Literal["no", "bf16"] = "no"
     compile: bool = False
     checkpoint_activations: bool = False
+    cuda_graph: bool | None = None
     eval_every: int = Field(5, ge=1)
 
     @property
@@ -341,7 +345,14 @@ class TrainConfig(Frozen):
         return self.base_lr * self.batch_size / 256
 
     def share(self, processes: int) -> int:
-        """Clips of a batch for each of so many processes; ``ValueError`` if they do not divide evenly."""
+        """Clips of a batch for each of so many processes.
+
+        Raises:
+            ValueError: they do not divide evenly; or several processes, which sum their gradients during the backward
+                pass, are to replay it from a graph.
+        """
+        if self.cuda_graph and processes > 1:
+            raise ValueError(f"cuda_graph is for one process, and these are {processes}: set it to null or false")
         if self.batch_size % processes:
             fitting = ", ".join(str(count) for count in range(1, processes) if self.batch_size % count == 0)
             raise ValueError(

@@ -83,6 +83,8 @@ def predict_split(
     """
     device = next(model.parameters()).device if accelerator is None else accelerator.device
     gather = (lambda value: value) if accelerator is None else accelerator.gather_for_metrics
+    if accelerator is not None and accelerator.num_processes == 1:
+        gather = accelerator.gather  # what accelerate would leave out it counts by pieces of batches
     precision = nullcontext if accelerator is None else accelerator.autocast
     was_training = model.training
     model.eval()

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from adatosk.config import ModelConfig
 from adatosk.presets import MODELS
 from adatosk.soft_mask import SoftMask, TemporalSoftMask
-from adatosk.tokens import check_mask, complementary_masks, gather_patches, patchify, positions_of, tube_mask
+from adatosk.tokens import (
+    as_floats,
+    check_mask,
+    complementary_masks,
+    gather_patches,
+    patchify,
+    positions_of,
+    tube_mask,
+)
 from adatosk.transformer import Decoder, Encoder, Head, PatchEmbed
 from adatosk.utils.provenance import file_digest, recorded_digest
 from adatosk.utils.tensors import write_tensors
@@ -119,15 +127,18 @@ class AdaTosk(
         visible: Tensor | None = None,
         generator: torch.Generator | None = None,
         reconstruct: bool = True,
+        count: int | None = None,
     ) -> Output:
         """Run both branches on normalised clips.
 
         Args:
-            video: float ``(B, C, T, H, W)``.
+            video: float ``(B, C, T, H, W)``; or the clips' bytes, uint8, of which only visible patches are normalised.
             visible: the hard mask, bool ``(B, N_s)``, on any device; checking one on the CPU avoids a GPU
                 synchronisation. Drawn with ``generator`` by default.
             generator: random generator of the draw; torch's global one by default.
             reconstruct: whether to run the decoder.
+            count: the number of patches that ``visible`` is known to show of each clip. Such a mask is not checked, so
+                that one on a GPU is not waited for, and a CUDA graph may hold the pass.
 
         Raises:
             ValueError: for a clip or mask of the wrong shape, or a mask with too few visible patches to exclude from.
@@ -135,7 +146,7 @@ class AdaTosk(
         self._check_clip(video)
         if visible is None:
             visible, count = self._draw(len(video), generator), self.config.visible_patches
-        else:
+        elif count is None:
             count = check_mask(visible, len(video), self.config.patches)
         visible = visible.to(video.device)
         # The visible ones come first, then the hidden ones, both in ascending order.
@@ -215,7 +226,8 @@ class AdaTosk(
         if self.soft_mask is None:
             return tokens, None
         inner = early if self.soft_mask.config.activation == "scored" else raw
-        pixels = gather_patches(patches, positions) if self.soft_mask.config.baseline == "pixels" else None
+        wanted = self.soft_mask.config.baseline == "pixels"
+        pixels = as_floats(gather_patches(patches, positions)) if wanted else None
         return tokens, self.soft_mask(tokens, scored, inner, positions, pixels)
 
     def _classify_tokens(self, tokens: Tensor, mask: SoftMask | None) -> Tensor:

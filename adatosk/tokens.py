@@ -1,4 +1,4 @@
-"""From a clip to tokens and back: tubelets, positions and the random tube mask (section 3.1).
+"""From a clip to tokens and back: pixels, tubelets, positions and the random tube mask (section 3.1).
 
 Masks are bool with **True = visible** everywhere in this package.
 """
@@ -8,6 +8,33 @@ from einops import rearrange
 from torch import Tensor
 
 from adatosk.config import visible_count
+
+# The statistics that VideoMAE's checkpoints expect.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalise(video: Tensor) -> Tensor:
+    """uint8 ``(..., C, T, H, W)`` to float32, standardised by ImageNet's channel statistics, on the video's device."""
+    mean, std = (_by_channel(values, video.device)[:, None, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (video.float() / 255 - mean) / std
+
+
+def as_floats(patches: Tensor) -> Tensor:
+    """Patches ``(..., C·t·h·w)`` as they are, or, if they are bytes, what :func:`normalise` makes of their pixels.
+
+    Bytes that are gathered first and normalised then give the same values as the other way round, and take a quarter of
+    the memory until then.
+    """
+    if patches.dtype != torch.uint8:
+        return patches
+    mean, std = (_by_channel(values, patches.device)[:, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((patches.unflatten(-1, (len(mean), -1)).float() / 255 - mean) / std).flatten(-2)
+
+
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    # Filled there: a GPU would wait for a copy of a list's values, and a CUDA graph must not contain one.
+    return torch.stack([torch.full((), value, device=device) for value in values])
 
 
 def patchify(video: Tensor, tubelet: int, patch: int) -> Tensor:

@@ -26,9 +26,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, broadcast
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from adatosk.clips import ClipDataset, make_loader, open_clips
+from adatosk.clips.loader import Batches
 from adatosk.config import EvalConfig, RunConfig
 from adatosk.evaluate import Predictions, predict_split
 from adatosk.manifests import manifest_of, manifest_path
@@ -37,6 +37,7 @@ from adatosk.model import AdaTosk, create_model
 from adatosk.onednn import through_onednn
 from adatosk.pretrained import load_encoder
 from adatosk.training.environment import configuration_alone
+from adatosk.training.graphs import step_graph
 from adatosk.training.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.training.run_results import WEIGHTS, RunResults
 from adatosk.training.run_state import Progress, RunState, clear_state
@@ -165,8 +166,7 @@ class Trainer:
             self.report(self._process())
         places = self.places
         self.cache = open_clips(config.data, self.manifest, places.root, places.cache, places.workers, self.report)
-        self.train_loader = self.accelerator.prepare(self._loader("train"))
-        self.test_loader = self.accelerator.prepare(self._loader("test"))
+        self.train_loader, self.test_loader = self._loader("train"), self._loader("test")
         if len(self.train_loader) == 0:
             raise ValueError(f"fewer training clips than one batch of {config.train.batch_size}: lower batch_size")
         self.steps_per_epoch = len(self.train_loader)
@@ -175,7 +175,11 @@ class Trainer:
         self.schedule = make_schedule(optimizer, config.train, self.steps_per_epoch)
         if config.train.compile:
             model.compile()
+        self.graph = step_graph(config.train, model, _processes(), self._say)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+
+    def _say(self, line: str) -> None:
+        self.report(f"run {self.run_id}: {line}")
 
     def _make_model(self) -> AdaTosk:
         """A model with random weights, or with the encoder of the run or checkpoint to start from."""
@@ -209,11 +213,14 @@ class Trainer:
         node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
         return f"run {self.run_id}: {rank} on {node}, {accelerator.device}"
 
-    def _loader(self, split: Literal["train", "test"]) -> DataLoader:
+    def _loader(self, split: Literal["train", "test"]) -> Batches:
         config, train = self.config, split == "train"
         dataset = ClipDataset.of_split(config, self.manifest, self.places.root, split, self.cache)
         size = config.train.share(_processes()) if train else config.evaluation.batch_size
-        return make_loader(dataset, size, self.places.workers, train, config.seed, device=self.accelerator.device)
+        device, count = self.accelerator.device, _processes()
+        batches = make_loader(dataset, size, self.places.workers, train, config.seed, device=device, processes=count)
+        batches.loader = self.accelerator.prepare(batches.loader)
+        return batches
 
     def _resume(self) -> None:
         """Resume after the last complete epoch, if there is one."""
@@ -235,7 +242,8 @@ class Trainer:
             done = epoch * self.steps_per_epoch + step
             self.schedule.step_update(done)
             draw = seeds.generator(self.config.seed, epoch, step, self.accelerator.process_index)
-            losses = optimizer_step(self.model, batch, self.optimizer, self.config.train, self.accelerator, draw)
+            with_all = (self.optimizer, self.config.train, self.accelerator, draw, self.graph)
+            losses = optimizer_step(self.model, batch, *with_all)
             sums += torch.stack([losses.total, losses.reconstruction, losses.classification]).detach()
             steps += 1
         total, reconstruction, classification = (self.accelerator.reduce(sums, "mean") / steps).tolist()

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from adatosk.config import HeadNorm, ModelConfig
 from adatosk.soft_mask import TemporalSoftMask
-from adatosk.tokens import gather_patches, positions_of, sinusoid_positions
+from adatosk.tokens import as_floats, gather_patches, positions_of, sinusoid_positions
 
 _NORM_EPS = 1e-6
 
@@ -110,7 +110,7 @@ class Encoder(nn.Module):
 
     def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
         """Tubelets ``(B, n_t, N_s, C·t·h·w)`` at visible ``positions`` ``(B, n)`` to tokens ``(B, n_t, n, D)``."""
-        tokens = self.patch_embed(gather_patches(patches, positions))
+        tokens = self.patch_embed(as_floats(gather_patches(patches, positions)))
         return tokens + gather_patches(self.positions.expand(len(patches), -1, -1, -1), positions)
 
     def forward(

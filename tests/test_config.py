@@ -8,7 +8,7 @@ from adatosk.config import RunConfig
 from adatosk.presets import MODELS, PROFILES
 from adatosk.utils.project import PROJECT
 
-YOUNGER = {"activation", "scaling", "baseline", "exclusion", "weights", "checkpoint_activations"}
+YOUNGER = {"activation", "scaling", "baseline", "exclusion", "weights", "checkpoint_activations", "cuda_graph"}
 
 
 def without(part, names):
@@ -34,10 +34,11 @@ def test_an_option_added_later_renames_no_run_until_it_is_used():
         run.change(model={"soft_mask": {"scaling": "mean"}}).run_id("digest"),
         run.change(model={"soft_mask": None}).run_id("digest"),
         run.change(train={"checkpoint_activations": True}).run_id("digest"),
+        run.change(train={"cuda_graph": True}).run_id("digest"),
         run.change(initial=run.change(seed=1).model_dump()).run_id("digest"),
         run.change(initial=run.change(model={"soft_mask": {"activation": "raw"}}).model_dump()).run_id("digest"),
     }
-    assert len(ids) == 7
+    assert len(ids) == 8
 
 
 @pytest.mark.parametrize("profile", ["demo"])

@@ -38,10 +38,13 @@ def on_gpu(**changes):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_both_branches_and_the_loss_stay_on_the_gpu_and_wait_for_nothing(change):
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_both_branches_and_the_loss_stay_on_the_gpu_and_wait_for_nothing(change, as_bytes):
     """The backward pass is torch's own; without a GPU its engine does not start."""
     model, video, labels = on_gpu(**change)
-    output = model(video)
+    video = video.to(torch.uint8) if as_bytes else video
+    visible = model(video).visible
+    output = model(video, visible, count=model.config.visible_patches)
     losses = total_loss(output, video, labels, model.config, TrainConfig())
     assert losses.total.device.type == output.visible.device.type == "cuda"
 

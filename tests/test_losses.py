@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from adatosk.config import TrainConfig
-from adatosk.losses import reconstruction_loss, reconstruction_target, total_loss
+from adatosk.losses import loss_from_bytes, reconstruction_loss, reconstruction_target, total_loss
 from adatosk.model import create_model
-from adatosk.tokens import tube_mask
+from adatosk.tokens import normalise, tube_mask
 
 
 @pytest.fixture
@@ -76,3 +76,40 @@ def test_nothing_hidden_costs_nothing(setting):
     model = create_model("adatosk_tiny", mask_ratio=0.0)
     output = model(video.float())
     assert reconstruction_loss(output.reconstruction, video.float(), output.visible, model.config) == 0
+
+
+@pytest.fixture
+def clips():
+    """More clips than are compared at once, with patches of one colour and of nearly one."""
+    clips = torch.randint(256, (19, 3, 16, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    clips[0], clips[1] = 77, 77
+    clips[1, :, 0] = 78
+    return clips
+
+
+@pytest.mark.parametrize("change", [{}, {"soft_mask": {"agnostic": False, "semantic": "none", "baseline": "pixels"}}])
+def test_a_model_takes_the_bytes_of_clips_and_gives_the_same_bits(clips, change):
+    masks = change and {"soft_mask": change["soft_mask"] | {"excluded_per_step": 0}}
+    torch.manual_seed(0)
+    model, labels = create_model("adatosk_tiny", **masks), torch.arange(19) % 7
+    visible, losses = tube_mask(19, 16, 0.4), []
+    for video in (clips, normalise(clips)):
+        output = model(video, visible, count=9)
+        losses.append((output.logits, *vars(total_loss(output, video, labels, model.config, TrainConfig())).values()))
+    assert all(torch.equal(one, other) for one, other in zip(*losses, strict=True))
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_the_loss_of_a_few_clips_at_a_time_is_the_same_and_so_is_its_gradient(clips, normalised, dtype, near):
+    config = create_model("adatosk_tiny").config.model_copy(update={"normalise_target": normalised})
+    visible, found = tube_mask(19, 16, 0.4), []
+    guess = torch.randn(19, 8, 7, 384, generator=torch.Generator().manual_seed(2)).to(dtype)
+    for loss in (loss_from_bytes, reconstruction_loss):
+        leaf = guess.clone().requires_grad_()
+        value = loss(leaf, clips, visible, config)
+        (0.3 * value).backward()
+        assert value.dtype == torch.float32 and leaf.grad.dtype == dtype
+        found.append((value.detach(), leaf.grad.float()))
+    for one, other in zip(*found, strict=True):
+        assert (one - other).norm() <= near * other.norm()

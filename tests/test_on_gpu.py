@@ -16,7 +16,7 @@ from adatosk.clips.transforms import central_window, cut, cut_batch, draw_window
 from adatosk.config import TrainConfig
 from adatosk.evaluate import predict_split
 from adatosk.export import export_program
-from adatosk.losses import total_loss
+from adatosk.losses import reconstruction_loss, total_loss
 from adatosk.model import create_model
 from adatosk.predict import predict
 from adatosk.presets import PROFILES
@@ -139,6 +139,29 @@ def test_a_run_trains_there_and_resumes_with_the_same_result(gpu, data, tmp_path
     first, second = weights_of(whole), weights_of(resumed)
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_small_models_graph_changes_nothing(gpu, data, tmp_path):
+    """The same kernels in the same order: the same losses, to the order in which a GPU adds."""
+    logs, lines = [], []
+    for graph in (True, False):
+        config = short_run(data, model={"head_norm": "batch"}, train={"cuda_graph": graph, "clip_grad": 1.0})
+        folder = train(config, Places(data, tmp_path / str(graph), tmp_path / "cache", workers=0), report=lines.append)
+        logs.append([json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()])
+    assert logs[0] == pytest.approx(logs[1], rel=1e-4)
+    assert any("as one CUDA graph" in line for line in lines) == (gpu.type == "cuda"), lines
+
+
+def test_the_loss_from_bytes_is_the_cpus(gpu):
+    here, there, video, _, visible = pair(gpu)
+    clips = ((video.clamp(-2, 2) + 2) * 63).to(torch.uint8)
+    found, expected = (
+        reconstruction_loss(
+            model(clips.to(device), visible).reconstruction, clips.to(device), visible.to(device), model.config
+        )
+        for model, device in ((there, gpu), (here, "cpu"))
+    )
+    assert_near(found, expected, 1e-5)
 
 
 def test_training_in_bf16_lowers_the_loss(gpu, data, tmp_path):

@@ -1,6 +1,7 @@
 """What a loader hands over: a batch of cut clips, or of decoded frames that a GPU cuts."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,10 +10,7 @@ from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
 
 from adatosk.clips.transforms import cut_batch
-
-# The statistics that VideoMAE's checkpoints expect.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from adatosk.tokens import normalise
 
 
 class Memory:
@@ -85,23 +83,38 @@ def together(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     others = default_collate([{name: item[name] for name in item if name != "frames"} for item in items])
     whole = frames[0]._base
     if whole is None or len(whole) != len(frames) or any(one._base is not whole for one in frames):
-        height, width = (max(one.shape[side] for one in frames) for side in (1, 2))
-        margins = [(0, 0, 0, width - one.shape[2], 0, height - one.shape[1]) for one in frames]
-        whole = torch.stack([F.pad(one, margin) for one, margin in zip(frames, margins, strict=True)])
+        whole = torch.stack(_padded(frames))
     return {"frames": whole, **others}
+
+
+def joined(pieces: Sequence[dict[str, Any]], device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Pieces of a batch as one batch; frames of several sizes are padded, and joined on ``device``."""
+    if len(pieces) == 1:
+        return pieces[0]
+    whole = {}
+    for name in pieces[0]:
+        parts = [piece[name] for piece in pieces]
+        if name == "frames":
+            parts = _padded([part.to(device, non_blocking=True) for part in parts])
+        whole[name] = torch.cat(parts) if isinstance(parts[0], Tensor) else [one for part in parts for one in part]
+    return whole
+
+
+def _padded(frames: Sequence[Tensor]) -> list[Tensor]:
+    """Frames ``(…, H, W, C)`` at the largest height and width."""
+    height, width = (max(one.shape[side] for one in frames) for side in (-3, -2))
+    margins = [(0, 0, 0, width - one.shape[-2], 0, height - one.shape[-3]) for one in frames]
+    return [F.pad(one, margin) if any(margin) else one for one, margin in zip(frames, margins, strict=True)]
 
 
 def model_input(batch: Mapping[str, Tensor], image_size: int, device: torch.device | str) -> Tensor:
     """The clips of a loader's batch on a device, normalised: float32 ``(B, C, T, image_size, image_size)``."""
+    return normalise(model_pixels(batch, image_size, device))
+
+
+def model_pixels(batch: Mapping[str, Tensor], image_size: int, device: torch.device | str) -> Tensor:
+    """The same as bytes, uint8, which a model takes as well."""
     if "video" in batch:
-        return normalise(batch["video"].to(device))
+        return batch["video"].to(device, non_blocking=True)
     frames, windows = (batch[name].to(device, non_blocking=True) for name in ("frames", "window"))
-    return normalise(cut_batch(frames, windows, image_size))
-
-
-def normalise(video: Tensor) -> Tensor:
-    """uint8 ``(..., C, T, H, W)`` to float32, standardised by ImageNet's channel statistics, on the video's device."""
-    statistics = torch.tensor([IMAGENET_MEAN, IMAGENET_STD]).view(2, 3, 1, 1, 1)
-    # Creating them directly on a GPU would force a synchronisation.
-    mean, std = statistics.to(video.device, non_blocking=True)
-    return (video.float() / 255 - mean) / std
+    return cut_batch(frames, windows, image_size)

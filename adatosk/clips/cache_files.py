@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from adatosk.utils.files import replacing, sealed, unsealed, write_json
 from adatosk.video import stamp
 
 # 2 and 3: frames are resized by another filter. 4: frames have checksums.
 FORMAT = 4
+_AT_ONCE = 4096  # frames that are copied to a device's memory
 INDEX, FRAMES, SUMS = "index.json", "frames.bin", "frames.crc32"
 
 
@@ -47,10 +50,11 @@ class ClipCache:
         self._stamp = stamp(self.folder / FRAMES)
         # Right away: a memory map, even a forked one, keeps its file when another cache replaces this one.
         self._map()
+        self._held: Tensor | None = None
 
     def __getstate__(self) -> dict:
         # A memory map would be pickled with all its bytes; each process opens its own.
-        return self.__dict__ | {"_frames": None, "_sums": None, "_seen": None}
+        return self.__dict__ | {"_frames": None, "_sums": None, "_seen": None, "_held": None}
 
     def _map(self) -> np.ndarray:
         path, count = self.folder / FRAMES, sum(self.lengths.values())
@@ -83,15 +87,41 @@ class ClipCache:
         frames, places = self._checked(clip_id, choose)
         return frames[places]
 
-    def _checked(self, clip_id: str, choose: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """All frames of the file, and the indices of the chosen ones in it, after checking that they are intact."""
+    def places(self, clip_id: str, choose: Callable[[int], np.ndarray]) -> np.ndarray:
+        """Indices of some frames of a clip in the file and in :meth:`held`, int64 ``(n,)``; arguments as above."""
         if clip_id not in self._offsets:
             raise CacheError(
                 f"{self.folder}: clip '{clip_id}' is not in this cache: it was built with other exclusions"
             )
+        return self._offsets[clip_id] + np.asarray(choose(self.lengths[clip_id]), np.int64)
+
+    @property
+    def bytes(self) -> int:
+        """Of all frames."""
+        return sum(self.lengths.values()) * self.size**2 * 3
+
+    def held(self, device: torch.device | str) -> Tensor:
+        """All frames in a device's memory, uint8 ``(N, size, size, 3)``, copied there once.
+
+        Raises:
+            CacheError: a frame is damaged.
+        """
+        if self._held is None or self._held.device != torch.device(device):
+            for clip_id in self.lengths:
+                self._checked(clip_id, np.arange)
+            frames = self._map() if self._frames is None else self._frames
+            # A memory map that is only read cannot be a tensor of torch's without a warning, so it is copied in parts.
+            self._held = torch.empty(frames.shape, dtype=torch.uint8, device=device)
+            for first in range(0, len(frames), _AT_ONCE):
+                part = torch.from_numpy(np.array(frames[first : first + _AT_ONCE]))
+                self._held[first : first + _AT_ONCE].copy_(part)
+        return self._held
+
+    def _checked(self, clip_id: str, choose: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """All frames of the file, and the indices of the chosen ones in it, after checking that they are intact."""
+        places = self.places(clip_id, choose)
         frames = self._map() if self._frames is None else self._frames
         first = self._offsets[clip_id]
-        places = first + np.asarray(choose(self.lengths[clip_id]))
         for place in places[~self._seen[places]]:
             if zlib.crc32(frames[place]) != self._sums[place]:
                 where = f"{self.folder / FRAMES}: frame {place - first} of clip '{clip_id}'"

@@ -7,21 +7,20 @@ processes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
-from adatosk.clips.batches import Memory, together
+from adatosk.clips.batches import Memory
 from adatosk.clips.cache import ClipCache
 from adatosk.clips.transforms import Window, cut, eval_window, train_window
 from adatosk.config import DataConfig, RunConfig
 from adatosk.utils import seeds
-from adatosk.utils.parallel import available_cores
 from adatosk.utils.paths import ManifestError, resolve
 from adatosk.video import frame_indices, last_start, read_frames
 
@@ -30,16 +29,11 @@ if TYPE_CHECKING:  # predicting a video needs neither tables nor a manifest
 
     from adatosk.manifests import Manifest
 
-# Up to this size, a cached clip is ready sooner than another process could send it.
-SMALL_IMAGE = 64
-
 # Frames with a longer side than this many of the model's are cut by the loader's processes, even for a GPU.
 LARGEST = 2
 
-# Batches that each process loads in advance.
-AHEAD = 2
-
-_ORDER, _CLIP = 1, 2  # Distinguish the draws of one seed and epoch.
+# Distinguish the draws of one seed and epoch: an order's, and a clip's.
+ORDER, _CLIP = 1, 2
 
 
 class ClipDataset(Dataset):
@@ -52,6 +46,7 @@ class ClipDataset(Dataset):
         uncut: instead of ``"video"``, give ``"frames"`` as decoded, uint8 ``(T, H, W, C)``, and ``"window"``, what
             :func:`adatosk.clips.batches.model_input` is to take of them, int64 ``(9,)``.
         memory: where the frames of uncut clips are decoded to.
+        placed: instead of an uncut clip's frames, give ``"places"``, their indices in the cache's file, int64 ``(T,)``.
     """
 
     def __init__(
@@ -89,7 +84,7 @@ class ClipDataset(Dataset):
         self.frames, self.image_size, self.stride = frames, image_size, data.stride
         self.train, self.seed, self.epoch = train, seed, 0
         self.choose = train_window(image_size, data.min_crop, data.flip) if train else eval_window(image_size)
-        self.uncut, self.memory = False, Memory()
+        self.uncut, self.placed, self.memory = False, False, Memory()
 
     @classmethod
     def of_split(
@@ -119,6 +114,14 @@ class ClipDataset(Dataset):
         other.uncut, other.memory = True, Memory(turns, LARGEST * self.image_size)
         return other
 
+    def left_in_place(self) -> ClipDataset:
+        """The same clips ``placed``, for frames that are on a GPU; `ValueError` without a cache."""
+        if self.cache is None:
+            raise ValueError("clips that are decoded each time have no place: set data.cache_size")
+        other = copy.copy(self)
+        other.placed = True
+        return other
+
     def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[dict[str, Tensor]]:
         """The clips of a batch; torch's loader calls it."""
         self.memory.begin(len(keys))
@@ -127,8 +130,13 @@ class ClipDataset(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
         """The clip at ``key``, an index or (epoch, index)."""
         index = key[1] if isinstance(key, tuple) else key
-        frames, generator = self.decode(key)
         about = {"label": torch.tensor(self.labels[index]), "index": torch.tensor(index)}
+        if self.placed and self.cache is not None:
+            choose, generator = self._draws(key)
+            places = self.cache.places(self.ids[index], choose)
+            window = self.choose(self.cache.size, self.cache.size, generator)
+            return {"places": torch.from_numpy(places), "window": torch.tensor(window), **about}
+        frames, generator = self.decode(key)
         window, size = self.choose(*frames.shape[1:3], generator), self.image_size
         if self.uncut and max(frames.shape[1:3]) <= self.memory.largest:
             return {"frames": self.memory.keep(frames), "window": torch.tensor(window), **about}
@@ -141,79 +149,23 @@ class ClipDataset(Dataset):
 
     def decode(self, key: int | tuple[int, int]) -> tuple[np.ndarray, torch.Generator | None]:
         """The frames of the clip at ``key``, uint8 ``(T, H, W, C)``, and in training what draws its window."""
+        choose, generator = self._draws(key)
+        index = key[1] if isinstance(key, tuple) else key
+        if self.cache is not None:
+            return self.cache.frames(self.ids[index], choose), generator
+        empty = self.memory.empty if self.uncut else np.empty
+        return read_frames(resolve(self.root, self.paths[index]), choose, empty=empty), generator
+
+    def _draws(self, key: int | tuple[int, int]) -> tuple[Callable[[int], np.ndarray], torch.Generator | None]:
+        """What maps a clip's length to the frames that are read, and in training what draws its window afterwards."""
         epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
         generator = seeds.generator(self.seed, epoch, index, _CLIP) if self.train else None
 
-        def choose(length: int):
+        def choose(length: int) -> np.ndarray:
             start = None
             if generator is not None:
                 latest = last_start(length, self.frames, self.stride)
                 start = int(torch.randint(latest + 1, (), generator=generator))
             return frame_indices(length, self.frames, self.stride, start)
 
-        if self.cache is not None:
-            return self.cache.frames(self.ids[index], choose), generator
-        empty = self.memory.empty if self.uncut else np.empty
-        return read_frames(resolve(self.root, self.paths[index]), choose, empty=empty), generator
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, index) of every clip, in an order drawn from seed and epoch, or in the manifest's.
-
-    The epoch is sent with each index, because persistent workers hold copies of the data set, which ``set_epoch`` does
-    not reach.
-    """
-
-    def __init__(self, dataset: ClipDataset, shuffle: bool, seed: int) -> None:
-        self.dataset, self.shuffle, self.seed = dataset, shuffle, seed
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, count = self.dataset.epoch, len(self.dataset)
-        order = range(count)
-        if self.shuffle:
-            order = torch.randperm(count, generator=seeds.generator(self.seed, epoch, 0, _ORDER)).tolist()
-        return ((epoch, index) for index in order)
-
-
-def make_loader(
-    dataset: ClipDataset,
-    batch_size: int,
-    workers: int | None = None,
-    shuffle: bool = False,
-    seed: int = 0,
-    epoch: int = 0,
-    device: torch.device | str = "cpu",
-) -> DataLoader:
-    """Batches of ``dataset``, for :func:`adatosk.clips.batches.model_input`.
-
-    Call ``loader.dataset.set_epoch`` before each epoch for a new order and new draws.
-
-    Args:
-        workers: loader processes, which do not affect the batches; by default none for small cached clips, otherwise
-            one per core.
-        shuffle: draw the order from ``seed`` and the epoch. A training set's last, smaller batch is dropped.
-        epoch: the first epoch.
-        device: where the model is: for a GPU, clips are left uncut, see :class:`ClipDataset`, and in pinned memory.
-    """
-    dataset.set_epoch(epoch)
-    if workers is None:
-        small = dataset.cache is not None and dataset.image_size <= SMALL_IMAGE
-        workers = 0 if small else available_cores()
-    gpu = torch.device(device).type == "cuda"
-    if gpu:
-        # A batch is copied to pinned memory before the loader asks its process for the one AHEAD of it.
-        dataset = dataset.left_uncut(turns=AHEAD + 1)
-    return DataLoader(
-        dataset,
-        batch_size,
-        sampler=EpochSampler(dataset, shuffle, seed),
-        num_workers=workers,
-        collate_fn=together,
-        drop_last=dataset.train,
-        pin_memory=gpu,
-        prefetch_factor=AHEAD if workers else None,
-        persistent_workers=workers > 0,
-    )
+        return choose, generator

@@ -112,7 +112,12 @@ def prepare(name: str, config: ModelConfig, setup: Setup, device: torch.device |
     device = torch.device(device)
     model = build(name, config).to(device)
     shape = (setup.batch, 3, config.frames, config.image_size, config.image_size)
-    video = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    generator = torch.Generator().manual_seed(0)
+    if setup.work == "training step" and isinstance(model, AdaTosk):
+        # Bytes, as adatosk.train gives them to its model.
+        video = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
+    else:
+        video = torch.randn(shape, generator=generator).to(device)
     if setup.work == "forward":
         return _forward(name, model, video, setup)
     labels = torch.arange(setup.batch, device=device) % len(config.classes)

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from adatosk.clips import ClipCache, ClipDataset, make_loader, normalise, open_cache
 from adatosk.clips.batches import together
-from adatosk.clips.dataset import AHEAD
+from adatosk.clips.loader import AHEAD, Batches
 from adatosk.config import RunConfig
 from adatosk.cost.contenders import Setup, count_work, prepare
 from adatosk.cost.decoding import write_images
@@ -91,7 +91,7 @@ class _TimedClips(ClipDataset):
         return item | {"worker": torch.tensor(-1 if worker is None else worker.id), "loaded": times}
 
 
-def open_loader(source: Source, config: RunConfig, batch: int, workers: int, rounds: int = 1) -> DataLoader:
+def open_loader(source: Source, config: RunConfig, batch: int, workers: int, rounds: int = 1) -> Batches:
     """The training loader over a source's clips, each ``rounds`` times per epoch."""
     return make_loader(clips_of(_TimedClips, source, config, rounds), batch, workers, shuffle=True, seed=config.seed)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from adatosk import paper
 from adatosk.clips import make_loader
+from adatosk.clips.loader import Batches
 from adatosk.config import EvalConfig, ModelConfig, RunConfig
 from adatosk.cost.operations import count_parameters, hand_count
 from adatosk.evaluate import predict_split
@@ -87,7 +87,7 @@ def measured_points(workspace: Workspace, at_most: int | None = None) -> pd.Data
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _loaded(workspace: Workspace, config: RunConfig) -> tuple[AdaTosk, DataLoader]:
+def _loaded(workspace: Workspace, config: RunConfig) -> tuple[AdaTosk, Batches]:
     (run,) = workspace.runs([config], need_checkpoint=True)
     model = run.model()
     device, clips = run_device(), workspace.split("test", config)

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adatosk.clips import model_input
+from adatosk.clips import model_pixels
 from adatosk.config import ModelConfig, TrainConfig
 from adatosk.losses import Losses, total_loss
 from adatosk.model import AdaTosk
 from adatosk.tokens import tube_mask
+from adatosk.training.graphs import StepGraph
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -54,22 +55,30 @@ def optimizer_step(
     train: TrainConfig,
     accelerator: Accelerator,
     generator: torch.Generator,
+    graph: StepGraph | None = None,
 ) -> Losses:
     """One step on one batch: draw hard masks, run both branches, compute both losses, update with AdamW.
 
     Args:
-        batch: clips as :func:`adatosk.clips.model_input` takes them, and ``label`` int64 ``(B,)``.
+        batch: clips as :func:`adatosk.clips.model_pixels` takes them, and ``label`` int64 ``(B,)``.
         generator: random generator of the hard masks.
+        graph: holds forward and backward pass, instead of launching each kernel.
     """
     config: ModelConfig = accelerator.unwrap_model(model).config
     device = accelerator.device
-    video, labels = model_input(batch, config.image_size, device), batch["label"].to(device)
-    visible = tube_mask(len(video), config.patches, config.mask_ratio, generator)
-    with accelerator.autocast():
-        output = model(video, visible, reconstruct=train.rec_weight > 0)
-        losses = total_loss(output, video, labels, config, train)
-    optimizer.zero_grad(set_to_none=True)
-    accelerator.backward(losses.total)
+    pixels, labels = model_pixels(batch, config.image_size, device), batch["label"].to(device)
+    visible = tube_mask(len(pixels), config.patches, config.mask_ratio, generator)
+
+    def passes(pixels: Tensor, labels: Tensor, visible: Tensor) -> Losses:
+        with accelerator.autocast():
+            count = config.visible_patches  # as tube_mask draws them
+            output = model(pixels, visible, reconstruct=train.rec_weight > 0, count=count)
+            losses = total_loss(output, pixels, labels, config, train)
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(losses.total)
+        return losses
+
+    losses = passes(pixels, labels, visible) if graph is None else graph(passes, pixels, labels, visible)
     if train.clip_grad is not None:
         accelerator.clip_grad_norm_(model.parameters(), train.clip_grad)
     optimizer.step()

@@ -46,6 +46,6 @@ def batches(clips, workers, epochs=(0, 1), **options):
     loader = make_loader(clips, 2, workers=workers, shuffle=True, seed=7, **options)
     found = []
     for epoch in epochs:
-        loader.dataset.set_epoch(epoch)
+        loader.set_epoch(epoch)
         found.append(list(loader))
     return found
