@@ -1,9 +1,9 @@
 """What a GPU node shows in minutes: ``make gpu``, or ``python -m adatosk.cost.node``.
 
-Four parts, each in a process of its own and with a limit: the tests marked ``gpu``, the steps of the paper's model
-beside VideoMAE's, an epoch that the loader feeds, and the rate of profile demo's runs. A part that fails or exceeds its
-limit becomes a line, and the others run. Without a GPU, the parts are rehearsed on the CPU at tiny sizes, nothing is
-recorded, and the exit status is 1.
+Five parts, each in a process of its own and with a limit: the tests marked ``gpu``, the steps of the paper's model
+beside VideoMAE's, an epoch that the loader feeds, the rate of profile demo's runs, and decoding by the GPU itself. A
+part that fails or exceeds its limit becomes a line, and the others run. Without a GPU, the parts are rehearsed on the
+CPU at tiny sizes, nothing is recorded, and the exit status is 1.
 """
 
 import itertools
@@ -14,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,22 +25,25 @@ import torch
 
 from adatosk.clips import ClipDataset, make_loader
 from adatosk.config import RunConfig
-from adatosk.cost.contenders import Setup
-from adatosk.cost.loader import CACHE, FRAME_FOLDERS, clips_of, rendered
+from adatosk.cost.contenders import Setup, peak_memory
+from adatosk.cost.loader import CACHE, FRAME_FOLDERS, Source, clips_of, rendered
 from adatosk.cost.models import RESULTS, benchmark, write_table
 from adatosk.cost.timing import seconds
 from adatosk.manifests import manifest_of
 from adatosk.model import create_model
 from adatosk.onednn import through_onednn
 from adatosk.presets import MODELS, PROFILES
+from adatosk.training.graphs import WARM_UP, step_graph
 from adatosk.training.optim import make_optimizer, optimizer_step
 from adatosk.utils import seeds
 from adatosk.utils.devices import run_device
 from adatosk.utils.project import PROJECT
 from adatosk.utils.provenance import device_name, provenance
+from adatosk.video import frame_indices
+from adatosk.video.folders import image_paths
 
 # Seconds for each part, eight minutes in all.
-LIMITS = {"tests": 120, "steps": 190, "fed": 100, "demo": 70}
+LIMITS = {"tests": 110, "steps": 190, "fed": 80, "demo": 65, "decode": 35}
 GRID_RUNS = 185
 TOGETHER = 8  # of profile demo's runs on one GPU, as the workflow starts them
 
@@ -90,13 +94,18 @@ def steps(device: torch.device, folder: Path) -> list[Verdict]:
     step, forward = (rows.loc[work, "bf16"] for work in ("training step", "forward"))
     bare, whole = "adatosk without soft mask", "adatosk"
     share = rows.loc[("forward", "fp32", whole), "soft_mask_share"]
+    saved = "without soft mask against with"
+    memory = peak_memory("adatosk", config, Setup("training step", 2 * batch, "bf16"), device) / 1024
     return [
         Verdict("steps", "share of the matrix peak in a training step", step.loc[whole, "peak_share"], 0.45),
         Verdict("steps", "training step against VideoMAE's, without soft mask", step.loc[bare, "speed_up"], 3.3),
         Verdict("steps", "training step against VideoMAE's, with soft mask", step.loc[whole, "speed_up"], 3.5),
         Verdict("steps", "forward pass against VideoMAE's, without soft mask", forward.loc[bare, "speed_up"], 3.8),
         Verdict("steps", "forward pass against VideoMAE's, with soft mask", forward.loc[whole, "speed_up"], 4.1),
+        Verdict("steps", f"training step {saved}", step.loc[bare, "seconds"] / step.loc[whole, "seconds"], 1),
+        Verdict("steps", f"forward pass {saved}", forward.loc[bare, "seconds"] / forward.loc[whole, "seconds"], 1),
         Verdict("steps", "soft mask's own share of the forward pass", share, 0.02, at_most=True),
+        Verdict("steps", f"GiB of memory in a training step of {2 * batch} clips", memory),
     ]
 
 
@@ -113,13 +122,15 @@ class _Loop:
         self.optimizer = make_optimizer(self.model, config.train)
         if config.train.compile:
             self.model.compile()
+        self.told: list[str] = []
+        self.graph = step_graph(config.train, self.model, report=self.told.append)
         self.loader = make_loader(dataset, config.train.batch_size, workers, shuffle=True, device=device)
         self.steps = 0
 
     def step(self, batch: dict[str, torch.Tensor]) -> None:
         self.steps += 1
         draw = seeds.generator(self.config.seed, self.steps)
-        optimizer_step(self.model, batch, self.optimizer, self.config.train, self.accelerator, draw)
+        optimizer_step(self.model, batch, self.optimizer, self.config.train, self.accelerator, draw, self.graph)
 
     def epoch(self) -> None:
         for batch in self.loader:
@@ -131,20 +142,31 @@ def fed(device: torch.device, folder: Path) -> list[Verdict]:
     real, config = device.type == "cuda", PROFILES["paper"]
     if not real:
         config = config.change(model=MODELS["adatosk_tiny"].model_dump(), train={"batch_size": 4, "compile": False})
-    with rendered(config, side=256 if real else 48) as found:
-        source = next(one for one in found if one.name == FRAME_FOLDERS)
+    with _form(FRAME_FOLDERS, config, side=256 if real else 48) as source:
         batch, count = config.train.batch_size, 60 if real else 3
         rounds = -(-count * batch // len(source.manifest.clips))
         loop = _Loop(config, clips_of(ClipDataset, source, config, rounds), device, None if real else 1)
         loop.epoch()
         taken = loop.steps
         epoch = seconds(loop.epoch, device)
+        start = time.perf_counter()
         first = next(iter(loop.loader))
+        wait = time.perf_counter() - start
         resident = {name: value.to(device) for name, value in first.items()}
         bare = seconds(lambda: [loop.step(resident) for _ in range(20 if real else 2)], device) / (20 if real else 2)
     rate, best = taken * batch / epoch, batch / bare
     note = f"{rate:.0f} clips/s in an epoch of {taken} steps of {batch}, {best:.0f} without loading"
-    return [Verdict("fed", "rate of a fed epoch, of the bare step's", rate / best, 0.9, note=note)]
+    return [
+        Verdict("fed", "rate of a fed epoch, of the bare step's", rate / best, 0.9, note=note),
+        Verdict("fed", f"seconds to an epoch's first batch, loaded in {loop.loader.pieces} pieces", wait),
+    ]
+
+
+@contextmanager
+def _form(name: str, config: RunConfig, side: int) -> Iterator[Source]:
+    """The clips of :func:`adatosk.cost.loader.rendered` in one storage form."""
+    with rendered(config, side) as found:
+        yield next(one for one in found if one.name == name)
 
 
 def demo(device: torch.device, folder: Path) -> list[Verdict]:
@@ -153,30 +175,70 @@ def demo(device: torch.device, folder: Path) -> list[Verdict]:
     together, count = (TOGETHER, 195) if real else (2, 3)
     clips = manifest_of(config).subset("train", config.data.fold, config.data.exclusions)
     a_run = config.train.epochs * (len(clips) // config.train.batch_size)
-    with rendered(config, side=96) as found:
-        source = next(one for one in found if one.name == CACHE)
+    with _form(CACHE, config, side=96) as source:
         rounds = -(-count * config.train.batch_size // len(source.manifest.clips))
         dataset = clips_of(ClipDataset, source, config, rounds)
-        alone = _demo_steps(dataset, str(device), count)
+        launched, _ = _demo_steps(dataset, str(device), count, graph=False)
+        alone, told = _demo_steps(dataset, str(device), count)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(together, mp_context=context) as pool:
             work = [pool.submit(_demo_steps, dataset, str(device), count) for _ in range(together)]
-            beside = max(one.result() for one in work) / together
+            beside = max(one.result()[0] for one in work) / together
     note = f"{a_run} steps of {alone * 1000:.1f} ms; {together} at once take {beside * 1000:.1f} ms a step of one"
     return [
         Verdict("demo", "seconds of one run's training steps", a_run * alone, 15, at_most=True, note=note),
+        Verdict("demo", "milliseconds of a step launched kernel by kernel", launched * 1000, note=told),
         Verdict("demo", "minutes of all runs' training steps", GRID_RUNS * a_run * beside / 60, 10, at_most=True),
     ]
 
 
-def _demo_steps(dataset: ClipDataset, device: str, count: int) -> float:
-    """Seconds of a step; the slowest of several processes that start at about the same time counts for all."""
+def _demo_steps(dataset: ClipDataset, device: str, count: int, graph: bool | None = None) -> tuple[float, str]:
+    """Seconds of a step, and what was said about its CUDA graph.
+
+    The slowest of several processes that start at about the same time counts for all.
+    """
     torch.set_num_threads(1)
-    loop = _Loop(PROFILES["demo"], dataset, torch.device(device), workers=0)
-    for batch in itertools.islice(loop.loader, 3):
+    config = PROFILES["demo"].change(train={"cuda_graph": graph})
+    loop = _Loop(config, dataset, torch.device(device), workers=0)
+    for batch in itertools.islice(loop.loader, WARM_UP + 2):
         loop.step(batch)
     before = loop.steps
-    return seconds(loop.epoch, device) / max(loop.steps - before, 1)
+    taken = seconds(loop.epoch, device) / max(loop.steps - before, 1)
+    return taken, "; ".join(loop.told) or "no CUDA graph on a CPU"
+
+
+def decode(device: torch.device, folder: Path) -> list[Verdict]:
+    """Clips per second of folders of JPEG images, by the loader's processes and by the GPU's own decoder."""
+    real, config = device.type == "cuda", PROFILES["paper"]
+    side, batch = (256, config.train.batch_size) if real else (48, 4)
+    with _form(FRAME_FOLDERS, config, side) as source:
+        count = len(source.manifest.clips)
+        dataset = clips_of(ClipDataset, source, config, rounds=-(-20 * batch // count) if real else 1)
+        loader = make_loader(dataset, batch, None if real else 1, shuffle=True, device=device)
+
+        def deliver() -> None:
+            for one in loader:
+                one["frames" if real else "video"].to(device)
+
+        deliver()  # processes and caches warm up
+        by_processes = len(loader) * batch / seconds(deliver, device)
+        folders = [source.root / path for path in source.manifest.clips["path"]]
+        decode_on(device, folders[:2], config)
+        by_gpu = 3 * count / seconds(lambda: decode_on(device, 3 * folders, config), device)
+    note = f"{by_gpu:.0f} clips/s by {device.type}, {by_processes:.0f} by the loader's processes"
+    return [Verdict("decode", f"rate of decoding on {device.type}, of the loader's", by_gpu / by_processes, note=note)]
+
+
+def decode_on(device: torch.device, folders: Sequence[Path], config: RunConfig) -> None:
+    """Decode the frames that a clip has in evaluation, eight clips at a time, by torchvision on a device."""
+    from torchvision.io import ImageReadMode, decode_jpeg, read_file
+
+    for first in range(0, len(folders), 8):
+        images = []
+        for paths in map(image_paths, folders[first : first + 8]):
+            chosen = frame_indices(len(paths), config.model.frames, config.data.stride)
+            images += [read_file(str(paths[index])) for index in chosen]
+        decode_jpeg(images, mode=ImageReadMode.RGB, device=device)
 
 
 PARTS: dict[str, Callable[[torch.device, Path], list[Verdict]]] = {
@@ -184,6 +246,7 @@ PARTS: dict[str, Callable[[torch.device, Path], list[Verdict]]] = {
     "steps": steps,
     "fed": fed,
     "demo": demo,
+    "decode": decode,
 }
 
 
