@@ -106,7 +106,8 @@ class ClipCache:
         Raises:
             CacheError: a frame is damaged.
         """
-        if self._held is None or self._held.device != torch.device(device):
+        device = torch.empty(0, device=device).device  # with its number
+        if self._held is None or self._held.device != device:
             for clip_id in self.lengths:
                 self._checked(clip_id, np.arange)
             frames = self._map() if self._frames is None else self._frames

@@ -81,6 +81,7 @@ def test_frames_are_held_only_where_there_is_room(source, cache, monkeypatch):
     for free, expected in ((cache.bytes / HELD_SHARE, True), (cache.bytes / HELD_SHARE - 16, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 0))
         assert has_room(cache, torch.device("cuda")) == expected
+    assert cache.held("cpu") is cache.held(torch.device("cpu"))  # copied once
     with pytest.raises(ValueError, match=r"decoded each time have no place: set data\.cache_size"):
         make_loader(dataset(source), 2, workers=0, held=True)
 
