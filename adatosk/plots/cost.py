@@ -84,6 +84,25 @@ def growth(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def step_parts(table: pd.DataFrame) -> Figure:
+    """How long each part of a training step takes, a bar each.
+
+    Args:
+        table: from :func:`adatosk.cost.profiling.profile_step`.
+    """
+    figure, ((ax,),) = new_figure(1, 1, 6.2, 0.7 + 0.3 * len(table))
+    colours = [ORANGE if part == "soft mask" else BLUE for part in table.index]
+    bars = ax.barh(range(len(table)), table["milliseconds"], color=colours)
+    ax.bar_label(bars, [f"{share:.1%}" for share in table["share"]], padding=3)
+    ax.set_yticks(range(len(table)), table.index)
+    ax.invert_yaxis()
+    ax.set(
+        xlabel=f"milliseconds of a training step of {table.attrs['batch']} clips",
+        xlim=(0, 1.15 * table["milliseconds"].max()),
+    )
+    return figure
+
+
 def loader_trace(table: pd.DataFrame) -> Figure:
     """Timeline with and without loader processes, from rows of :func:`adatosk.cost.loader.trace`."""
     counts = sorted(table["workers"].unique())
