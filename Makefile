@@ -1,4 +1,4 @@
-# setup · reproduce · reproduce-all · publish · benchmark · gpu · test · test-lowest · test-crash · test-cluster · browser · lint ·
+# setup · reproduce · reproduce-all · publish · benchmark · gpu · gpu-paper · test · test-lowest · test-crash · test-cluster · browser · lint ·
 # lab · lock: a line or two of standard tools each.
 
 PYTHON ?= python3
@@ -31,7 +31,10 @@ override PROFILE := paper-$(DATASET)
 endif
 # nproc would otherwise obey the variable exported below.
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
-export PROFILE JOBS CLUSTER RUNS_PER_GPU
+# Of the stand-in for DFEW that make gpu-paper trains on.
+CLIPS ?= 2560
+override CLIPS := $(value CLIPS)
+export PROFILE JOBS CLUSTER RUNS_PER_GPU CLIPS
 export ADATOSK_ROOT := $(ROOT)
 
 # The models are small: two runs with one thread each are faster than one run with two threads.
@@ -41,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup reproduce reproduce-all publish benchmark gpu test test-lowest test-crash test-cluster browser lint lab notebooks lock
+.PHONY: help setup reproduce reproduce-all publish benchmark gpu gpu-paper test test-lowest test-crash test-cluster browser lint lab notebooks lock
 
 help:
 	@echo "make reproduce      set up, render the data, train, evaluate, execute the notebooks, compare with the published results"
@@ -49,6 +52,7 @@ help:
 	@echo "make publish        copy outputs/ to results/, and update README.md and RESULTS.md"
 	@echo "make benchmark      compare time and memory with VideoMAE's; writes results/benchmark"
 	@echo "make gpu            tests, steps, a fed epoch and demo's rate on this machine's GPU, in the environment of PYTHON=…; 8 minutes"
+	@echo "make gpu-paper      the paper's recipe on CLIPS=2560 rendered clips in DFEW's layout: train, kill, resume, score"
 	@echo "make test           set up, lint, run the unit tests and the notebooks"
 	@echo "make test-lowest    run the unit tests with the lowest versions that pyproject.toml declares; downloads some GB"
 	@echo "make test-crash     simulate a kill and a full disk at every file operation of training, caching and rendering; minutes"
@@ -100,8 +104,12 @@ benchmark: setup
 
 # Works offline in an environment that is already there, such as a GPU node's: make gpu PYTHON=/opt/env/bin/python.
 OWN := $(filter file,$(origin PYTHON))
+ON_GPU := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" "$(if $(OWN),$(BIN)/python,$(PYTHON))"
 gpu: $(if $(OWN),setup)
-	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" "$(if $(OWN),$(BIN)/python,$(PYTHON))" -m adatosk.cost.node
+	$(ON_GPU) -m adatosk.cost.node
+
+gpu-paper: $(if $(OWN),setup)
+	$(ON_GPU) -m adatosk.cost.recipe "$$CLIPS"
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval-lax tests notebooks
