@@ -37,6 +37,7 @@ from adatosk.training.graphs import WARM_UP, step_graph
 from adatosk.training.optim import make_optimizer, optimizer_step
 from adatosk.utils import seeds
 from adatosk.utils.devices import run_device
+from adatosk.utils.endings import ending
 from adatosk.utils.project import PROJECT
 from adatosk.utils.provenance import device_name, provenance
 from adatosk.video import frame_indices
@@ -292,6 +293,7 @@ def main(folder: Path = RESULTS) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:
-        raise SystemExit(main())
+        with ending("the tables of whole parts are recorded, the verdicts are not"):
+            raise SystemExit(main())
     part, where, target = sys.argv[1:]
     print(json.dumps([asdict(one) for one in PARTS[part](run_device(where), Path(target))]))
