@@ -19,7 +19,7 @@ from adatosk.config import RunConfig
 from adatosk.evaluate import clip_masks
 from adatosk.experiments import grid, tables
 from adatosk.experiments.grid import Row
-from adatosk.experiments.statistics import PROTOCOL, interval, paired, side
+from adatosk.experiments.statistics import PROTOCOL, interval, judge_better, paired, side
 from adatosk.model import AdaTosk
 from adatosk.presets import MOTIONS, PROFILES
 from adatosk.utils.project import PUBLISHED, Places
@@ -27,6 +27,7 @@ from adatosk.workspace import Workspace
 
 AS_PUBLISHED = "as in Eq. 11"
 NO_MASK, AGNOSTIC, BOTH = "none", "CA", "CA + CS (A+M)"
+SEMANTIC, ALONE = "CS (A+M)", ("CS (M)", "CS (A)")
 # The two normalisations that the rule chooses from, the one that is Eq. 11 to the letter first.
 CANDIDATES = ("bounds as constants", "over the mean")
 
@@ -35,7 +36,7 @@ def rows(base: RunConfig) -> list[Row]:
     """The study's rows, after those of Table 3 that they are compared with."""
     named = {row.name: row for row in grid.table3(base)}
     masks = dict.fromkeys(mask for _, masks, _ in grid.ACTIVATIONS.values() for mask in masks)
-    return [named[name] for name in (NO_MASK, AGNOSTIC, *masks)] + grid.activation_map(base)
+    return [named[name] for name in (NO_MASK, AGNOSTIC, ALONE[0], *masks)] + grid.activation_map(base)
 
 
 def split_name(row: str) -> tuple[str, str]:
@@ -67,6 +68,33 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
         )
     columns = ["mask", "change", "war", "difference", "low", "high", "p", "repeats", "side"]
     return pd.DataFrame(found, columns=[*columns, "above_agnostic", "agnostic_side"])
+
+
+def order(table: pd.DataFrame) -> pd.DataFrame:
+    """The comparisons behind the order of Table 3's rows, as in Eq. 11 and under each of ``CANDIDATES``.
+
+    Args:
+        table: scores of :func:`rows`.
+
+    Returns:
+        one row per normalisation (``id``) and comparison (``what``), in the form of
+        :func:`adatosk.experiments.verdicts.comparisons`: ``kind``, ``ours`` in points of WAR with ``low`` and ``high``,
+        ``repeats``, ``p``, and the ``verdict`` on whether the first is better, as the paper has it.
+    """
+    known = set(table["row"])
+
+    def named(mask: str, change: str) -> str:
+        changed = f"{mask}, {change}"
+        return changed if changed in known else mask  # a mask without A is the same under every normalisation
+
+    pairs = [(BOTH, AGNOSTIC), (BOTH, SEMANTIC), *((SEMANTIC, one) for one in ALONE)]
+    found = []
+    for change in (AS_PUBLISHED, *CANDIDATES):
+        for better, worse in pairs:
+            one = interval(paired(table, named(better, change), named(worse, change)))
+            what = f"{better} against {worse}"
+            found.append((change, "better", what, one.mean, one.low, one.high, one.count, one.p, judge_better(one)))
+    return pd.DataFrame(found, columns=["id", "kind", "what", "ours", "low", "high", "repeats", "p", "verdict"])
 
 
 def by_motion(workspace: Workspace, own: pd.DataFrame, published: Path = PUBLISHED) -> dict[str, pd.DataFrame]:

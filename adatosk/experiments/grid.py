@@ -150,8 +150,7 @@ def activation_map(base: RunConfig) -> list[Row]:
     The seeds and this rule were fixed before the runs: the profiles' normalisation changes when both masks together
     score higher under another one, by the rule of :mod:`adatosk.experiments.statistics`, on sparse and on lifelike
     clips alike. If two do, it is ``bounds as constants``, which is Eq. 11 to the letter, unless ``over the mean``
-    scores higher than it, again on both. Until all runs are there, this is not one of ``TABLES``, and those that are
-    have no table.
+    scores higher than it, again on both.
     """
     masks = {row.name: row.config for row in table3(base)}
     return [
@@ -228,6 +227,7 @@ TABLES = {
     "table3": table3,
     "table4": table4,
     "open_readings": ambiguities,
+    "activation_map": activation_map,
     "rivals": rivals,
 }
 

@@ -34,6 +34,7 @@ TITLES = {
     "rivals": "Alternative methods on the same data (`joint` is the model without the soft mask; `all tokens` sees "
     "every patch at once, so it has no views to average; `pre-trained` first learns to reconstruct):",
     "open_readings": "Alternatives to our interpretation of the paper, one change at a time:",
+    "activation_map": "Masks of Table 3 with something changed about A (Eq. 10) or its normalisation (Eq. 11):",
 }
 
 

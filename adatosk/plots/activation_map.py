@@ -26,7 +26,8 @@ def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
     first = next(iter(tables.values()))
     named = {row: activation_map.split_name(row) for row in first["row"].unique()}
     references = (activation_map.NO_MASK, activation_map.AGNOSTIC)
-    masks = list(dict.fromkeys(mask for mask, _ in named.values() if mask not in references))
+    # Those on which something was changed.
+    masks = list(dict.fromkeys(mask for mask, change in named.values() if change != activation_map.AS_PUBLISHED))
     counts = [sum(one == mask for one, _ in named.values()) for mask in masks]
     figure, axes = new_figure(
         len(masks), len(tables), 4.6 * len(tables) + 1.6, 1.4 + 0.34 * sum(counts),
@@ -47,7 +48,8 @@ def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
         span(*column)
         means = [one_view.loc[[name]].mean() for name in references]
         low, high = column[0].get_xlim()
-        column[0].set_xlim(min(low, *means), max(high, *means))
+        pad = 0.02 * (high - low)
+        column[0].set_xlim(min(low, *(mean - pad for mean in means)), max(high, *(mean + pad for mean in means)))
         column[-1].set_xlabel("WAR, 1 view (%)")
         for mean, text, align in zip(means, ("no soft mask", "CA alone"), ("right", "left"), strict=True):
             column[0].annotate(
@@ -68,13 +70,13 @@ def tokens_in_training(observed: pd.DataFrame) -> Figure:
         "spread": "A, std / mean over a clip",
         "extremes": "gradient at the two extremes (%)",
     }
-    figure, axes = new_figure(1, len(panels), 9.6, 3.0)
+    figure, axes = new_figure(1, len(panels), 10.4, 3.0)
     for ax, (column, title) in zip(axes[0], panels.items(), strict=True):
         scale = 100 if column == "extremes" else 1
         for change, part in observed.groupby("change", sort=False):
             line, marker = _LINES[change]
             ax.plot(part["epoch"], scale * part[column], line, marker=marker, markersize=4, label=change)
-        ax.set(xlabel="epoch", title=title, ylim=(0, None))
+        ax.set(xlabel="epoch", title=title, ylim=(0, 1.08 * scale * observed[column].max()))
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes[0, 2].axhline(100 * observed["even"].iloc[0], color=GREY, linestyle="-.", label="evenly spread")
     axes[0, 2].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

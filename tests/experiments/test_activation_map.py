@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from adatosk import create_model
 from adatosk.experiments import activation_map, grid
-from adatosk.experiments.activation_map import AGNOSTIC, BOTH, CANDIDATES, chosen, differences, token_statistics
+from adatosk.experiments.activation_map import AGNOSTIC, BOTH, CANDIDATES, chosen, differences, order, token_statistics
 from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
 from adatosk.tokens import tube_mask
@@ -49,6 +49,24 @@ def test_the_default_changes_by_the_rule_alone(sparse, lifelike, choice):
         for motion, wars in {"sparse": sparse, "lifelike": lifelike}.items()
     }
     assert chosen(tables) == choice
+
+
+def test_the_order_of_table_3_is_judged_under_each_normalisation():
+    table = scored(
+        **{AGNOSTIC: 74, "CS (M)": 66, "CS (A)": 55, "CS (A+M)": 61, BOTH: 70},
+        **{f"CS (A), {change}": 60 + place for place, change in enumerate(CANDIDATES)},
+        **{f"CS (A+M), {change}": 68 + place for place, change in enumerate(CANDIDATES)},
+        **{LETTER: 73.9, MEAN: 78},
+    )
+    found = order(table).set_index(["id", "what"])
+    both, semantic = f"{BOTH} against {AGNOSTIC}", "CS (A+M) against CS (M)"
+    verdicts = {change: found.loc[(change, both), "verdict"] for change in found.index.unique("id")}
+    assert list(verdicts.values()) == ["not reproduced", "undecided", "reproduced"]
+    # M alone has no activation map to normalise.
+    assert found.xs(semantic, level="what")["ours"].round(6).tolist() == [-5, 2, 3]
+    assert found.xs("CS (A+M) against CS (A)", level="what")["ours"].round(6).tolist() == [6, 8, 8]
+    assert found.xs(f"{BOTH} against CS (A+M)", level="what")["ours"].round(6).tolist() == [9, 5.9, 9]
+    assert (found["repeats"] == 6).all() and len(found) == 12
 
 
 def test_a_change_is_compared_with_its_own_mask_and_with_the_class_agnostic_one():
@@ -132,4 +150,4 @@ def test_a_kind_of_motion_is_beside_the_other_once_all_its_runs_are_there(tmp_pa
             write_json(tmp_path / "demo-lifelike" / "runs" / config.run_id(digest) / "metrics.json", metrics)
     found = activation_map.by_motion(workspace, own, tmp_path)
     assert found["sparse"] is own
-    assert found["lifelike"].groupby("row")["war"].max().max() == 35 and found["lifelike"]["row"].nunique() == 16
+    assert found["lifelike"].groupby("row")["war"].max().max() == 35 and found["lifelike"]["row"].nunique() == 17

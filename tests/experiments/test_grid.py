@@ -79,6 +79,8 @@ def test_every_table_has_its_number_of_seeds():
     base = PROFILES["demo"]
     for name, seeds in {"table1": 15, "table3": 6, "table4": 6, "open_readings": 4, "rivals": 3}.items():
         assert {row.repeats for row in grid.TABLES[name](base)} == {seeds}
+    counts = {row.name: row.repeats for row in grid.activation_map(base)}
+    assert counts["CA + CS (A+M), over the mean"] == 6 and counts["CS (A), A of other tokens"] == 3
     # Where more is visible, a run takes longer.
     assert {row.name: row.repeats for row in grid.table2(base) if row.name.endswith("r=2")} == {
         "25%, r=2": 3,

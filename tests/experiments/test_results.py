@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 from adatosk import create_model, paper
 from adatosk.clips.transforms import eval_transform
 from adatosk.evaluate import predict_split
-from adatosk.experiments import ambiguities, cost_curve, paper_vs_ours, report, tables, verdicts
+from adatosk.experiments import activation_map, ambiguities, cost_curve, paper_vs_ours, report, tables, verdicts
 from adatosk.experiments.grid import HEADLINE, HEADLINE_SEEDS, TABLES, configs, first_look
 from adatosk.experiments.statistics import PROTOCOL, looks, score_interval
 from adatosk.presets import PROFILES
@@ -172,6 +172,10 @@ def rivals() -> pd.DataFrame:
     return cost_curve.rival_table(BASE, trained, points)
 
 
+def changed_masks() -> pd.DataFrame:
+    return tables.scores(activation_map.rows(BASE), RESULTS)
+
+
 def motion() -> pd.DataFrame:
     means = {}
     for kind, name in (("sparse", "embedded-demo"), ("lifelike", "embedded-demo-lifelike")):
@@ -196,13 +200,18 @@ COMPUTED: dict[str, Callable[[], pd.DataFrame]] = {
     "open_readings_epochs": lambda: tables.selection(TABLES["table1"](BASE), RESULTS).set_index("row"),
     "paper_vs_ours": lambda: paper_vs_ours.every_number(study()).set_index(["table", "row", "quantity"]),
     "verdicts": lambda: verdicts.verdicts(BASE, RESULTS).set_index("id"),
+    "activation_map": lambda: activation_map.differences(changed_masks()).set_index(["mask", "change"]),
+    "activation_map_order": lambda: activation_map.order(changed_masks()).set_index(["id", "what"]),
     "table1_embedded": rivals,
     "motion": motion,
 }
 # Of these, what the runs' own scores do not give: columns, or rows.
 MEASURED = {"table1_embedded": ["ms_per_clip"]}
-# Rendered clips, weights or the clock are needed for these; and settings are those of the configurations.
-OTHERS = {"clip_statistics_embedded", "mask_scores", "cost_curve", "cost_table1", "cost_table2", "headline", "settings"}
+# Rendered clips, weights, trainings or the clock are needed for these; and settings are those of the configurations.
+OTHERS = {
+    "clip_statistics_embedded", "mask_scores", "cost_curve", "cost_table1", "cost_table2", "headline", "settings",
+    "tokens_in_training",
+}  # fmt: skip
 
 
 def check_table(name: str, committed: pd.DataFrame, computed: pd.DataFrame, folder) -> None:
