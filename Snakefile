@@ -1,9 +1,9 @@
 """The map of the paper: table or figure <- notebook <- runs <- manifest, for the profile of --config profile=NAME.
 
 With --config grid=all it is every table and figure, with grid=runs the first seed of Table 1's pair alone, else also
-the notebooks that need no more than that pair. Where
-the clips lie is the environment's ADATOSK_ROOT, or --config root=FOLDER; data/<set> by default. Notebooks declare what
-they read and write in their metadata (adatosk.experiments.notebooks). Nothing else decides what is trained.
+the notebooks that need no more than that pair. Where the clips lie is the environment's ADATOSK_ROOT, or
+--config root=FOLDER; data/<set> by default. Notebooks declare what they read and write in their metadata
+(adatosk.experiments.notebooks). Nothing else decides what is trained.
 
 What a job gets is its rule's threads and resources, which workflow/profiles/*.yaml set: gres, GPUs of each node in
 SLURM's notation; nodes; workers, loader processes of each of a run's processes.
@@ -76,8 +76,7 @@ HEADLINE = headline_configs(PROFILE)  # run id -> configuration
 WEIGHTS = {"headline": HEADLINE, "weighed": weighed(PROFILE), None: {}}
 SCORES = configs(PROFILE, tuple(dict.fromkeys(table for card in CARDS.values() for table in card.tables)))
 CONFIGS = SCORES | {run_id: run for card in CARDS.values() for run_id, run in WEIGHTS[card.weights].items()}
-if RUNS_ONLY:
-    CONFIGS = HEADLINE
+CONFIGS |= HEADLINE if RUNS_ONLY else {}
 
 if workflow.is_main_process:
     adopt_published(PROFILE, PUBLISHED.relative_to(PROJECT), RESULTS.parent)

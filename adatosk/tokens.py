@@ -28,8 +28,7 @@ def as_floats(patches: Tensor) -> Tensor:
     """
     if patches.dtype != torch.uint8:
         return patches
-    mean, std = (_by_channel(values, patches.device)[:, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((patches.unflatten(-1, (len(mean), -1)).float() / 255 - mean) / std).flatten(-2)
+    return normalise(patches.unflatten(-1, (len(IMAGENET_MEAN), -1, 1, 1))).flatten(-4)
 
 
 def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
