@@ -88,6 +88,20 @@ def test_what_is_no_run_configuration_is_one_error_that_names_the_file(tmp_path,
         RunConfig.read(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "all: Input should be an object"),
+        ('{"evaluation": {"views": 1}}', "evaluation.views: Input .* valid array"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_words_of_json(tmp_path, text, said):
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        RunConfig.read(path)
+
+
 def test_an_option_that_is_assigned_says_how_to_change_it():
     options = MODELS["adatosk_small"].soft_mask
     with pytest.raises(AttributeError, match=re.escape("say options = options.change(top_k=3)")):

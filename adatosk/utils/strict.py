@@ -5,20 +5,29 @@ JSON does not have.
 """
 
 import json
+import re
 from collections.abc import Hashable
 from typing import Any, NoReturn
 
 import yaml
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse_json(content: bytes) -> Any:
     """JSON in UTF-8, with or without a byte-order mark.
 
     Raises:
-        ValueError: it is something else, nested too deeply, has NaN or Infinity, or has a field twice.
+        ValueError: it is something else, nested too deeply, has NaN or Infinity, half a surrogate pair, or a field
+            twice.
     """
     try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_refuse)
+        found = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_refuse)
+        if _SURROGATE.search(content):
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
+    except UnicodeEncodeError as error:
+        raise ValueError("half a surrogate pair, which is no character") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"not text in UTF-8 (byte {error.start})") from error
     except RecursionError as error:

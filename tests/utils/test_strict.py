@@ -23,6 +23,8 @@ WRONG = {
     b"": "line 1",
     '{"a": 1}'.encode("utf-16"): "not text in UTF-8",
     b"[" * 200_000: "nested too deeply",
+    b'{"a": ["\\ud83d"]}': "half a surrogate pair",
+    b'{"\\uDE00": 1}': "half a surrogate pair",
 }
 
 
@@ -33,7 +35,7 @@ def test_json_that_is_ambiguous_or_none_is_refused(content, said):
 
 
 def test_plain_json_is_read_as_python_reads_it():
-    content = {"a": [1, 2.5, None, True, {"a": "ä", "b": {}}], "b": {"a": 1}}
+    content = {"a": [1, 2.5, None, True, {"a": "ä😀", "b": {}}], "b": {"a": 1}}
     assert parse_json(b"\xef\xbb\xbf" + json.dumps(content).encode()) == content
 
 
