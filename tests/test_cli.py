@@ -17,7 +17,8 @@ from media import moving_frames, truncate, write_video
 from safetensors import SafetensorError
 
 from adatosk import create_model
-from adatosk.cli import Precision, app
+from adatosk.cli import app
+from adatosk.cli.options import Precision
 from adatosk.manifests import Manifest
 from adatosk.predict import PRECISIONS
 from adatosk.presets import PROFILES

@@ -5,13 +5,14 @@ Nothing heavy is imported here, so that help appears at once; each command impor
 
 import sys
 from collections.abc import Callable
-from enum import StrEnum
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from adatosk.cli.options import A_MODEL, MODEL_HELP, Cache, Config, Device, Root, argument, option
+from adatosk.cli.predicting import predict, rows_kept
 from adatosk.utils.endings import CONVENTION, ending
 
 app = typer.Typer(
@@ -22,25 +23,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-# An unreadable file is bad input, not wrong usage: the command itself reports it.
-_argument, _option = partial(typer.Argument, readable=False), partial(typer.Option, readable=False)
-MODEL_HELP = "Folder of a model, such as outputs/demo/runs/<run id>/checkpoints/last."
-_MODEL = "outputs/demo/runs/RUN/checkpoints/last"
-_Config = Annotated[Path, _argument(help="A run configuration (JSON), in the format of runs/*/config.json.")]
-_Root = Annotated[Path, _option(help="Folder that the manifest's paths are relative to.")]
-_Device = Annotated[
-    str | None,
-    _option(help="The torch device: cpu, cuda or cuda:1.", show_default="$ADATOSK_DEVICE or the GPU if there is one"),
-]
-_Cache = Annotated[Path | None, _option(help="Folder for decoded clips.", show_default="data/cache of the project")]
-
-
-class Precision(StrEnum):
-    """Floating-point precision of inference."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
 
 
 def _command(
@@ -79,15 +61,15 @@ def _one_of(value: str, names: Any, option: str) -> str:
     kept="the same command resumes after the last whole epoch",
 )
 def train(
-    config: _Config,
-    root: _Root,
+    config: Config,
+    root: Root,
     results: Annotated[
-        Path | None, _option(help="Folder for runs/<run id>/.", show_default="outputs/own of the project")
+        Path | None, option(help="Folder for runs/<run id>/.", show_default="outputs/own of the project")
     ] = None,
-    cache: _Cache = None,
-    workers: Annotated[int | None, _option(min=0, help="Loader processes.", show_default="chosen")] = None,
+    cache: Cache = None,
+    workers: Annotated[int | None, option(min=0, help="Loader processes.", show_default="chosen")] = None,
     need_checkpoint: Annotated[
-        bool, _option("--weights", help="Retrain a finished run whose checkpoints are missing.")
+        bool, option("--weights", help="Retrain a finished run whose checkpoints are missing.")
     ] = False,
 ) -> None:
     """Train and evaluate one run, and print its folder; a finished run is left unchanged."""
@@ -104,10 +86,10 @@ def train(
 
 @_command("adatosk prepare run.json --root /data/DFEW", kept="the same command resumes")
 def prepare(
-    config: _Config,
-    root: _Root,
-    cache: _Cache = None,
-    workers: Annotated[int | None, _option(min=1, help="Threads.", show_default="one per core")] = None,
+    config: Config,
+    root: Root,
+    cache: Cache = None,
+    workers: Annotated[int | None, option(min=1, help="Threads.", show_default="one per core")] = None,
 ) -> None:
     """Render, check or decode a run's clips, so that its training starts at once; needs many cores and no GPU."""
     from adatosk.clips import open_clips
@@ -122,91 +104,13 @@ def prepare(
     print(f"{root}: the clips are ready")
 
 
-def _rows_kept(out: Path | None = None, every: float | None = None, **_: Any) -> str:
-    if every is not None:
-        return "files that were printed are whole, of the others nothing was written"
-    part = None if out is None else out.with_name(out.name + ".part")
-    if part is None or not part.is_file():
-        return "nothing was written"
-    return f"{part} keeps the rows so far; the same command resumes"
-
-
-@_command(
+_command(
     "adatosk predict me.mp4",
-    f"adatosk predict my_videos --model {_MODEL} --out expressions.csv --precision bf16",
-    f"adatosk predict me.mp4 --model {_MODEL} --every 0.5 --out curve.csv --animation me_and_masks.mp4",
-    f"adatosk predict --model {_MODEL} --whole-frame -- -odd-name.mp4",
-    kept=_rows_kept,
-)
-def predict(
-    videos: Annotated[list[Path], _argument(help="Videos, folders of frames, or folders of these.")],
-    model: Annotated[
-        Path | None, _option(help=MODEL_HELP, show_default="the one that ships, which knows rendered faces only")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        _option(help="CSV table to write, one row per video. Until it is complete, FILE.part holds its rows."),
-    ] = None,
-    views: Annotated[
-        int | None, _option(min=1, help="Number of hard masks to average over.", show_default="8; 1 with --out")
-    ] = None,
-    whole_frame: Annotated[
-        bool, _option("--whole-frame", help="Do not look for a face: the clips are already cropped.")
-    ] = False,
-    person: Annotated[
-        int, _option(min=1, help="Whose face, where there are several: 1 is the largest, 2 the next one.")
-    ] = 1,
-    complementary: Annotated[
-        bool, _option("--complementary", help="Use partitions instead: each shows every patch once. One video only.")
-    ] = False,
-    start: Annotated[
-        int | None, _option(help="First frame. One video only.", show_default="the middle of the video")
-    ] = None,
-    batch_size: Annotated[int, _option(min=1, help="Videos per batch, with --out.")] = 8,
-    precision: Annotated[Precision, _option(help="Floating-point precision, with --out.")] = Precision.FP32,
-    compile: Annotated[
-        bool, _option("--compile", help="Use torch.compile, with --out: for a GPU; slower on a CPU.")
-    ] = False,
-    every: Annotated[
-        float | None, _option(help="Classify a clip each so many seconds of one whole video; --out is then its curve.")
-    ] = None,
-    figure: Annotated[Path | None, _option(help="Picture of the curve to write, with --every.")] = None,
-    animation: Annotated[
-        Path | None, _option(help="MP4 or GIF of the video with soft mask and label to write, with --every.")
-    ] = None,
-    fps: Annotated[float | None, _option(help="Frames per second of a folder of frames, with --every.")] = None,
-    device: _Device = None,
-) -> None:
-    """Classify the expression in a video: its label and probabilities. With --out, in many videos: a table.
-
-    With --every, the expression over one whole video: when it has which label, and a table of the probabilities over
-    time (CSV, or Parquet if called so).
-
-    If a video gets no label, because it is unreadable or shows no face, the table's column error gives the reason, and
-    the command exits with status 1; all other rows are written.
-    """
-    from adatosk.cli import prediction as run
-    from adatosk.utils.devices import run_device
-
-    how = {"views": views, "locate_face": not whole_frame, "person": person, "device": run_device(device)}
-    speed = {"batch_size": batch_size, "precision": precision.value}
-    if every is not None:
-        if complementary or start is not None or compile:
-            raise typer.BadParameter("--complementary, --start and --compile do not go with --every")
-        run.whole(
-            run.single(videos), run.chosen(model), run.Files(out, figure, animation), fps, every=every, **speed, **how
-        )
-        return
-    if figure is not None or animation is not None or fps is not None:
-        raise typer.BadParameter("--figure, --animation and --fps are for a whole video: say --every SECONDS")
-    if out is not None:
-        if complementary or start is not None:
-            raise typer.BadParameter("--complementary and --start are for one video, without --out")
-        run.many(videos, run.chosen(model), out, compile=compile, **speed, **how)
-        return
-    if batch_size != 8 or precision != Precision.FP32 or compile:
-        raise typer.BadParameter("--batch-size, --precision and --compile are for a table: name it with --out")
-    run.one(run.single(videos), run.chosen(model), complementary=complementary, start=start, **how)
+    f"adatosk predict my_videos --model {A_MODEL} --out expressions.csv --precision bf16",
+    f"adatosk predict me.mp4 --model {A_MODEL} --every 0.5 --out curve.csv --animation me_and_masks.mp4",
+    f"adatosk predict --model {A_MODEL} --whole-frame -- -odd-name.mp4",
+    kept=rows_kept,
+)(predict)
 
 
 def _looked_at(report: Path | None = None, **_: Any) -> str:
@@ -221,13 +125,13 @@ def _looked_at(report: Path | None = None, **_: Any) -> str:
     kept=_looked_at,
 )
 def check(
-    manifest: Annotated[Path, _argument(help="A manifest, CSV.")],
-    root: Annotated[Path, _option(help="Folder that its paths are relative to.")],
+    manifest: Annotated[Path, argument(help="A manifest, CSV.")],
+    root: Annotated[Path, option(help="Folder that its paths are relative to.")],
     report: Annotated[
         Path | None,
-        _option(help="CSV table to write, one row per clip. Clips that it already lists as fine are not opened again."),
+        option(help="CSV table to write, one row per clip. Clips that it already lists as fine are not opened again."),
     ] = None,
-    workers: Annotated[int | None, _option(min=1, help="Threads.", show_default="one per core")] = None,
+    workers: Annotated[int | None, option(min=1, help="Threads.", show_default="one per core")] = None,
 ) -> None:
     """Open every clip of a manifest, and report which are missing, truncated, damaged or duplicated."""
     from adatosk.manifests import load
@@ -253,8 +157,8 @@ def check(
     "adatosk pretrained model.safetensors --model adatosk_base",
 )
 def pretrained(
-    file: Annotated[Path, _argument(help="A checkpoint: .pth, .bin or .safetensors.")],
-    model: Annotated[str, _option(help="Name of the model to initialise from it.")] = "adatosk_base",
+    file: Annotated[Path, argument(help="A checkpoint: .pth, .bin or .safetensors.")],
+    model: Annotated[str, option(help="Name of the model to initialise from it.")] = "adatosk_base",
 ) -> None:
     """Print which weights of a VideoMAE checkpoint fit a model's encoder, and the line that names it in a run file."""
     import json
@@ -270,16 +174,16 @@ def pretrained(
 
 
 @_command(
-    f"adatosk export {_MODEL} --onnx adatosk.onnx",
-    f"adatosk export {_MODEL} --program adatosk.pt2 --views 8",
+    f"adatosk export {A_MODEL} --onnx adatosk.onnx",
+    f"adatosk export {A_MODEL} --program adatosk.pt2 --views 8",
     kept="files that were printed are whole, of the others nothing was written",
 )
 def export(
-    model: Annotated[Path, _argument(help=MODEL_HELP)],
-    onnx: Annotated[Path | None, _option(help="File to write for ONNX runtimes.")] = None,
-    program: Annotated[Path | None, _option(help="File to write for torch.export.load (.pt2).")] = None,
-    views: Annotated[int, _option(min=1, help="Number of hard masks to average over.")] = 1,
-    device: _Device = None,
+    model: Annotated[Path, argument(help=MODEL_HELP)],
+    onnx: Annotated[Path | None, option(help="File to write for ONNX runtimes.")] = None,
+    program: Annotated[Path | None, option(help="File to write for torch.export.load (.pt2).")] = None,
+    views: Annotated[int, option(min=1, help="Number of hard masks to average over.")] = 1,
+    device: Device = None,
 ) -> None:
     """Write a model as a program that maps normalised clips to logits and runs without adatosk.
 
@@ -312,24 +216,24 @@ def export(
 )
 def benchmark(
     clips: Annotated[
-        list[Path] | None, _argument(help="Video files or folders of frames to decode instead of rendered ones.")
+        list[Path] | None, argument(help="Video files or folders of frames to decode instead of rendered ones.")
     ] = None,
-    model: Annotated[bool, _option("--model", help="Time and memory of the model, compared with VideoMAE.")] = False,
-    loader: Annotated[bool, _option("--loader", help="Whether the loader keeps up with training.")] = False,
-    decoding: Annotated[bool, _option("--decoding", help="How fast clips are decoded.")] = False,
-    video: Annotated[bool, _option("--video", help="How fast a whole video is classified.")] = False,
+    model: Annotated[bool, option("--model", help="Time and memory of the model, compared with VideoMAE.")] = False,
+    loader: Annotated[bool, option("--loader", help="Whether the loader keeps up with training.")] = False,
+    decoding: Annotated[bool, option("--decoding", help="How fast clips are decoded.")] = False,
+    video: Annotated[bool, option("--video", help="How fast a whole video is classified.")] = False,
     quick: Annotated[
-        bool, _option("--quick", help="Model: one clip, fp32, not compiled, no memory. Alone, only that part.")
+        bool, option("--quick", help="Model: one clip, fp32, not compiled, no memory. Alone, only that part.")
     ] = False,
-    sweeps: Annotated[bool, _option("--sweeps", help="Model: also how the cost grows, and Table 2's cells.")] = False,
-    sizes: Annotated[str, _option(help="Model: the named model whose size all contenders share.")] = "adatosk_base",
-    device: _Device = None,
-    gpu_tflops: Annotated[float, _option(min=1, help="Loader: TFLOP/s that a GPU sustains in training.")] = 445.0,
-    size: Annotated[int, _option(min=1, help="Decoding: side in pixels at which CLIPS are read.")] = 112,
-    repeats: Annotated[int, _option(min=1, help="Decoding: rounds.")] = 15,
-    seconds: Annotated[int, _option(min=3, help="Video: its length.")] = 60,
+    sweeps: Annotated[bool, option("--sweeps", help="Model: also how the cost grows, and Table 2's cells.")] = False,
+    sizes: Annotated[str, option(help="Model: the named model whose size all contenders share.")] = "adatosk_base",
+    device: Device = None,
+    gpu_tflops: Annotated[float, option(min=1, help="Loader: TFLOP/s that a GPU sustains in training.")] = 445.0,
+    size: Annotated[int, option(min=1, help="Decoding: side in pixels at which CLIPS are read.")] = 112,
+    repeats: Annotated[int, option(min=1, help="Decoding: rounds.")] = 15,
+    seconds: Annotated[int, option(min=3, help="Video: its length.")] = 60,
     out: Annotated[
-        Path | None, _option(help="Folder for the tables.", show_default="results/benchmark of the project")
+        Path | None, option(help="Folder for the tables.", show_default="results/benchmark of the project")
     ] = None,
 ) -> None:
     """Measure this machine: model, loader, decoding and a whole video, or only the parts named; one table each."""
@@ -367,9 +271,9 @@ def benchmark(
 
 @_command("adatosk report", "adatosk report --profile demo --publish", kept="files that were written are whole")
 def report(
-    profile: Annotated[str, _option(help="Profile whose runs are reported.")] = "demo",
+    profile: Annotated[str, option(help="Profile whose runs are reported.")] = "demo",
     publish: Annotated[
-        bool, _option("--publish", help="Also copy outputs/ to results/, and update README.md and RESULTS.md.")
+        bool, option("--publish", help="Also copy outputs/ to results/, and update README.md and RESULTS.md.")
     ] = False,
 ) -> None:
     """Print the results (the paper's values beside ours) and a comparison with the published ones; save all tables."""
