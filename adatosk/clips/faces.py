@@ -80,7 +80,12 @@ class Face:
 
 
 def face_in(path: str | Path, frames: np.ndarray, person: int = 1) -> Face:
-    """:func:`find_face`, or a `FaceNotFoundError` that names the video and says what to do."""
+    """The face of the person with this number, see :func:`find_faces`.
+
+    Raises:
+        FaceNotFoundError: there is none; it names the video and says what to do.
+        ValueError: the number is impossible.
+    """
     check_person(person)
     faces = find_faces(frames)
     check_there(path, person, len(faces))
@@ -102,12 +107,6 @@ def check_person(person: int) -> None:
     """Raise a `ValueError` for an impossible number."""
     if person < 1:
         raise ValueError(f"person must be at least 1, the largest face, got {person}")
-
-
-def find_face(frames: np.ndarray, person: int = 1) -> Face | None:
-    """The face of the person with this number, see :func:`find_faces`; ``None`` if there is nobody."""
-    check_person(person)
-    return next(iter(find_faces(frames)[person - 1 :]), None)
 
 
 def find_faces(frames: np.ndarray) -> list[Face]:

