@@ -26,6 +26,8 @@ def parse_json(content: bytes) -> Any:
         if _SURROGATE.search(content):
             json.dumps(found, ensure_ascii=False).encode()
         return found
+    except json.JSONDecodeError as error:
+        raise ValueError(f"invalid JSON: {error}") from error
     except UnicodeEncodeError as error:
         raise ValueError("half a surrogate pair, which is no character") from error
     except UnicodeDecodeError as error:
