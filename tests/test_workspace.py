@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from commands import command
 
-from adatosk import workspace
 from adatosk.config import RunConfig
 from adatosk.experiments import grid, tables
 from adatosk.experiments.grid import headline_configs
@@ -15,9 +14,9 @@ from adatosk.plots import new_figure
 from adatosk.presets import PROFILES, Profile
 from adatosk.train import Trainer
 from adatosk.utils.project import PROJECT, Places
-from adatosk.workspace import Run, Workspace, adopt_published, open_workspace, prepare_data, read_parameters
+from adatosk.workspace import Run, Workspace, adopt_published, open_workspace, prepare_data, read_parameters, runs
 
-KERNEL = {"In": [], "Out": {}, "get_ipython": print, "_ih": [], "workspace": workspace, "Profile": Profile}
+KERNEL = {"In": [], "Out": {}, "get_ipython": print, "_ih": [], "workspace": runs, "Profile": Profile}
 
 
 def test_parameters_pass_when_all_are_known_and_of_their_type():
@@ -162,8 +161,8 @@ def no_training(monkeypatch):
 
 @pytest.mark.parametrize(("profile", "trains"), [("smoke", True), ("demo", False)])
 def test_only_profile_smoke_trains_on_its_own(profile, trains, monkeypatch):
-    monkeypatch.setattr(workspace, "prepare_data", lambda config, root: None)
-    monkeypatch.setattr(workspace, "adopt_published", lambda profile: None)
+    monkeypatch.setattr(runs, "prepare_data", lambda config, root: None)
+    monkeypatch.setattr(runs, "adopt_published", lambda profile: None)
     assert open_workspace(profile).train_missing == trains
     assert open_workspace(profile, train_missing=True).train_missing
 

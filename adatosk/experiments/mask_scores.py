@@ -8,7 +8,7 @@ the best value that the clip allows.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from torch import Tensor
 from adatosk.clips import ClipDataset, make_loader, model_input
 from adatosk.config import EvalConfig, ModelConfig
 from adatosk.evaluate import clip_masks
+from adatosk.experiments.localisation import Score, mass, pointing, precision, recall
 from adatosk.model import AdaTosk
 from adatosk.soft_mask import SoftMask, active_frames, class_semantic_mask, frame_differences, semantic_scores
 from adatosk.synthetic import GroundTruth, load_truth
@@ -32,8 +33,6 @@ from adatosk.video import frame_indices
 MOVES = {"expression": 0.1, "second expression": 0.05, "blink": 0.1, "talking": 0.05, "head": 0.005}
 # The expression shows from this intensity.
 SHOWS = 0.1
-# A patch is on a region when at least this share of its pixels is.
-ON_REGION = 0.5
 # What the weights are scored on: the target, and the steps whose tokens count.
 TARGETS = (
     ("moving regions", "all"),
@@ -60,20 +59,6 @@ class StepTruth:
     moving: dict[str, Tensor]
     shown: Tensor
     regions: dict[str, Tensor]
-
-
-class Score(NamedTuple):
-    """A score of N clips, ``(N,)`` each in [0, 1]; NaN for clips without a target.
-
-    Attributes:
-        value: the score.
-        chance: its expectation when frames, or the weights of the visible tokens, are drawn at random.
-        best: the highest value that the clip allows.
-    """
-
-    value: Tensor
-    chance: Tensor
-    best: Tensor
 
 
 def step_truth(dataset: ClipDataset, config: ModelConfig) -> StepTruth:
@@ -145,59 +130,6 @@ def patch_shares(boxes: np.ndarray, config: ModelConfig) -> np.ndarray:
     return reduce(inside.astype(np.float32), pattern, "mean", t=config.tubelet, h=patch, w=patch)
 
 
-def precision(active: Tensor, moving: Tensor) -> Score:
-    """Share of the K active frames in which the target moves; by chance, its share of all pairs of frames.
-
-    Args:
-        active: bool ``(N, n_t)``, K True in each row, never the first step (Eq. 5).
-        moving: bool of the same shape, never the first step.
-    """
-    hits, chosen, there = (flags.sum(1).double() for flags in (active & moving, active, moving))
-    best = torch.minimum(chosen, there) / chosen
-    return _defined(there > 0, hits / chosen, there / (moving.shape[1] - 1), best)
-
-
-def recall(active: Tensor, moving: Tensor) -> Score:
-    """Share of the steps in which the target moves that are active frames; arguments as for :func:`precision`."""
-    hits, chosen, there = (flags.sum(1).double() for flags in (active & moving, active, moving))
-    best = torch.minimum(chosen, there) / there
-    return _defined(there > 0, hits / there, chosen / (moving.shape[1] - 1), best)
-
-
-def mass(weights: Tensor, share: Tensor, counted: Tensor) -> Score:
-    """Share of the weight that lies on a region; chance is the same weight on every token.
-
-    Args:
-        weights: of visible tokens, ``(N, n_t, n_s)``, non-negative; 0 on excluded ones.
-        share: share of each token that lies on the region, same shape, in [0, 1].
-        counted: steps that count, bool ``(N, n_t)``.
-    """
-    inside = counted[..., None].expand_as(share)
-    weights, share = (values.double() * inside for values in (weights, share))
-    total, tokens = weights.sum((1, 2)), inside.sum((1, 2))
-    there = share.sum((1, 2))
-    found = (weights * share).sum((1, 2))
-    return _defined((there > 0) & (total > 0), found / total, there / tokens, share.amax((1, 2)))
-
-
-def pointing(weights: Tensor, share: Tensor, counted: Tensor) -> Score:
-    """The pointing game: whether the token of the highest weight lies on the region (Zhang et al., 1608.00507).
-
-    If several tokens tie for the highest weight, the score is the share of them that lie on the region. Chance is that
-    share among all tokens; arguments as for :func:`mass`.
-    """
-    inside = counted[..., None].expand_as(share)
-    weights = weights.masked_fill(~inside, -torch.inf)
-    highest = (weights == weights.amax((1, 2), keepdim=True)) & inside
-    hits = (share >= ON_REGION) & inside
-    hit, tied, on_region, tokens = (flags.sum((1, 2)).double() for flags in (highest & hits, highest, hits, inside))
-    return _defined(on_region > 0, hit / tied, on_region / tokens, torch.ones_like(hit))
-
-
-def _defined(where: Tensor, *values: Tensor) -> Score:
-    return Score(*(value.where(where, torch.nan) for value in values))
-
-
 @torch.inference_mode()
 def score_masks(
     model: AdaTosk, dataset: ClipDataset, truth: StepTruth, evaluation: EvalConfig | None = None
@@ -216,8 +148,8 @@ def score_masks(
     Returns:
         one row per clip and score: ``id``, ``label``; ``score`` (``precision``, ``recall``, ``mass``, ``pointing``);
         ``source``, the frames or weights that are scored; ``target``, what they should find; ``steps`` whose tokens
-        count; ``value``, ``chance`` and ``best`` (see :class:`Score`). A model without the class-agnostic mask has no
-        active frames, and so neither ``precision`` nor ``recall``.
+        count; ``value``, ``chance`` and ``best``, see :class:`~adatosk.experiments.localisation.Score`. A model without
+        the class-agnostic mask has no active frames, and so neither ``precision`` nor ``recall``.
 
     Raises:
         ValueError: the model has no soft mask, or the truth is that of another split.

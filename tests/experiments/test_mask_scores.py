@@ -9,13 +9,10 @@ from adatosk import create_model
 from adatosk.clips import ClipDataset, normalise
 from adatosk.config import DataConfig, EvalConfig
 from adatosk.evaluate import clip_masks
+from adatosk.experiments.localisation import mass, pointing, precision, recall
 from adatosk.experiments.mask_scores import (
     MOVES,
-    mass,
     patch_shares,
-    pointing,
-    precision,
-    recall,
     score_masks,
     split_activation,
     step_truth,

@@ -1,33 +1,25 @@
-"""Where a profile's data, runs, tables and figures are stored, and how a notebook accesses them.
-
-Notebooks read the workflow's runs through this module, by configuration. Reading trains nothing unless the workspace
-was opened with ``train_missing``, which is the default for profile ``smoke``, whose runs take seconds.
-"""
+"""The runs of a profile on this machine, and the tables and figures that a notebook makes of them."""
 
 from __future__ import annotations
 
-import ast
-import filecmp
 import shlex
-import shutil
-import types
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from adatosk.config import RunConfig
 from adatosk.manifests import Manifest, manifest_of
 from adatosk.presets import PROFILES
-from adatosk.synthetic import BENCHMARKS, check_folder, write_benchmark
-from adatosk.utils.files import locked, replacing, write_csv
-from adatosk.utils.project import CACHE, OUTPUTS, PROJECT, PUBLISHED, Places
+from adatosk.utils.files import replacing, write_csv
+from adatosk.utils.project import CACHE, OUTPUTS, Places
 from adatosk.utils.provenance import read_metrics
 from adatosk.utils.tables import read_csv
+from adatosk.workspace.data import data_root, prepare_data
+from adatosk.workspace.published import adopt_published
 
 # Importing torch and the training takes seconds; the workflow and most notebooks only read scores.
 if TYPE_CHECKING:
@@ -227,65 +219,6 @@ def _differences(old: Any, new: Any, name: str = "") -> dict[str, Any]:
     return {} if old == new else {name: new}
 
 
-def data_root(config: RunConfig, root: str | Path | None = None) -> Path:
-    """The folder of a run's clips: ``root``, or ``data/<manifest's file name>`` in the project."""
-    return Path(root) if root else PROJECT / "data" / Path(config.data.manifest).stem
-
-
-def check_data(config: RunConfig, root: Path) -> None:
-    """Check that a run's clips are in ``root`` or, for the embedded benchmark, can be rendered into it.
-
-    Only the project's own folder is created: a mistyped one would be filled with rendered clips.
-
-    Raises:
-        FileNotFoundError: naming the missing folder.
-        ValueError: naming a folder that contains something other than the benchmark.
-    """
-    name, own = Path(config.data.manifest).stem, data_root(config)
-    if root.is_dir():
-        if name in BENCHMARKS:
-            check_folder(root, name)
-    elif name not in BENCHMARKS:
-        raise FileNotFoundError(f"{root}: no such folder; pass the folder of your copy of '{name}' as root")
-    elif root.resolve() != own.resolve():
-        raise FileNotFoundError(
-            f"{root}: no such folder; create it to render '{name}' there, or use the project's {own}"
-        )
-
-
-def prepare_data(config: RunConfig, root: Path) -> None:
-    """Render the embedded benchmark if a run needs it; other data must exist already; see :func:`check_data`."""
-    check_data(config, root)
-    name = Path(config.data.manifest).stem
-    if name in BENCHMARKS:
-        root.mkdir(parents=True, exist_ok=True)
-        with locked(root / ".lock"):
-            write_benchmark(BENCHMARKS[name], root)
-
-
-RUN_FILES = ("config.json", "log.jsonl", "predictions.csv", "metrics.json")  # the last one says that a run is finished
-
-
-def adopt_published(profile: str, published: Path = PUBLISHED, outputs: Path = OUTPUTS) -> None:
-    """Copy the published runs of a profile into its outputs, so that nothing writes to files of the repository.
-
-    A run that was trained here has checkpoints, and stays; copies of earlier published runs are replaced.
-    """
-    source, target = published / profile, outputs / profile
-    _copy(source / "runs.csv", target / "runs.csv")
-    for run in sorted((source / "runs").glob("*")):
-        if not (target / "runs" / run.name / "checkpoints").exists():
-            for name in RUN_FILES:
-                _copy(run / name, target / "runs" / run.name / name)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file, if there is one, unless it is already there; with its time, because make goes by it."""
-    if source.is_file() and not (target.is_file() and filecmp.cmp(source, target)):
-        with replacing(target) as part:
-            shutil.copy2(source, part)
-
-
 def open_workspace(
     profile: str = "smoke", root: str | Path | None = None, train_missing: bool = False, **changes: Any
 ) -> Workspace:
@@ -310,59 +243,3 @@ def open_workspace(
     adopt_published(profile)
     places = Places(folder, OUTPUTS / profile, CACHE)
     return Workspace(profile, config, places, train_missing or profile == "smoke")
-
-
-# Names that a fresh kernel and papermill define beside the parameters.
-_KERNEL_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
-
-
-def _assigned_with(names: set[str], namespace: MutableMapping[str, Any]) -> set[str]:
-    """What the cell that assigned all of ``names`` last, in a kernel that remembers its cells, assigned altogether."""
-    for source in reversed(namespace.get("In", [])):
-        try:
-            statements = ast.parse(source).body
-        except SyntaxError:  # the kernel remembers what failed, too
-            continue
-        targets = {
-            node.id
-            for one in statements
-            if isinstance(one, ast.Assign)
-            for node in one.targets
-            if isinstance(node, ast.Name)
-        }
-        if names <= targets:
-            return targets
-    return set()
-
-
-def read_parameters(namespace: MutableMapping[str, Any], **expected: Any) -> types.SimpleNamespace:
-    """Check a notebook's parameters, because papermill only warns about unknown ones.
-
-    Call it in the cell after the parameters, as ``read_parameters(globals(), profile=Profile, seed=int)``.
-
-    Args:
-        namespace: the notebook's globals.
-        **expected: each parameter's type.
-
-    Raises:
-        NameError: a variable is not a parameter of this notebook; the message lists those that are.
-        TypeError: a value has the wrong type.
-    """
-    given = {
-        name: value
-        for name, value in namespace.items()
-        if not (name.startswith("_") or name in _KERNEL_NAMES or callable(value) or isinstance(value, types.ModuleType))
-    }
-    # When the cell is run again, the notebook's own variables exist, too: then the cell of the parameters says which.
-    seen = _assigned_with(set(expected), namespace) if "_parameters_seen" in namespace else set(given)
-    unknown = sorted(seen - set(expected))
-    if unknown:
-        raise NameError(f"unknown parameter {', '.join(unknown)}: this notebook has {', '.join(sorted(expected))}")
-    namespace["_parameters_seen"] = True
-    for name, kind in expected.items():
-        try:
-            TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(given[name])
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise TypeError(f"parameter {name}={given[name]!r}: {reason}") from error
-    return types.SimpleNamespace(**{name: given[name] for name in expected})
