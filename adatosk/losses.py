@@ -1,7 +1,7 @@
 """The two losses and their sum (Eq. 2, 3 and 13)."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,10 @@ class Losses:
     total: Tensor
     reconstruction: Tensor
     classification: Tensor
+
+    def detached(self) -> Self:
+        """The same numbers without the graph that they were computed in, which a loss would keep in memory."""
+        return replace(self, **{name: value.detach() for name, value in vars(self).items()})
 
 
 def reconstruction_target(video: Tensor, visible: Tensor, config: ModelConfig, hidden: int | None = None) -> Tensor:

@@ -244,7 +244,7 @@ class Trainer:
             draw = seeds.generator(self.config.seed, epoch, step, self.accelerator.process_index)
             with_all = (self.optimizer, self.config.train, self.accelerator, draw, self.graph)
             losses = optimizer_step(self.model, batch, *with_all)
-            sums += torch.stack([losses.total, losses.reconstruction, losses.classification]).detach()
+            sums += torch.stack([losses.total, losses.reconstruction, losses.classification])
             steps += 1
         total, reconstruction, classification = (self.accelerator.reduce(sums, "mean") / steps).tolist()
         if total != total or total == float("inf"):

@@ -2,8 +2,8 @@
 
 Five parts, each in a process of its own and with a limit: the tests marked ``gpu``, the steps of the paper's model
 beside VideoMAE's, an epoch that the loader feeds, the rate of profile demo's runs, and decoding by the GPU itself. A
-part that fails or exceeds its limit becomes a line, and the others run. Without a GPU, the parts are rehearsed on the
-CPU at tiny sizes, nothing is recorded, and the exit status is 1.
+part that fails or exceeds its limit keeps what it found until then, and the others run. Without a GPU, the parts are
+rehearsed on the CPU at tiny sizes, nothing is recorded, and the exit status is 1.
 """
 
 import itertools
@@ -15,17 +15,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 from adatosk.clips import ClipDataset, make_loader
-from adatosk.config import RunConfig
-from adatosk.cost.contenders import Setup, peak_memory
+from adatosk.config import ModelConfig, RunConfig
+from adatosk.cost.contenders import CONTENDERS, Setup, peak_memory, prepare
 from adatosk.cost.loader import CACHE, FRAME_FOLDERS, Source, clips_of, rendered
 from adatosk.cost.models import RESULTS, benchmark, write_table
 from adatosk.cost.timing import seconds
@@ -44,7 +45,7 @@ from adatosk.video import frame_indices
 from adatosk.video.folders import image_paths
 
 # Seconds for each part, eight minutes in all.
-LIMITS = {"tests": 110, "steps": 190, "fed": 80, "demo": 65, "decode": 35}
+LIMITS = {"tests": 110, "steps": 220, "fed": 65, "demo": 55, "decode": 30}
 GRID_RUNS = 185
 TOGETHER = 8  # of profile demo's runs on one GPU, as the workflow starts them
 
@@ -73,7 +74,7 @@ class Verdict:
         return f"{'ok  ' if self.met else 'MISS'} {self.part:<6}{self.what} {self.value:.4g}{goal}{note}"
 
 
-def tests(device: torch.device, folder: Path) -> list[Verdict]:
+def tests(device: torch.device, folder: Path) -> Iterator[Verdict]:
     """The tests marked ``gpu``; they are skipped without one."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rs", "tests/test_on_gpu.py"]
     environment = {name: value for name, value in os.environ.items() if name != "ADATOSK_DEVICE"}
@@ -81,33 +82,52 @@ def tests(device: torch.device, folder: Path) -> list[Verdict]:
     lines = [line for line in done.stdout.splitlines() if line.strip()] or done.stderr.splitlines()[-1:]
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     note = "; ".join([*failed[:3], lines[-1] if lines else "no output"])
-    return [Verdict("tests", "exit status", abs(done.returncode), 0, True, note)]
+    yield Verdict("tests", "exit status", abs(done.returncode), 0, True, note)
 
 
-def steps(device: torch.device, folder: Path) -> list[Verdict]:
-    """Steps and forward passes beside VideoMAE's; on a GPU the table is recorded."""
+def steps(device: torch.device, folder: Path) -> Iterator[Verdict]:
+    """Forward passes and training steps beside VideoMAE's; on a GPU the table is recorded, before the steps as well."""
     real = device.type == "cuda"
     batch, config = (64, MODELS["adatosk_base"]) if real else (2, MODELS["adatosk_tiny"])
-    setups = [Setup("training step", batch, "bf16", compiled=real), Setup("forward", batch, "bf16")]
-    table = benchmark(device, config, [*setups, Setup("forward", batch)], repeats=5 if real else 1, memory=False)
-    write_table(table, folder)
-    rows = table.set_index(["work", "precision", "model"]).sort_index()
-    step, forward = (rows.loc[work, "bf16"] for work in ("training step", "forward"))
-    bare, whole = "adatosk without soft mask", "adatosk"
-    share = rows.loc[("forward", "fp32", whole), "soft_mask_share"]
-    saved = "without soft mask against with"
+    options: dict[str, Any] = {"repeats": 5 if real else 1, "memory": False}
+    passes = benchmark(device, config, [Setup("forward", batch, "bf16"), Setup("forward", batch)], **options)
+    write_table(passes, folder)
+    rows = passes.set_index(["precision", "model"])
+    yield from _beside("forward pass", rows.loc["bf16"], 3.8, 4.1)
+    share = rows.loc[("fp32", "adatosk"), "soft_mask_share"]
+    yield Verdict("steps", "soft mask's own share of the forward pass", share, 0.02, at_most=True)
+    setup = Setup("training step", batch, "bf16", compiled=real)
+    if real:
+        _compile_ahead(config, setup, device)
+    table = benchmark(device, config, [setup], **options)
+    write_table(pd.concat([table, passes], ignore_index=True), folder)
+    rows = table.set_index("model")
+    yield Verdict("steps", "share of the matrix peak in a training step", rows.loc["adatosk", "peak_share"], 0.45)
+    yield from _beside("training step", rows, 3.3, 3.5)
     memory = peak_memory("adatosk", config, Setup("training step", 2 * batch, "bf16"), device) / 1024
-    return [
-        Verdict("steps", "share of the matrix peak in a training step", step.loc[whole, "peak_share"], 0.45),
-        Verdict("steps", "training step against VideoMAE's, without soft mask", step.loc[bare, "speed_up"], 3.3),
-        Verdict("steps", "training step against VideoMAE's, with soft mask", step.loc[whole, "speed_up"], 3.5),
-        Verdict("steps", "forward pass against VideoMAE's, without soft mask", forward.loc[bare, "speed_up"], 3.8),
-        Verdict("steps", "forward pass against VideoMAE's, with soft mask", forward.loc[whole, "speed_up"], 4.1),
-        Verdict("steps", f"training step {saved}", step.loc[bare, "seconds"] / step.loc[whole, "seconds"], 1),
-        Verdict("steps", f"forward pass {saved}", forward.loc[bare, "seconds"] / forward.loc[whole, "seconds"], 1),
-        Verdict("steps", "soft mask's own share of the forward pass", share, 0.02, at_most=True),
-        Verdict("steps", f"GiB of memory in a training step of {2 * batch} clips", memory),
-    ]
+    yield Verdict("steps", f"GiB of memory in a training step of {2 * batch} clips", memory)
+
+
+def _beside(work: str, rows: pd.DataFrame, without: float, whole: float) -> Iterator[Verdict]:
+    """The speed of both models beside VideoMAE's with their goals, and beside each other."""
+    bare, masked = (rows.loc[name] for name in ("adatosk without soft mask", "adatosk"))
+    yield Verdict("steps", f"{work} against VideoMAE's, without soft mask", bare["speed_up"], without)
+    yield Verdict("steps", f"{work} against VideoMAE's, with soft mask", masked["speed_up"], whole)
+    yield Verdict("steps", f"{work} without soft mask against with", bare["seconds"] / masked["seconds"], 1)
+
+
+def _compile_ahead(config: ModelConfig, setup: Setup, device: torch.device) -> None:
+    """Compile the contenders side by side, into the compiler's cache on disk: one after another takes minutes."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(mp_context=context) as pool:
+        work = [
+            pool.submit(_one_step, name, config, setup, device) for name in CONTENDERS if setup.separates(name, device)
+        ]
+        wait(work)  # what does not compile is reported by the benchmark
+
+
+def _one_step(name: str, config: ModelConfig, setup: Setup, device: torch.device) -> None:
+    prepare(name, config, setup, device)()
 
 
 class _Loop:
@@ -138,7 +158,7 @@ class _Loop:
             self.step(batch)
 
 
-def fed(device: torch.device, folder: Path) -> list[Verdict]:
+def fed(device: torch.device, folder: Path) -> Iterator[Verdict]:
     """The second epoch of profile paper's training from folders of JPEG images, beside steps on a resident batch."""
     real, config = device.type == "cuda", PROFILES["paper"]
     if not real:
@@ -152,15 +172,13 @@ def fed(device: torch.device, folder: Path) -> list[Verdict]:
         epoch = seconds(loop.epoch, device)
         start = time.perf_counter()
         first = next(iter(loop.loader))
-        wait = time.perf_counter() - start
+        waited = time.perf_counter() - start
         resident = {name: value.to(device) for name, value in first.items()}
         bare = seconds(lambda: [loop.step(resident) for _ in range(20 if real else 2)], device) / (20 if real else 2)
     rate, best = taken * batch / epoch, batch / bare
     note = f"{rate:.0f} clips/s in an epoch of {taken} steps of {batch}, {best:.0f} without loading"
-    return [
-        Verdict("fed", "rate of a fed epoch, of the bare step's", rate / best, 0.9, note=note),
-        Verdict("fed", f"seconds to an epoch's first batch, loaded in {loop.loader.pieces} pieces", wait),
-    ]
+    yield Verdict("fed", "rate of a fed epoch, of the bare step's", rate / best, 0.9, note=note)
+    yield Verdict("fed", f"seconds to an epoch's first batch, loaded in {loop.loader.pieces} pieces", waited)
 
 
 @contextmanager
@@ -170,7 +188,7 @@ def _form(name: str, config: RunConfig, side: int) -> Iterator[Source]:
         yield next(one for one in found if one.name == name)
 
 
-def demo(device: torch.device, folder: Path) -> list[Verdict]:
+def demo(device: torch.device, folder: Path) -> Iterator[Verdict]:
     """Seconds of profile demo's training steps in one run alone, and for the grid with several at once."""
     config, real = PROFILES["demo"], device.type == "cuda"
     together, count = (TOGETHER, 195) if real else (2, 3)
@@ -179,18 +197,18 @@ def demo(device: torch.device, folder: Path) -> list[Verdict]:
     with _form(CACHE, config, side=96) as source:
         rounds = -(-count * config.train.batch_size // len(source.manifest.clips))
         dataset = clips_of(ClipDataset, source, config, rounds)
-        launched, _ = _demo_steps(dataset, str(device), count, graph=False)
         alone, told = _demo_steps(dataset, str(device), count)
+        note = f"{a_run} steps of {alone * 1000:.1f} ms"
+        yield Verdict("demo", "seconds of one run's training steps", a_run * alone, 15, at_most=True, note=note)
+        launched, _ = _demo_steps(dataset, str(device), count, graph=False)
+        yield Verdict("demo", "milliseconds of a step launched kernel by kernel", launched * 1000, note=told)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(together, mp_context=context) as pool:
             work = [pool.submit(_demo_steps, dataset, str(device), count) for _ in range(together)]
             beside = max(one.result()[0] for one in work) / together
-    note = f"{a_run} steps of {alone * 1000:.1f} ms; {together} at once take {beside * 1000:.1f} ms a step of one"
-    return [
-        Verdict("demo", "seconds of one run's training steps", a_run * alone, 15, at_most=True, note=note),
-        Verdict("demo", "milliseconds of a step launched kernel by kernel", launched * 1000, note=told),
-        Verdict("demo", "minutes of all runs' training steps", GRID_RUNS * a_run * beside / 60, 10, at_most=True),
-    ]
+    note = f"{together} at once take {beside * 1000:.1f} ms a step of one"
+    minutes = GRID_RUNS * a_run * beside / 60
+    yield Verdict("demo", "minutes of all runs' training steps", minutes, 10, at_most=True, note=note)
 
 
 def _demo_steps(dataset: ClipDataset, device: str, count: int, graph: bool | None = None) -> tuple[float, str]:
@@ -208,7 +226,7 @@ def _demo_steps(dataset: ClipDataset, device: str, count: int, graph: bool | Non
     return taken, "; ".join(loop.told) or "no CUDA graph on a CPU"
 
 
-def decode(device: torch.device, folder: Path) -> list[Verdict]:
+def decode(device: torch.device, folder: Path) -> Iterator[Verdict]:
     """Clips per second of folders of JPEG images, by the loader's processes and by the GPU's own decoder."""
     real, config = device.type == "cuda", PROFILES["paper"]
     side, batch = (256, config.train.batch_size) if real else (48, 4)
@@ -227,7 +245,7 @@ def decode(device: torch.device, folder: Path) -> list[Verdict]:
         decode_on(device, folders[:2], config)
         by_gpu = 3 * count / seconds(lambda: decode_on(device, 3 * folders, config), device)
     note = f"{by_gpu:.0f} clips/s by {device.type}, {by_processes:.0f} by the loader's processes"
-    return [Verdict("decode", f"rate of decoding on {device.type}, of the loader's", by_gpu / by_processes, note=note)]
+    yield Verdict("decode", f"rate of decoding on {device.type}, of the loader's", by_gpu / by_processes, note=note)
 
 
 def decode_on(device: torch.device, folders: Sequence[Path], config: RunConfig) -> None:
@@ -242,7 +260,7 @@ def decode_on(device: torch.device, folders: Sequence[Path], config: RunConfig) 
         decode_jpeg(images, mode=ImageReadMode.RGB, device=device)
 
 
-PARTS: dict[str, Callable[[torch.device, Path], list[Verdict]]] = {
+PARTS: dict[str, Callable[[torch.device, Path], Iterator[Verdict]]] = {
     "tests": tests,
     "steps": steps,
     "fed": fed,
@@ -252,21 +270,27 @@ PARTS: dict[str, Callable[[torch.device, Path], list[Verdict]]] = {
 
 
 def run_part(name: str, device: torch.device, folder: Path, limit: float) -> list[Verdict]:
-    """The verdicts of one part from a process of its own; one that says why, if it fails or exceeds ``limit`` seconds.
+    """The verdicts of one part from a process of its own, with one that says why if it fails or exceeds ``limit``.
 
     Args:
         folder: for what the part writes.
+        limit: in seconds.
     """
     command = [sys.executable, "-m", "adatosk.cost.node", name, str(device), str(folder)]
     start = time.perf_counter()
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        return [Verdict(name, "seconds", limit, limit - 1, at_most=True, note=f"stopped after {limit:.0f} s")]
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no output"]
-        return [Verdict(name, "failed, exit status", abs(done.returncode), 0, at_most=True, note=said[-1])]
-    found = [Verdict(**fields) for fields in json.loads(done.stdout.splitlines()[-1])]
+    # In files, since of a part that is stopped a pipe's end is lost.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        try:
+            status = subprocess.run(command, stdout=out, stderr=errors, timeout=limit, check=False).returncode
+        except subprocess.TimeoutExpired:
+            status = None
+        out.seek(0), errors.seek(0)
+        found = [Verdict(**json.loads(line)) for line in out if line.startswith('{"part"')]
+        said = errors.read().strip().splitlines() or ["no output"]
+    if status is None:
+        return [*found, Verdict(name, "seconds", limit, limit - 1, at_most=True, note=f"stopped after {limit:.0f} s")]
+    if status:
+        return [*found, Verdict(name, "failed, exit status", abs(status), 0, at_most=True, note=said[-1])]
     return [*found, Verdict(name, "seconds", time.perf_counter() - start, limit, at_most=True)]
 
 
@@ -296,4 +320,5 @@ if __name__ == "__main__":
         with ending("the tables of whole parts are recorded, the verdicts are not"):
             raise SystemExit(main())
     part, where, target = sys.argv[1:]
-    print(json.dumps([asdict(one) for one in PARTS[part](run_device(where), Path(target))]))
+    for verdict in PARTS[part](run_device(where), Path(target)):
+        print(json.dumps(asdict(verdict)), flush=True)

@@ -42,6 +42,7 @@ class StepGraph:
         self.report, self.record = report, record or record_graph
         self.replay: Callable[[], None] | None = None
         self._steps, self._failed = 0, False
+        self._aside: torch.cuda.Stream | None = None
         self._inputs: tuple[Tensor, ...] = ()
 
     def __call__(self, passes: Passes[Losses], *inputs: Tensor) -> Losses:
@@ -55,7 +56,7 @@ class StepGraph:
         inputs = tuple(value.to(device, non_blocking=True) for value in inputs)
         if self._failed or self._steps < WARM_UP:
             self._steps += 1
-            return passes(*inputs) if self._failed else _aside(passes, inputs)
+            return passes(*inputs) if self._failed else self._beside(passes, inputs)
         if self.replay is None:
             self._inputs = tuple(value.clone() for value in inputs)
             try:
@@ -74,17 +75,17 @@ class StepGraph:
     def _run(self, passes: Passes) -> None:
         self._found = passes(*self._inputs)
 
-
-def _aside(passes: Passes[Losses], inputs: tuple[Tensor, ...]) -> Losses:
-    """The passes on another stream than the default one, as those that precede a recording have to be."""
-    if inputs[0].device.type != "cuda":
-        return passes(*inputs)
-    here, other = torch.cuda.current_stream(), torch.cuda.Stream()
-    other.wait_stream(here)
-    with torch.cuda.stream(other):
-        found = passes(*inputs)
-    here.wait_stream(other)
-    return found
+    def _beside(self, passes: Passes[Losses], inputs: tuple[Tensor, ...]) -> Losses:
+        """The passes on another stream than the default one, as those that precede a recording have to be."""
+        if inputs[0].device.type != "cuda":
+            return passes(*inputs)
+        here = torch.cuda.current_stream()
+        self._aside = self._aside or torch.cuda.Stream()  # one for all, since gradients are added on the first's
+        self._aside.wait_stream(here)
+        with torch.cuda.stream(self._aside):
+            found = passes(*inputs)
+        here.wait_stream(self._aside)
+        return found
 
 
 def record_graph(work: Callable[[], None]) -> Callable[[], None]:

@@ -76,7 +76,7 @@ def optimizer_step(
             losses = total_loss(output, pixels, labels, config, train)
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(losses.total)
-        return losses
+        return losses.detached()
 
     losses = passes(pixels, labels, visible) if graph is None else graph(passes, pixels, labels, visible)
     if train.clip_grad is not None:

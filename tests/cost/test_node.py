@@ -20,31 +20,38 @@ def test_a_verdict_is_a_line_with_value_and_goal():
     assert set(LIMITS) == set(PARTS) and sum(LIMITS.values()) <= 480
 
 
+FOUND = Verdict("fed", "rate", 0.95, 0.9)
+
+
 @pytest.mark.parametrize(
     ("end", "line"),
     [
-        (SimpleNamespace(returncode=1, stderr="Traceback\nRuntimeError: CUDA is lost\n", stdout=""), "CUDA is lost"),
-        (SimpleNamespace(returncode=-9, stderr="", stdout=""), "no output"),
+        ((1, "Traceback\nRuntimeError: CUDA is lost\n"), "CUDA is lost"),
+        ((-9, ""), "no output"),
         (subprocess.TimeoutExpired("part", 7), "stopped after 7 s"),
     ],
 )
-def test_a_part_that_fails_becomes_a_line(end, line, tmp_path, monkeypatch):
-    def run(*_, **__):
+def test_a_part_that_fails_becomes_a_line_beside_what_it_found(end, line, tmp_path, monkeypatch):
+    def run(*_, stdout, stderr, **__):
+        stdout.write(f"epoch 1\n{json.dumps(asdict(FOUND))}\n")
         if isinstance(end, Exception):
             raise end
-        return end
+        stderr.write(end[1])
+        return SimpleNamespace(returncode=end[0])
 
     monkeypatch.setattr(node.subprocess, "run", run)
-    (found,) = run_part("fed", CPU, tmp_path, 7)
-    assert str(found).startswith("MISS fed") and line in str(found)
+    first, last = run_part("fed", CPU, tmp_path, 7)
+    assert first == FOUND and str(last).startswith("MISS fed") and line in str(last)
 
 
-def test_a_parts_verdicts_are_read_from_its_last_line(tmp_path, monkeypatch):
-    told = Verdict("fed", "rate", 0.95, 0.9)
-    out = f"epoch 1\n{json.dumps([asdict(told)])}\n"
-    monkeypatch.setattr(node.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stderr="", stdout=out))
+def test_a_parts_verdicts_are_read_from_its_lines(tmp_path, monkeypatch):
+    def run(*_, stdout, **__):
+        stdout.write(f"epoch 1\n{json.dumps(asdict(FOUND))}\n")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(node.subprocess, "run", run)
     first, last = run_part("fed", CPU, tmp_path, 100)
-    assert first == told and last.what == "seconds" and last.met
+    assert first == FOUND and last.what == "seconds" and last.met
 
 
 def test_without_a_gpu_it_says_so_and_records_nothing(tmp_path, monkeypatch, capsys):
