@@ -278,8 +278,8 @@ def report(
 ) -> None:
     """Print the results (the paper's values beside ours) and a comparison with the published ones; save all tables."""
     from adatosk.experiments import comparison, publication
-    from adatosk.experiments.report import pair_by_motion, results_block, write_tables
-    from adatosk.presets import MOTIONS, PROFILES
+    from adatosk.experiments.report import pair_by_kind, results_block, write_tables
+    from adatosk.presets import EMBEDDED, PROFILES
     from adatosk.utils.project import OUTPUTS, need_checkout
     from adatosk.workspace import adopt_published
 
@@ -291,11 +291,11 @@ def report(
     print(results_block(profile, outputs))
     print(f"\ntables:    {outputs / 'tables'}\nfigures:   {outputs / 'figures'}\nnotebooks: {outputs / 'notebooks'}\n")
     print(comparison.report(profile))
-    pair = pair_by_motion(profile, outputs)
+    pair = pair_by_kind(profile, outputs)
     if pair is not None:
-        for other in MOTIONS.values():
+        for other in EMBEDDED.values():
             if other != profile and (OUTPUTS / other).is_dir():
                 print(f"\n{comparison.report(other)}")
-        print(f"\nWAR of Table 1's pair under each kind of motion, first seed:\n{pair.T.round(1).to_string()}")
+        print(f"\nWAR of Table 1's pair on each kind of clips, first seed:\n{pair.T.round(1).to_string()}")
     if publish:
         print(*[f"published {path}" for path in publication.publish(profile)], sep="\n")

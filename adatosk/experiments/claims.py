@@ -7,7 +7,7 @@ import pandas as pd
 
 from adatosk import paper
 from adatosk.experiments.verdicts import JUDGED, verdicts
-from adatosk.presets import MOTIONS, PROFILES
+from adatosk.presets import EMBEDDED, PROFILES
 
 TITLE = (
     "The paper's claims, with its own numbers and ours. Claims about scores are judged by their direction only, on "
@@ -15,9 +15,9 @@ TITLE = (
     "reproduced* when it lies on the other one, *undecided* when it contains 0. Claims about cost are judged by counts "
     "of the paper's own model. A claim about other methods' scores *needs* the licensed set that it is about:"
 )
-MOTIONS_TITLE = (
-    "The claims about accuracy, on faces that move sparsely and on faces that move as real ones do, with the same "
-    "model, rows and seeds:"
+SIDE_BY_SIDE_TITLE = (
+    "The claims about accuracy, on faces that move sparsely, on faces that move as real ones do, and on the latter at "
+    "the paper's token geometry; empty where not all runs have been made:"
 )
 # Where the comparison behind a verdict is made, by the table of its rows or its kind.
 _NOTEBOOKS = {
@@ -52,30 +52,31 @@ def claims_table(
     return pd.DataFrame(rows, columns=["claim", "place", "paper", "here", "verdict", "notebook"]).set_index("claim")
 
 
-def motions_table(profile: str, results: Path) -> pd.DataFrame | None:
-    """The claims about accuracy under each kind of motion of the embedded benchmark, side by side.
+def side_by_side(profile: str, results: Path) -> pd.DataFrame | None:
+    """The claims about accuracy on each kind of clips of the embedded benchmark.
 
     Args:
-        profile: one of ``MOTIONS``; otherwise there is nothing to compare.
+        profile: one of ``EMBEDDED``; otherwise there is nothing to compare.
         results: its results; those of the other kinds are in the folders beside it.
 
     Returns:
-        one row per claim that has been judged under every kind: ``claim``, and for each kind the points of WAR with
-        their interval and the verdict, as Markdown; ``None`` if there is none.
+        one row per claim that has been judged on two kinds at least: ``claim``, and for each kind the points of WAR
+        with their interval and the verdict, as Markdown, empty where runs are missing; ``None`` if there is none.
     """
-    if profile not in MOTIONS.values():
+    if profile not in EMBEDDED.values():
         return None
     parts = {}
-    for motion, name in MOTIONS.items():
+    for kind, name in EMBEDDED.items():
         folder = results if name == profile else results.parent / name
         judged = verdicts(PROFILES[name], folder, partial=True)
         judged = judged[judged["kind"].isin(["better", "negligible"])].set_index("text")
         points = [_span(one.ours_low, one.ours_high, _within(one), "") for one in judged.itertuples()]
-        parts[f"{motion}, points"] = pd.Series(points, judged.index)
-        parts[f"{motion}, verdict"] = judged["verdict"]
+        if len(judged):
+            parts[f"{kind}, points"] = pd.Series(points, judged.index)
+            parts[f"{kind}, verdict"] = judged["verdict"]
     # In the order of the claims: the index of the union would be sorted.
     claims = [claim.text for claim in paper.CLAIMS]
-    table = pd.DataFrame(parts).dropna().rename_axis("claim")
+    table = pd.DataFrame(parts).dropna(thresh=4).fillna("").rename_axis("claim")
     return None if table.empty else table.loc[[text for text in claims if text in table.index]]
 
 

@@ -31,6 +31,8 @@ FIRST_SEEDS, HEADLINE_SEEDS = 5, 15
 # fixed before the additional ones ran. Rows that see more tokens than the profile's own take several times as long and
 # differ by 10 points and more: they keep three.
 TABLE_SEEDS, COSTLY_SEEDS, AMBIGUITY_SEEDS = 6, 3, 4
+# A run of profile geometry takes twenty minutes of two cores. Its number of seeds was fixed before any ran.
+MOST_SEEDS = {"embedded-geometry.csv": 3}
 # Views and merged tokens are scored on each seed's weights; more seeds would take long and add little.
 WEIGHED_SEEDS = FIRST_SEEDS
 
@@ -235,8 +237,12 @@ TABLES = {
 def repeated(row: Row, at_most: int | None = None) -> list[RunConfig]:
     """A row's runs: one per seed or, if its manifest has folds, one per fold; at most the first ``at_most``."""
     folds = manifest_of(row.config).folds
-    changes = [{"data": {"fold": fold}} for fold in folds] or [{"seed": seed} for seed in range(row.repeats)]
+    changes = [{"data": {"fold": fold}} for fold in folds] or [{"seed": seed} for seed in range(_seeds(row))]
     return [_everywhere(row.config, **change) for change in changes[:at_most]]
+
+
+def _seeds(row: Row) -> int:
+    return min(row.repeats, MOST_SEEDS.get(row.config.data.manifest, row.repeats))
 
 
 def first_look(base: RunConfig) -> int | None:

@@ -16,7 +16,7 @@ from adatosk.experiments.tables import over_folds, scores, summary
 from adatosk.experiments.verdicts import PAPER_ROWS, verdicts
 from adatosk.manifests import manifest_of
 from adatosk.metrics import MEAN, POOLED
-from adatosk.presets import MODELS, MOTIONS, PROFILES
+from adatosk.presets import EMBEDDED, MODELS, PROFILES
 from adatosk.utils.files import write_csv, write_text
 from adatosk.workspace import Run
 
@@ -214,23 +214,23 @@ def as_markdown(table: pd.DataFrame) -> str:
     return turned.to_markdown(disable_numparse=True)
 
 
-def pair_by_motion(profile: str, results: Path) -> pd.DataFrame | None:
-    """WAR of the pair's first seed under each kind of motion of the embedded benchmark, and its gain.
+def pair_by_kind(profile: str, results: Path) -> pd.DataFrame | None:
+    """WAR of the pair's first seed on each kind of clips of the embedded benchmark, and its gain.
 
     Args:
-        profile: one of ``MOTIONS``.
+        profile: one of ``EMBEDDED``.
         results: its results; those of the other kinds are in the folders beside it.
 
     Returns:
         one row per kind whose pair has been trained, with a column per model and protocol; ``None`` for other profiles.
     """
-    if profile not in MOTIONS.values():
+    if profile not in EMBEDDED.values():
         return None
     rows = {}
-    for motion, name in MOTIONS.items():
+    for kind, name in EMBEDDED.items():
         with suppress(FileNotFoundError):
             table = score_table(headline_runs(name, results.parent / name))
-            rows[f"{motion} motion (profile {name})"] = {
+            rows[f"{kind} (profile {name})"] = {
                 f"{row}, {protocol.replace('_', ' ')}": table.at[row, (protocol, "WAR")]
                 for protocol in PROTOCOLS
                 for row in (*HEADLINE, GAIN)
@@ -272,9 +272,9 @@ def results_block(profile: str, results: Path) -> str:
         table = grid_table(profile, name, results).map(lambda value: "" if pd.isna(value) else str(value))
         parts += [title, table.to_markdown(disable_numparse=True)]
     parts += [claims.TITLE, claims.claims_table(profile, results).to_markdown(disable_numparse=True)]
-    motions = claims.motions_table(profile, results)
-    if motions is not None:
-        parts += [claims.MOTIONS_TITLE, motions.to_markdown(disable_numparse=True)]
+    kinds = claims.side_by_side(profile, results)
+    if kinds is not None:
+        parts += [claims.SIDE_BY_SIDE_TITLE, kinds.to_markdown(disable_numparse=True)]
     return "\n\n".join(filter(None, parts))
 
 

@@ -10,7 +10,7 @@ from adatosk.manifests import manifest_of
 from adatosk.presets import MODELS, PROFILES
 from adatosk.utils.project import PROJECT
 
-PRESETS = ("smoke", "demo")
+PRESETS = ("smoke", "demo", "geometry")
 every_preset = pytest.mark.parametrize("profile", PRESETS)
 
 
@@ -29,8 +29,9 @@ def test_table_1_is_the_pair(profile):
     assert rows[0].config == base and rows[1].config == base.change(model={"soft_mask": None})
 
 
-def test_table_2_of_the_papers_model_is_the_papers_table():
-    rows = {row.name: row.config.model for row in grid.table2(PROFILES["demo"].change(model=MODELS["adatosk_base"]))}
+@pytest.mark.parametrize("base", [PROFILES["demo"].change(model=MODELS["adatosk_base"]), PROFILES["geometry"]])
+def test_table_2_at_the_papers_geometry_is_the_papers_table(base):
+    rows = {row.name: row.config.model for row in grid.table2(base)}
     there = paper.table2().dropna(subset="war")
     assert list(rows) == [f"{cell.mask_ratio:.0%}, r={cell.r}" for cell in there.itertuples()]
     for cell, model in zip(there.itertuples(), rows.values(), strict=True):
@@ -44,7 +45,8 @@ def test_table_2_leaves_out_just_the_impossible_cells(profile):
     names = [row.name for row in grid.table2(PROFILES[profile])]
     for cell in paper.table2().itertuples():
         visible = int(model.patches * (1 - cell.mask_ratio) + 1e-9)
-        possible = cell.r // 2 * model.steps < visible  # the profiles' own e = 1 stands for the paper's r = 2
+        # A profile's own e stands for the paper's r = 2.
+        possible = cell.r // 2 * model.soft_mask.excluded_per_step * model.steps < visible
         assert (f"{cell.mask_ratio:.0%}, r={cell.r}" in names) == possible
 
 
@@ -89,6 +91,8 @@ def test_every_table_has_its_number_of_seeds():
     }
     assert [run.seed for run in grid.repeated(grid.table1(base)[0])] == list(range(15))
     assert [run.seed for run in grid.repeated(grid.table1(base)[0], at_most=2)] == [0, 1]
+    for rows in grid.TABLES.values():
+        assert {len(grid.repeated(row)) for row in rows(PROFILES["geometry"])} == {3}
 
 
 def test_data_with_folds_is_repeated_over_its_folds(tmp_path):

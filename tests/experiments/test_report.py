@@ -116,27 +116,35 @@ def test_the_readme_has_six_lines_with_the_papers_numbers_beside_ours(results):
     assert sum(counts) == len(claims.claims_table("smoke", results)) and max(counts) < sum(counts)
 
 
-def test_motions_are_side_by_side_where_both_have_been_judged(tmp_path):
-    sparse, lifelike = tmp_path / "demo", tmp_path / "demo-lifelike"
+def test_kinds_of_clips_are_side_by_side_where_two_have_been_judged(tmp_path):
+    sparse, lifelike, geometry = (tmp_path / name for name in ("demo", "demo-lifelike", "geometry"))
     write_runs(sparse, PROFILES["demo"], AS_CLAIMED)
-    assert claims.motions_table("demo", sparse) is None
+    assert claims.side_by_side("demo", sparse) is None
     write_runs(lifelike, PROFILES["demo-lifelike"], AS_CLAIMED | {"CA": 3.0})
-    table = claims.motions_table("demo", sparse)
-    assert table.columns.tolist() == ["sparse, points", "sparse, verdict", "lifelike, points", "lifelike, verdict"]
-    differs = table.index[table["sparse, verdict"] != table["lifelike, verdict"]]
+    table = claims.side_by_side("demo", sparse)
+    ours, theirs = ([f"{kind} motion, {what}" for what in ("points", "verdict")] for kind in ("sparse", "lifelike"))
+    assert table.columns.tolist() == ours + theirs
+    differs = table.index[table[ours[1]] != table[theirs[1]]]
     assert len(differs) == 1
     (one,) = table.loc[differs].itertuples(index=False)
     assert one[0].startswith("2.0 [") and one[1] == "reproduced"
     assert one[2].startswith("-3.0 [") and one[3] == "not reproduced"
-    assert claims.motions_table("smoke", tmp_path / "smoke") is None
+    for row, war in zip(TABLES["table1"](PROFILES["geometry"]), (80, 70), strict=True):
+        for seed, config in enumerate(repeated(row)):
+            make_run(geometry, config, war + seed * (war - 75) / 10)
+    wider = claims.side_by_side("demo", sparse)
+    assert (
+        list(wider.index) == list(table.index) and (wider["lifelike motion, the paper's geometry, points"] == "").any()
+    )
+    assert claims.side_by_side("smoke", tmp_path / "smoke") is None
 
 
-def test_the_pair_is_shown_under_every_motion_that_it_was_trained_on(tmp_path):
-    assert report.pair_by_motion("smoke", tmp_path / "smoke") is None
+def test_the_pair_is_shown_on_every_kind_of_clips_that_it_was_trained_on(tmp_path):
+    assert report.pair_by_kind("smoke", tmp_path / "smoke") is None
     for name, wars in (("demo", (70, 64)), ("demo-lifelike", (40, 41))):
         for row, war in zip(TABLES["table1"](PROFILES[name]), wars, strict=True):
             make_run(tmp_path / name, row.config, war)
-        table = report.pair_by_motion("demo", tmp_path / "demo")
+        table = report.pair_by_kind("demo", tmp_path / "demo")
         assert len(table) == 1 + (name != "demo")
     gains = table["gain of the soft mask, views 1"]
     assert gains.tolist() == [6, -1] and list(gains.index) == [
