@@ -35,6 +35,7 @@ _MEANINGS = (
     (r"DataLoader worker .*(killed by signal|exited unexpectedly)", f"a loader process {_KILLED}"),
     (r"process in the process pool was terminated", f"a worker process {_KILLED}"),
     (r"out of memory|can.t allocate memory|not enough memory|cannot allocate memory|bad_?alloc", _MEMORY),
+    (r"could not (create|execute) a (primitive|memory)", _MEMORY),  # oneDNN's, which allocates its code, too
     (
         r"can.t start new thread|resource temporarily unavailable",
         "the limit on processes and threads (ulimit -u) is reached: use fewer processes (workers), or raise it",

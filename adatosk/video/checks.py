@@ -34,7 +34,7 @@ KINDS = {
     "frames of two sizes": ("frames of a clip must be of one size", "frames change their size"),
     "mixed frames": ("an image of a kind that is not read", "the same frame twice"),
     "too large": ("the memory does not hold its frames",),
-    "unreadable video": ("not a video that can be read",),
+    "unreadable video": ("not a video that can be read", "an animated WebP"),
 }
 
 
@@ -144,12 +144,22 @@ def _look_at_clip(root: Path, name: str, relative: str, stated: int | None) -> t
     """One row of the report."""
     try:
         path = resolve(root, relative)
+        _check_links(root, relative, path)
         frames, width, height = decode_whole(path)
         size, digest = content(path)
     except (VideoError, ManifestError, OSError) as error:
         return (name, " ".join(str(error).split()), None, None, None, None, "", "")
     problem = "" if stated in (None, frames) else f"{path}: {frames} frames, the manifest says {stated}"
     return (name, problem, frames, width, height, size, digest, _stamp(path))
+
+
+def _check_links(root: Path, relative: str, folder: Path) -> None:
+    """ManifestError if a frame of a folder is a link that leads out of the root."""
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            links = sorted(entry.name for entry in entries if entry.is_symlink())
+        for name in links:
+            resolve(root, f"{relative}/{name}")
 
 
 def _kind(problem: str) -> str:

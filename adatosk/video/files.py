@@ -140,6 +140,8 @@ def inspect(path: Path) -> VideoFile:
 
 def _video_of(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     """The first stream of moving pictures: not the cover of a song or a film, a photo, or text that FFmpeg draws."""
+    if container.format.name == "webp_pipe" and _is_animated_webp(path):
+        raise VideoError(f"{path}: an animated WebP, which no decoder here reads: convert it, such as to MP4")
     moving = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
     if not moving:
         raise VideoError(f"{path}: no video in this file (only sound, text or a cover, or it is cut short): {ADVICE}")
@@ -147,6 +149,13 @@ def _video_of(container: av.container.InputContainer, path: Path) -> av.VideoStr
         raise VideoError(f"{path}: no video in this file, but a single picture or text: {ADVICE}")
     # An animated AVIF begins with its still image, a stream of one frame without a duration.
     return next((one for one in moving if one.frames != 1 or one.duration is not None), moving[0])
+
+
+def _is_animated_webp(path: Path) -> bool:
+    """Whether the extended header has the flag of an animation (RFC 9649, 2.7)."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[12:16] == b"VP8X" and bool(head[20] & 2)
 
 
 def _read_packets(container: av.container.InputContainer, video: av.VideoStream) -> Packets:

@@ -25,8 +25,8 @@ OTHER_SUFFIXES = (".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", "
 OTHER_SUFFIXES += (".pgm", ".pnm", ".tga", ".exr", ".dib")
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
-# Windows opens files in text mode by default.
-_READ_BYTES = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+# Windows opens files in text mode by default; elsewhere, opening a pipe waits for whoever writes to it.
+_READ_BYTES = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _DIGITS = re.compile(r"(\d+)")
 
 

@@ -170,7 +170,11 @@ def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
         raise VideoError(f"{path}: no such video file or folder of frames: check the root and the manifest")
-    if path.is_file() and not path.stat().st_size:
+    if path.is_dir():
+        return path
+    if not path.is_file():  # it would be waited for, or never end
+        raise VideoError(f"{path}: not a video that can be read (a pipe, socket or device): save it as a file")
+    if not path.stat().st_size:
         raise VideoError(f"{path}: the file is empty (0 bytes): fetch it again, or exclude the clip")
     return path
 

@@ -33,6 +33,7 @@ def quiet(_):
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "memory does not suffice"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "memory does not"),
         (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "memory does not suffice"),
+        (RuntimeError("could not create a primitive"), "memory does not suffice"),
         (RuntimeError("can't start new thread"), "ulimit -u"),
         (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "ulimit -u"),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "ulimit -n"),

@@ -1,5 +1,8 @@
 """Checks of all clips of a manifest: what is wrong with each, and what is not looked at again."""
 
+import os
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +10,7 @@ from clip_tables import clip_table
 from media import moving_frames, truncate, write_frames, write_video
 
 from adatosk.manifests import Manifest, ManifestError
-from adatosk.video import checks
+from adatosk.video import VideoError, checks, count_frames, decode_all, open_stream, read_clip
 from adatosk.video.checks import Report
 
 
@@ -149,6 +152,42 @@ def test_a_path_that_leads_nowhere_costs_no_other_clip_its_check(tmp_path):
         assert all("NUL byte" in problems[place] for place in (4, 6)) and "cannot be followed" in problems[5]
         assert report.kinds.to_dict() == {"impossible path": 6}
     assert [line.split(",")[0] for line in (tmp_path / "report.csv").read_text().splitlines()][1] == "'=1+1"
+
+
+def test_a_frame_that_is_a_link_out_of_the_root_is_told(tmp_path):
+    root = tmp_path / "root"
+    for name in ("inside", "outside"):
+        write_frames(root / name, moving_frames(4, 24, 24))
+    write_frames(tmp_path, moving_frames(1, 24, 24), first=5)
+    (root / "inside" / "5.png").symlink_to(root / "outside" / "1.png")
+    (root / "outside" / "5.png").symlink_to(tmp_path / "5.png")
+    clips = clip_table(path=["inside", "outside"])
+    report = Manifest("own", "1", ("happy", "sad"), clips).check(root, progress=False)
+    assert report.table["frames"].fillna(0).tolist() == [5, 0]
+    assert report.table["problem"][1].startswith("outside/5.png: a symbolic link leads out of the root")
+    assert report.kinds.to_dict() == {"outside the root": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    write_video(tmp_path / "fine.mp4", moving_frames(4, 24, 24))
+    write_frames(tmp_path / "folder", moving_frames(4, 24, 24))
+    os.mkfifo(tmp_path / "pipe.mp4"), os.mkfifo(tmp_path / "folder" / "5.png")
+    (tmp_path / "device.mp4").symlink_to("/dev/zero")
+    clips = clip_table(path=["pipe.mp4", "folder", "fine.mp4"])
+    report = []
+    looking = threading.Thread(
+        target=lambda: report.append(Manifest("own", "1", ("happy", "sad"), clips).check(tmp_path, 1, False)),
+        daemon=True,  # so that one that waits for ever ends with the tests
+    )
+    looking.start()
+    looking.join(60)
+    problems = report[0].table["problem"]
+    assert "not a video that can be read (a pipe, socket or device): save it as a file" in problems[0]
+    assert "5.png: not an image that can be read whole" in problems[1] and problems[2] == ""
+    for read in (read_clip, decode_all, count_frames, open_stream):
+        with pytest.raises(VideoError, match=r"device\.mp4: not a video that can be read \(a pipe"):
+            read(tmp_path / "device.mp4")
 
 
 def test_kinds_of_problems_are_counted(planted):

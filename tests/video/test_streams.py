@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from media import moving_frames, write_video
+from PIL import Image
 
 from adatosk.video import HAS_DECORD, VideoError, count_frames, decode_all, read_clip
 from adatosk.video.files import opened
@@ -63,6 +64,16 @@ def test_a_photo_is_no_video(tmp_path, name):
     cv2.imwrite(str(tmp_path / name), moving_frames(1)[0])
     expect(tmp_path / name, "no video in this file")
     expect((tmp_path / name).rename(tmp_path / "a.mp4"), "no video in this file")
+
+
+def test_an_animated_webp_is_called_so(tmp_path):
+    first, *others = map(Image.fromarray, moving_frames(6))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=others)
+    with Image.open(tmp_path / "a.webp") as image:
+        assert getattr(image, "n_frames", 1) == 6
+    expect(tmp_path / "a.webp", "an animated WebP, which no decoder here reads: convert it")
+    first.save(tmp_path / "a.webp", exif=b"Exif")  # the same header without the flag
+    expect(tmp_path / "a.webp", "a single picture or text")
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "notes.ans", "notes.nfo"])
