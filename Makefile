@@ -30,7 +30,10 @@ ifneq ($(and $(filter paper,$(PROFILE)),$(filter-out dfew,$(DATASET))),)
 override PROFILE := paper-$(DATASET)
 endif
 # nproc would otherwise obey the variable exported below.
-JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
+ifeq ($(origin JOBS),undefined)
+JOBS := $(shell env -u OMP_NUM_THREADS nproc)
+endif
+override JOBS := $(value JOBS)
 # Of the stand-in for DFEW that make gpu-paper trains on.
 CLIPS ?= 2560
 override CLIPS := $(value CLIPS)
@@ -97,10 +100,10 @@ publish: setup
 	$(REPORT) --publish
 
 benchmark: setup
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --model --sweeps
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --loader
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --decoding
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/adatosk benchmark --video
+	OMP_NUM_THREADS="$$JOBS" $(BIN)/adatosk benchmark --model --sweeps
+	OMP_NUM_THREADS="$$JOBS" $(BIN)/adatosk benchmark --loader
+	OMP_NUM_THREADS="$$JOBS" $(BIN)/adatosk benchmark --decoding
+	OMP_NUM_THREADS="$$JOBS" $(BIN)/adatosk benchmark --video
 
 # Works offline in an environment that is already there, such as a GPU node's: make gpu PYTHON=/opt/env/bin/python.
 OWN := $(filter file,$(origin PYTHON))
@@ -112,10 +115,10 @@ gpu-paper: $(if $(OWN),setup)
 	$(ON_GPU) -m adatosk.cost.recipe "$$CLIPS"
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval-lax tests notebooks
+	$(BIN)/python -m pytest -n "$$JOBS" --dist loadfile --no-loadscope-reorder --nbval-lax tests notebooks
 
 test-crash: setup
-	$(BIN)/python -m pytest -n $(JOBS) -m crash tests/test_crashes.py tests/test_cli.py
+	$(BIN)/python -m pytest -n "$$JOBS" -m crash tests/test_crashes.py tests/test_cli.py
 
 # Each file of tests has a process, which waits for jobs more than it computes.
 test-cluster: setup
@@ -128,7 +131,7 @@ test-lowest: $(UV)
 	$(UV) pip install --no-config --python $(LOWEST)/bin/python --requirement $(LOWEST)/requirements.txt
 	$(UV) pip install --no-config --python $(LOWEST)/bin/python --no-deps --editable .
 	PATH="$(CURDIR)/$(LOWEST)/bin:$(CURDIR)/$(VENV)/uv/bin:$$PATH" \
-		$(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
+		$(LOWEST)/bin/python -m pytest -n "$$JOBS" --dist loadfile --no-loadscope-reorder tests
 
 browser: setup
 	$(UV) venv --no-config --quiet --allow-existing $(BROWSER)

@@ -230,7 +230,7 @@ def told(folder) -> list[list[str]]:
 @pytest.mark.parametrize("by_environment", [False, True])
 def test_make_hands_on_what_it_is_given_and_runs_none_of_it(tools, target, by_environment):
     evil = HOSTILE + " $(shell touch y) $$HOME"
-    given = {"ROOT": evil, "PROFILE": f"paper{evil}", "DATASET": evil, "CLUSTER": evil}
+    given = {"ROOT": evil, "PROFILE": f"paper{evil}", "DATASET": evil, "CLUSTER": evil, "JOBS": evil}
     arguments = [] if by_environment else [f"{name}={value}" for name, value in given.items()]
     environment = os.environ | (given if by_environment else {})
     subprocess.run(["make", "-s", target, *arguments], cwd=tools, env=environment, check=True)
@@ -239,6 +239,17 @@ def test_make_hands_on_what_it_is_given_and_runs_none_of_it(tools, target, by_en
     assert first[3:5] == ["--workflow-profile", f"workflow/profiles/{evil}.yaml"]
     assert report[1:] == ["-m", "adatosk", "report", "--profile", f"paper{evil}"]
     assert not (tools / "y").exists() and not list(tools.glob("*touch*"))
+
+
+@pytest.mark.parametrize("target", ["test-crash", "gpu-paper", "benchmark"])
+def test_a_number_is_handed_on_as_it_is(tools, target):
+    shutil.copy(tools / ".venv" / "bin" / "python", tools / ".venv" / "bin" / "adatosk")
+    evil = "2; touch y $(shell touch z)"
+    given = [f"{name}={evil}" for name in ("JOBS", "CLIPS", "RUNS_PER_GPU")] + [f"PYTHON={tools}/.venv/bin/python"]
+    subprocess.run(["make", "-s", target, *given], cwd=tools, check=True)
+    assert told(tools)
+    assert target == "benchmark" or evil in told(tools)[0]
+    assert not (tools / "y").exists() and not (tools / "z").exists()
 
 
 def test_cores_are_counted_for_this_machine_alone(tools):
