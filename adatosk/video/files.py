@@ -196,11 +196,18 @@ def _read_packets(container: av.container.InputContainer, video: av.VideoStream)
             said = look(bytes(packet), keyframe)
             found.open |= said == OPEN
             found.unusual = "" if said == OPEN else said
+    if not found.unusual and codec.has_b_frames and _rise(found.times):
+        # As programs write them that copy an AVI, which has no others.
+        found.unusual = "times in the order of decoding, although its frames are shown in another"
     bases = {stream.index: stream.time_base for stream in container.streams}
     found.end = max(
         (float(end * base) - begin for index, end in ends.items() if (base := bases.get(index))), default=0.0
     )
     return found
+
+
+def _rise(times: list[int | None]) -> bool:
+    return None not in times and bool((np.diff(np.array(times, dtype=np.int64)) > 0).all())
 
 
 def _refuse_a_part(path: Path, packets: Packets) -> None:
@@ -244,8 +251,7 @@ def _times(packets: Packets) -> np.ndarray | None:
     times = np.sort(times[shown])
     if len(hidden) and (hidden.max() > times[0] or hidden.min() < first):
         return None
-    rising = len(times) == 1 or bool((np.diff(times) > 0).all())
-    return times if rising and times[0] >= first else None
+    return times if _rise(times.tolist()) and times[0] >= first else None
 
 
 def reason(error: Exception) -> str:

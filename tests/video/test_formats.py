@@ -76,6 +76,26 @@ def test_a_file_that_begins_inside_a_group_begins_at_its_first_keyframe(tmp_path
     assert found == list(range(12, NUMBER)) and count_frames(path) == len(found)
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.flv"])
+@pytest.mark.parametrize("how", ["b.mov", "open.mp4"])
+def test_times_in_the_order_of_decoding_are_not_believed(tmp_path, name, how):
+    """What comes of an H.264 with B-frames when an AVI, which has no other times, is copied."""
+    source = write(tmp_path / how, *FORMATS[how][:4])
+    with av.open(str(source)) as read, av.open(str(tmp_path / name), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for number, packet in enumerate(packet for packet in read.demux(video=0) if packet.size):
+            packet.pts = packet.dts = number * int(1 / (25 * packet.time_base))
+            packet.stream = stream
+            written.mux(packet)
+    path = tmp_path / name
+    assert numbers(decode_all(path)) == list(range(NUMBER)) and count_frames(path) == NUMBER
+    for number in range(0, NUMBER, 11):
+        assert numbers(read_clip(path, 1, start=number)) == [number]
+    if HAS_DECORD:
+        with pytest.raises(VideoError, match="decord is not proven right"):
+            read_clip(path, decoder="decord")
+
+
 def test_an_edit_list_may_start_behind_a_keyframe(tmp_path):
     path = write(tmp_path / "a.mp4", "libx264", 25, 0, X264)
     data = bytearray(path.read_bytes())
