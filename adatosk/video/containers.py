@@ -5,8 +5,9 @@ FFmpeg silently skips holes and stops where a file is truncated, as a player sho
 
 What a file itself does not show remains unknown:
 
-- Bare streams (H.264, HEVC, AV1, MPEG-1/2/4, H.263), DV, NUT and transport streams (TS, MTS) have neither a count nor
-  an end: truncated between two pictures, they are complete and shorter. Truncated inside one, they are refused.
+- Bare streams (H.264, HEVC, AV1, MPEG-1/2/4, H.263, Dirac, Motion JPEG), DV, NUT, GXF, transport streams (TS, MTS) and
+  fragmented MP4 have neither a count nor an end: truncated between two pictures (in MP4, fragments), they are complete
+  and shorter. Truncated inside one, they are refused; inside its first few bytes, not always.
 - A few changed bytes inside a picture may decode to another picture. They are always found where there are checksums:
   in Ogg, PNG and APNG, Matroska by FFmpeg, HEVC with picture hashes; nearly always in VP9 and AV1; often in H.264 and
   MPEG; rarely in JPEG, VP8, HEVC without hashes, Windows Media, GIF and ProRes, and never in uncompressed video.
@@ -19,7 +20,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from adatosk.video.streams import damaged, follow_dv, follow_obu, follow_units, follow_y4m, only_zeros, read
+from adatosk.video.streams import (
+    damaged,
+    follow_dirac,
+    follow_dv,
+    follow_gif,
+    follow_jpegs,
+    follow_obu,
+    follow_pictures,
+    follow_png,
+    follow_units,
+    follow_y4m,
+    only_zeros,
+    read,
+)
 
 HEAD = 4096  # bytes in which a file states its length
 _FLV_TAGS = (8, 9, 18)  # sound, picture, script
@@ -54,13 +68,15 @@ def fault(path: Path, container: str) -> str:
 
 
 def stated_bytes(path: Path) -> int:
-    """Size in bytes that a Matroska, WebM, Flash or Windows Media file states; 0 if it does not, like a stream."""
+    """Size in bytes that a Matroska, WebM, Flash (FLV, SWF) or Windows Media file states; 0 if it does not."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     if head[:4] == b"\x1aE\xdf\xa3":
         return _segment(head)[1]
     if head[:4] == b"0&\xb2u":
         return _asf_properties(head)[0]
+    if head[:3] == b"FWS":
+        return int.from_bytes(head[4:8], "little")
     name = b"\x00\x08filesize\x00"  # length and text of the key, and the type of its value: a double
     if head[:3] != b"FLV" or name not in head[:-8]:
         return 0
@@ -243,31 +259,28 @@ def _follow_boxes(file: BinaryIO, end: int) -> str:
         if place + size > end:
             return f"cut short: {end - place} of {size} bytes of its last part are there" if fragmented else ""
         place += size
-    return ""
+    return "cut short: its last part is not whole" if fragmented and not only_zeros(file, place) else ""
 
 
-def _follow_gif(file: BinaryIO, end: int) -> str:
-    """A header, extensions (!) and images (,) in blocks that state their length, and a trailer (GIF89a)."""
-    place = 13 + _gif_colours(read(file, 10, 1))
-    while place < end:
-        kind = read(file, place, 1)
-        if kind == b";":
+def _follow_real(file: BinaryIO, end: int) -> str:
+    """RealMedia: parts that state their length, one of which states its number of packets, which state theirs.
+
+    The length of that one is not relied on: FFmpeg states 10 bytes more than it writes.
+    """
+    place, count = 0, 0
+    while not count:
+        head = read(file, place, 14)
+        size = int.from_bytes(head[4:8], "big")
+        if size < 8 or len(head) < 14:
             return ""
-        if kind == b"!":
-            place += 2
-        elif kind == b",":
-            place += 11 + _gif_colours(read(file, place + 9, 1))
-        else:
-            return damaged(place)
-        while size := read(file, place, 1).ljust(1, b"\0")[0]:
-            place += 1 + size
-        place += 1
-    return "cut short: it has no end mark"
-
-
-def _gif_colours(flags: bytes) -> int:
-    """Size in bytes of the colour table that follows, or 0."""
-    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
+        count = int.from_bytes(head[10:14], "big") if head[:4] == b"DATA" else 0
+        place += 18 if count else size
+    for number in range(count):
+        size = int.from_bytes(read(file, place, 4)[2:], "big")
+        place += size
+        if not size or place > end:
+            return f"cut short: {number} of {count} packets are there"
+    return ""
 
 
 def _follow_mxf(file: BinaryIO, end: int) -> str:
@@ -297,10 +310,6 @@ def _ber(data: bytes, place: int) -> tuple[int, int]:
     return (int.from_bytes(data[place + 1 : place + width], "big"), width) if width <= 9 else (0, 0)
 
 
-def _follow_png(file: BinaryIO, end: int) -> str:
-    return "" if b"IEND" in read(file, max(0, end - HEAD), HEAD) else "cut short: it has no end mark"
-
-
 _FOLLOW: dict[str, Callable[[BinaryIO, int], str]] = {
     "matroska,webm": _follow_matroska,
     "flv": _follow_flash,
@@ -309,14 +318,18 @@ _FOLLOW: dict[str, Callable[[BinaryIO, int], str]] = {
     "mpeg": _follow_program,
     "asf": _follow_asf,
     "mov,mp4,m4a,3gp,3g2,mj2": _follow_boxes,
-    "gif": _follow_gif,
+    "gif": follow_gif,
     "h264": follow_units,
     "hevc": follow_units,
     "yuv4mpegpipe": follow_y4m,
     "dv": follow_dv,
     "obu": follow_obu,
     "mxf": _follow_mxf,
-    "apng": _follow_png,
+    "apng": follow_png,
+    "rm": _follow_real,
+    "mpegvideo": follow_pictures,
+    "mjpeg": follow_jpegs,
+    "dirac": follow_dirac,
 }
 
 

@@ -31,6 +31,8 @@ FEW_PACKETS = 300
 OPEN_ENDED = frozenset({"hevc", "mpegts", "mpeg"})
 # FFmpeg's VP9 decoder conceals nearly all damage; libvpx reports it, and takes 11 % longer.
 CHECKERS = {"vp9": "libvpx-vp9"}
+# Beside those that only have keyframes, codecs in which each packet is a frame; some packets of others are not shown.
+A_FRAME_EACH = frozenset({"cinepak", "svq1", "qtrle", "rpza", "smc", "msvideo1"})
 
 
 class _AnotherOrder(Exception):
@@ -75,6 +77,9 @@ class Frames:
             del frame
         if not times:
             raise VideoError(f"{self.file.path}: the video has no frames: {ADVICE}")
+        each = packets.codec in A_FRAME_EACH or av.codec.Codec(packets.codec, "r").intra_only
+        if each and len(times) < (whole := packets.shown[packets.first :].count(True)):
+            raise VideoError(f"{self.file.path}: damaged: only {len(times)} of {whole} frames decode: {ADVICE}")
         if None not in times and all(one < other for one, other in pairwise(times)):
             self.times = np.array(times, dtype=np.int64)
         if open_ended and sums != _sums_without_an_end(self.file):

@@ -1,12 +1,15 @@
-"""Check that a file without a container is complete: a bare stream of coded units, or of frames of one size."""
+"""Check that a file without a container is complete: a stream of coded units, frames of one size, or an animation."""
 
 import re
 from typing import BinaryIO
 
 _BLOCK = 1 << 20
+_TAIL = 4096  # bytes in which a file's end mark lies
 _HOLE = 256  # consecutive zeros that are not padding
 _DV_SIZES = {0: 120_000, 0x80: 144_000}  # of a frame, with 525 and 625 lines
 _SUBSAMPLED = {"420": (2, 2), "411": (4, 1), "422": (2, 1), "444": (1, 1)}  # colours across and down, in Y4M's names
+_PICTURE = b"\0\0\1\0"
+_DIRAC_HEAD, _DIRAC_END = 13, b"\x10"
 _DELIMITER = b"\x12\0"  # of AV1's temporal units
 
 
@@ -37,6 +40,36 @@ def follow_units(file: BinaryIO, end: int) -> str:
             return "" if only_zeros(file, place + hole) else damaged(place + hole)
         place += max(1, len(block) - _HOLE)
     return ""
+
+
+def follow_pictures(file: BinaryIO, end: int) -> str:
+    """Bare MPEG-1 and MPEG-2: headers without a slice behind them are what is left of a picture."""
+    tail = read(file, max(0, end - _BLOCK), _BLOCK)
+    last = tail[max(tail.rfind(_PICTURE), 0) :]
+    return (
+        "" if re.search(rb"\x00\x00\x01[\x01-\xaf].", last, re.DOTALL) else "cut short: its last picture is not whole"
+    )
+
+
+def follow_jpegs(file: BinaryIO, end: int) -> str:
+    """Bare Motion JPEG: behind the last end of an image, none begins."""
+    tail = read(file, max(0, end - _BLOCK), _BLOCK)
+    behind = tail[tail.rfind(b"\xff\xd9") + 2 :].lstrip(b"\0\r\n")
+    return "cut short: its last image is not whole" if behind[:2] in (b"\xff", b"\xff\xd8") else ""
+
+
+def follow_dirac(file: BinaryIO, end: int) -> str:
+    """Dirac and VC-2: units that begin with BBCD, a code, and where the next one begins (specification, 9.6)."""
+    place = 0
+    while place < end:
+        head = read(file, place, 9)
+        if not b"BBCD".startswith(head[:4]):
+            return damaged(place)
+        size = int.from_bytes(head[5:9], "big")
+        if not size and head[4:5] != _DIRAC_END:  # not stated
+            return "" if len(head) == 9 else "cut short: its last unit is not whole"
+        place += size or _DIRAC_HEAD
+    return "cut short: its last unit is not whole" if place > end else ""
 
 
 def follow_y4m(file: BinaryIO, end: int) -> str:
@@ -85,3 +118,32 @@ def follow_obu(file: BinaryIO, end: int) -> str:
         else:
             return "cut short: its last unit is not whole"
     return "cut short: its last unit is not whole" if place > end else ""
+
+
+def follow_gif(file: BinaryIO, end: int) -> str:
+    """A header, extensions (!) and images (,) in blocks that state their length, and a trailer (GIF89a)."""
+    place = 13 + _gif_colours(read(file, 10, 1))
+    while place < end:
+        kind = read(file, place, 1)
+        if kind == b";":
+            return ""
+        if kind == b"!":
+            place += 2
+        elif kind == b",":
+            place += 11 + _gif_colours(read(file, place + 9, 1))
+        else:
+            return damaged(place)
+        while size := read(file, place, 1).ljust(1, b"\0")[0]:
+            place += 1 + size
+        place += 1
+    return "cut short: it has no end mark"
+
+
+def _gif_colours(flags: bytes) -> int:
+    """Size in bytes of the colour table that follows, or 0."""
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
+
+
+def follow_png(file: BinaryIO, end: int) -> str:
+    """An animated PNG: its last chunk."""
+    return "" if b"IEND" in read(file, max(0, end - _TAIL), _TAIL) else "cut short: it has no end mark"

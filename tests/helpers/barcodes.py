@@ -45,7 +45,7 @@ FORMATS = {
     "ffv1.mkv": ("ffv1", 30, 0, {}, False),
     "utvideo.avi": ("utvideo", 1, 0, {}, False),
 }
-PIXELS = {"mjpeg": "yuvj420p", "gif": "rgb8", "apng": "rgb24", "prores_ks": "yuv422p10le"}
+PIXELS = {"mjpeg": "yuvj420p", "cinepak": "rgb24", "gif": "rgb8", "apng": "rgb24", "prores_ks": "yuv422p10le"}
 NUMBER = 100
 
 

@@ -67,6 +67,46 @@ def test_a_cut_picture_of_a_bare_stream_is_told(tmp_path, name):
     assert count_frames(path) == 40
 
 
+BARE = {
+    "a.mjpeg": ("mjpeg", 1),
+    "a.m2v": ("mpeg2video", 12),
+    "a.drc": ("vc2", 1, 0, {"strict": "experimental"}),
+    "a.swf": ("flv", 12),
+    "a.rm": ("rv10", 12),
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_a_file_that_ends_in_the_head_of_a_picture_is_told(tmp_path, name):
+    path = write(tmp_path / name, *BARE[name], count=8)
+    data, packets = path.read_bytes(), packets_of(path)
+    assert count_frames(path) == 8
+    starts = [packet.pos for packet in packets] if name == "a.swf" else np.cumsum([0, *(p.size for p in packets)])
+    starts = [len(data) - sum(p.size + 12 for p in packets[-2:])] if name == "a.rm" else starts[5:8]
+    for start, more in itertools.product(starts, (2, 3) if name == "a.mjpeg" else (4, 11, 13)):
+        path.write_bytes(data[: int(start) + more])
+        assert tells(path), (start, more)
+
+
+def test_a_fragment_of_which_only_the_length_is_there_is_told(tmp_path):
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    path = write(tmp_path / "a.mp4", "libx264", 4, 0, X264, count=8, mux_options=options)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"moof") + 2])
+    assert tells(path)
+
+
+def test_a_packet_that_gives_no_frame_is_told_where_each_has_to(tmp_path):
+    """FFmpeg passes over what Cinepak's decoder cannot read."""
+    path = write(tmp_path / "a.mov", "cinepak", 4, count=8)
+    data, packet = bytearray(path.read_bytes()), packets_of(path)[5]
+    data[packet.pos : packet.pos + 12] = bytes(12)
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        assert len(list(container.decode(video=0))) < 8
+    assert tells(path)
+
+
 @pytest.mark.parametrize("step", [188, 192])
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video"])
 def test_a_cut_picture_of_a_transport_stream_is_told(tmp_path, codec, step):
