@@ -94,9 +94,9 @@ PROFILES: dict[str, RunConfig] = {
 MOTIONS = {"sparse": "demo", "lifelike": "demo-lifelike"}
 # The embedded benchmark's profiles on which claims are judged, by what distinguishes their clips.
 EMBEDDED = {
-    "sparse motion": "demo",
-    "lifelike motion": "demo-lifelike",
-    "lifelike motion, the paper's geometry": "geometry",
+    "sparsely moving faces": "demo",
+    "lifelike faces": "demo-lifelike",
+    "lifelike faces at the paper's geometry": "geometry",
 }
 
 

@@ -52,6 +52,12 @@ def claims_table(
     return pd.DataFrame(rows, columns=["claim", "place", "paper", "here", "verdict", "notebook"]).set_index("claim")
 
 
+def about_accuracy(profile: str, results: Path) -> pd.DataFrame:
+    """The rows of :func:`adatosk.experiments.verdicts.verdicts` that are about scores of a profile's own runs."""
+    judged = verdicts(PROFILES[profile], results, partial=True)
+    return judged[judged["kind"].isin(["better", "negligible"])]
+
+
 def side_by_side(profile: str, results: Path) -> pd.DataFrame | None:
     """The claims about accuracy on each kind of clips of the embedded benchmark.
 
@@ -67,9 +73,7 @@ def side_by_side(profile: str, results: Path) -> pd.DataFrame | None:
         return None
     parts = {}
     for kind, name in EMBEDDED.items():
-        folder = results if name == profile else results.parent / name
-        judged = verdicts(PROFILES[name], folder, partial=True)
-        judged = judged[judged["kind"].isin(["better", "negligible"])].set_index("text")
+        judged = about_accuracy(name, results if name == profile else results.parent / name).set_index("text")
         points = [_span(one.ours_low, one.ours_high, _within(one), "") for one in judged.itertuples()]
         if len(judged):
             parts[f"{kind}, points"] = pd.Series(points, judged.index)

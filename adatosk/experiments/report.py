@@ -11,7 +11,7 @@ from adatosk.cost.operations import table1_cost
 from adatosk.experiments import claims
 from adatosk.experiments.grid import HEADLINE, TABLES, Row, first_look, table1
 from adatosk.experiments.paper_vs_ours import REFERENCE, reported
-from adatosk.experiments.statistics import PROTOCOL, VERDICTS, interval, looks, score_interval
+from adatosk.experiments.statistics import FEWEST, PROTOCOL, VERDICTS, interval, looks, score_interval
 from adatosk.experiments.tables import over_folds, scores, summary
 from adatosk.experiments.verdicts import PAPER_ROWS, verdicts
 from adatosk.manifests import manifest_of
@@ -123,7 +123,7 @@ def seeds_table(profile: str, results: Path) -> pd.DataFrame:
     found = scores(table1(PROFILES[profile]), results, partial=True)
     table = found[found["protocol"].isin(PROTOCOLS)].pivot(index="repeat", columns=["protocol", "row"], values="war")
     with_mask, without = list(HEADLINE)
-    table = table.dropna().sort_index(axis=1, level=0, sort_remaining=False)
+    table = table.reindex(columns=pd.MultiIndex.from_product([PROTOCOLS, HEADLINE], names=table.columns.names)).dropna()
     for protocol in PROTOCOLS:
         table[protocol, "gain"] = table[protocol, with_mask] - table[protocol, without]
     return table[[(protocol, row) for protocol in PROTOCOLS for row in (with_mask, without, "gain")]]
@@ -176,30 +176,40 @@ def grid_table(profile: str, name: str, results: Path) -> pd.DataFrame:
 
 
 def headline_table(profile: str, results: Path) -> pd.DataFrame:
-    """The six lines of the README: the paper's numbers and ours."""
-    table, seeds = results_table(profile, results), seeds_table(profile, results)
+    """The six lines of the README: the paper's numbers, ours, and ours on the embedded benchmark's other clips."""
+    table, theirs = results_table(profile, results), reported("table1")["war"]
     with_mask, without = list(HEADLINE)
-    theirs = reported("table1")["war"]
     parameters, flops = (
         [" / ".join(map("{:.1f}".format, table.loc[[with_mask, without], name])) for name in pair] for pair in _COSTS
     )
+    scores_there = [f"{theirs[with_mask]:.1f}", f"{theirs[without]:.1f}", f"{theirs[with_mask] - theirs[without]:.1f}"]
+    columns = {"paper, on DFEW": [*scores_there, flops[0], parameters[0], str(len(paper.CLAIMS))]}
+    kinds = {name: kind for kind, name in EMBEDDED.items()}
+    judged = verdicts(PROFILES[profile], results, partial=True)
+    column, scores_here = _pair_in_words(profile, results, kinds.get(profile, "rendered faces"))
+    columns[column] = [*scores_here, flops[1], parameters[1], _counted(judged)]
+    for name, kind in kinds.items() if profile in kinds else ():
+        folder = results.parent / name
+        if name != profile and len(seeds_table(name, folder)) >= FEWEST:
+            column, scores_here = _pair_in_words(name, folder, kind)
+            columns[column] = [*scores_here, "", "", _counted(claims.about_accuracy(name, folder))]
+    lines = [
+        "accuracy (WAR) with soft mask, %",
+        "accuracy (WAR) without soft mask, %",
+        "gain of the soft mask, points",
+        "multiply-accumulates of the paper's model with / without soft mask, G",
+        "its parameters with / without soft mask, M",
+        "claims of the paper",
+    ]
+    return pd.DataFrame(columns, index=lines)
+
+
+def _pair_in_words(profile: str, results: Path, kind: str) -> tuple[str, list[str]]:
+    """The heading of a column, and WAR of the pair and its gain with their intervals."""
+    seeds = seeds_table(profile, results)
+    with_mask, without = (str(score_interval(seeds[PROTOCOL, name])) for name in HEADLINE)
     gain = interval(seeds[PROTOCOL, "gain"])
-    rows = {
-        "accuracy (WAR) with soft mask, %": [
-            f"{theirs[with_mask]:.1f}",
-            str(score_interval(seeds[PROTOCOL, with_mask])),
-        ],
-        "accuracy (WAR) without soft mask, %": [
-            f"{theirs[without]:.1f}",
-            str(score_interval(seeds[PROTOCOL, without])),
-        ],
-        "gain of the soft mask, points": [f"{theirs[with_mask] - theirs[without]:.1f}", str(gain)],
-        "multiply-accumulates of the paper's model with / without soft mask, G": flops,
-        "its parameters with / without soft mask, M": parameters,
-        "claims of the paper": [str(len(paper.CLAIMS)), _counted(verdicts(PROFILES[profile], results, partial=True))],
-    }
-    columns = ["paper, on DFEW", f"here, on rendered faces, {gain.count} {repeats_are(profile)}s"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return f"here, on {kind}, {gain.count} {repeats_are(profile)}s", [with_mask, without, str(gain)]
 
 
 def _counted(judged: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ from verdict_runs import AS_CLAIMED, write_runs
 
 from adatosk import manifests
 from adatosk.experiments import claims, report
-from adatosk.experiments.grid import HEADLINE, TABLES, repeated
+from adatosk.experiments.grid import HEADLINE, TABLES, WITH, repeated
 from adatosk.experiments.tables import over_folds
 from adatosk.manifests import manifest_of
 from adatosk.metrics import MEAN, POOLED
@@ -116,13 +116,27 @@ def test_the_readme_has_six_lines_with_the_papers_numbers_beside_ours(results):
     assert sum(counts) == len(claims.claims_table("smoke", results)) and max(counts) < sum(counts)
 
 
+def test_the_readme_has_a_column_for_each_kind_of_clips_with_enough_seeds(tmp_path):
+    for name, wars in (("demo", (70, 64)), ("demo-lifelike", (40, 41)), ("geometry", (80, 70))):
+        for row, war in zip(TABLES["table1"](PROFILES[name]), wars, strict=True):
+            for config in repeated(row)[: 2 if name == "geometry" else 4]:
+                make_run(tmp_path / name, config, war + config.seed * (row.name == WITH))
+    table = report.headline_table("demo", tmp_path / "demo")
+    sparse, lifelike = "here, on sparsely moving faces, 4 seeds", "here, on lifelike faces, 4 seeds"
+    assert table.columns.tolist() == ["paper, on DFEW", sparse, lifelike]
+    gains = table.loc["gain of the soft mask, points"]
+    assert gains[sparse].startswith("7.5 ± ") and gains[lifelike].startswith("0.5 ± ")
+
+
 def test_kinds_of_clips_are_side_by_side_where_two_have_been_judged(tmp_path):
     sparse, lifelike, geometry = (tmp_path / name for name in ("demo", "demo-lifelike", "geometry"))
     write_runs(sparse, PROFILES["demo"], AS_CLAIMED)
     assert claims.side_by_side("demo", sparse) is None
     write_runs(lifelike, PROFILES["demo-lifelike"], AS_CLAIMED | {"CA": 3.0})
     table = claims.side_by_side("demo", sparse)
-    ours, theirs = ([f"{kind} motion, {what}" for what in ("points", "verdict")] for kind in ("sparse", "lifelike"))
+    ours, theirs = (
+        [f"{kind} faces, {what}" for what in ("points", "verdict")] for kind in ("sparsely moving", "lifelike")
+    )
     assert table.columns.tolist() == ours + theirs
     differs = table.index[table[ours[1]] != table[theirs[1]]]
     assert len(differs) == 1
@@ -134,7 +148,7 @@ def test_kinds_of_clips_are_side_by_side_where_two_have_been_judged(tmp_path):
             make_run(geometry, config, war + seed * (war - 75) / 10)
     wider = claims.side_by_side("demo", sparse)
     assert (
-        list(wider.index) == list(table.index) and (wider["lifelike motion, the paper's geometry, points"] == "").any()
+        list(wider.index) == list(table.index) and (wider["lifelike faces at the paper's geometry, points"] == "").any()
     )
     assert claims.side_by_side("smoke", tmp_path / "smoke") is None
 
@@ -148,8 +162,8 @@ def test_the_pair_is_shown_on_every_kind_of_clips_that_it_was_trained_on(tmp_pat
         assert len(table) == 1 + (name != "demo")
     gains = table["gain of the soft mask, views 1"]
     assert gains.tolist() == [6, -1] and list(gains.index) == [
-        "sparse motion (profile demo)",
-        "lifelike motion (profile demo-lifelike)",
+        "sparsely moving faces (profile demo)",
+        "lifelike faces (profile demo-lifelike)",
     ]
 
 
