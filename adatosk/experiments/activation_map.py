@@ -5,7 +5,6 @@ The rows are :func:`adatosk.experiments.grid.activation_map`, which also states 
 
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ NO_MASK, AGNOSTIC, BOTH = "none", "CA", "CA + CS (A+M)"
 SEMANTIC, ALONE = "CS (A+M)", ("CS (M)", "CS (A)")
 # The two normalisations that the rule chooses from, the one that is Eq. 11 to the letter first.
 CANDIDATES = ("bounds as constants", "over the mean")
+# What the rule compares, and what the figure shows it beside.
+DECIDING = (NO_MASK, AGNOSTIC, BOTH, *(f"{BOTH}, {change}" for change in CANDIDATES))
 
 
 def rows(base: RunConfig) -> list[Row]:
@@ -103,7 +104,8 @@ def by_motion(workspace: Workspace, own: pd.DataFrame, published: Path = PUBLISH
     Args:
         workspace: the profile.
         own: its scores.
-        published: folder of the published results; a kind of motion some of whose runs are missing is left out.
+        published: folder of the published results. Of another kind of motion, rows some of whose runs are missing are
+            left out, and all of it without the rows that the rule needs.
 
     Returns:
         just the profile's own under its name if it has no counterpart.
@@ -115,8 +117,11 @@ def by_motion(workspace: Workspace, own: pd.DataFrame, published: Path = PUBLISH
         if name == workspace.profile:
             found[motion] = own
             continue
-        with suppress(FileNotFoundError):
-            found[motion] = tables.scores(rows(PROFILES[name]), published / name)
+        table = tables.scores(rows(PROFILES[name]), published / name, partial=True)
+        counts = table.groupby("row")["repeat"].nunique()
+        whole = [row.name for row in rows(PROFILES[name]) if counts.get(row.name) == len(grid.repeated(row))]
+        if set(DECIDING) <= set(whole):
+            found[motion] = table[table["row"].isin(whole)]
     return found
 
 

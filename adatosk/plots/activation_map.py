@@ -22,6 +22,7 @@ def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
     Args:
         tables: scores of :func:`adatosk.experiments.activation_map.rows` by kind of motion, a column of panels each.
+            Rows are those of the first; where another lacks one or its mask's, its place stays empty.
     """
     first = next(iter(tables.values()))
     named = {row: activation_map.split_name(row) for row in first["row"].unique()}
@@ -38,6 +39,8 @@ def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
         for ax, mask in zip(column, masks, strict=True):
             mine = [row for row, (one, _) in named.items() if one == mask]
             for place, row in enumerate(mine):
+                if not {row, mask} <= set(one_view.index):
+                    continue
                 wars = one_view.loc[[row]]
                 colour = SIDES[statistics.side(statistics.interval(statistics.paired(table, row, mask)))]
                 draw_dot(ax, place, wars, statistics.score_interval(wars), "black" if row == mask else colour)

@@ -136,18 +136,28 @@ def test_a_mask_without_a_semantic_part_has_no_extremes():
         token_statistics(model, video, torch.tensor([0]), tube_mask(1, 16, 0.4))
 
 
-def test_a_kind_of_motion_is_beside_the_other_once_all_its_runs_are_there(tmp_path):
+def test_a_kind_of_motion_is_beside_the_other_once_the_rule_can_be_applied(tmp_path):
     own = scored(none=1)
     places = Places(tmp_path, tmp_path / "demo", tmp_path)
     workspace = Workspace("demo", PROFILES["demo"], places)
     assert activation_map.by_motion(replace(workspace, profile="smoke"), own) == {"smoke": own}
-    assert list(activation_map.by_motion(workspace, own, tmp_path)) == ["sparse"]
     base = PROFILES["demo-lifelike"]
     digest = manifest_of(base).digest
-    for row in activation_map.rows(base):
+
+    def finish(row, config):
+        metrics = {"last": {"views_1": {"uar": 30.0, "war": 30.0 + config.seed}}, "train_seconds": 1.0}
+        write_json(tmp_path / "demo-lifelike" / "runs" / config.run_id(digest) / "metrics.json", metrics)
+
+    *first, last = [row for row in activation_map.rows(base) if row.name in activation_map.DECIDING]
+    for row in first:
         for config in grid.repeated(row):
-            metrics = {"last": {"views_1": {"uar": 30.0, "war": 30.0 + config.seed}}, "train_seconds": 1.0}
-            write_json(tmp_path / "demo-lifelike" / "runs" / config.run_id(digest) / "metrics.json", metrics)
+            finish(row, config)
+    assert list(activation_map.by_motion(workspace, own, tmp_path)) == ["sparse"]
+    for config in grid.repeated(last):
+        finish(last, config)
+    unfinished = next(row for row in activation_map.rows(base) if row.name == "CS (A)")
+    finish(unfinished, unfinished.config)
     found = activation_map.by_motion(workspace, own, tmp_path)
     assert found["sparse"] is own
-    assert found["lifelike"].groupby("row")["war"].max().max() == 35 and found["lifelike"]["row"].nunique() == 17
+    assert set(found["lifelike"]["row"]) == set(activation_map.DECIDING) and found["lifelike"]["war"].max() == 35
+    assert activation_map.chosen({"lifelike": found["lifelike"]}) is None

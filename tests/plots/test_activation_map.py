@@ -53,6 +53,15 @@ def test_each_change_is_drawn_below_its_mask_in_the_colour_of_its_side():
         assert references == {65 + shift, 74 + shift}
 
 
+def test_the_place_of_a_row_without_runs_stays_empty():
+    some = scores(-30)
+    some = some[some["row"].isin(["none", "CA", "CA + CS (A+M)", f"CS (A), {CANDIDATES[1]}"])]
+    figure = plots_activation_map.normalisations({"sparse": scores(0), "lifelike": some})
+    figure.canvas.draw()
+    counts = [sum(line.get_markersize() == 6.5 for line in ax.lines) for ax in figure.axes]
+    assert counts == [3, 1, 2, 0]  # both masks, then A alone; sparse, then lifelike
+
+
 def test_training_is_drawn_epoch_by_epoch_and_beside_an_even_gradient():
     observed = pd.concat(
         pd.DataFrame({"change": change, "epoch": [1, 2], "activation": 50, "spread": 0.1, "extremes": [0.4, 0.5],
