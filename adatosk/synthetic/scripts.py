@@ -126,7 +126,7 @@ BENCHMARKS = {
     ),
     "embedded-demo": BenchmarkConfig(name="embedded-demo"),
     "embedded-demo-lifelike": BenchmarkConfig(name="embedded-demo-lifelike", **_LIFELIKE),
-    # The same people doing the same, in as many pixels as the paper's 196 patches take in a narrow model.
+    # The same people doing the same, in as many pixels as the paper's 196 patches take if each has 8 x 8.
     "embedded-geometry": BenchmarkConfig(name="embedded-geometry", size=112, **_LIFELIKE),
 }
 
