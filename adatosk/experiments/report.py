@@ -197,8 +197,8 @@ def headline_table(profile: str, results: Path) -> pd.DataFrame:
         "accuracy (WAR) with soft mask, %",
         "accuracy (WAR) without soft mask, %",
         "gain of the soft mask, points",
-        "multiply-accumulates of the paper's model with / without soft mask, G",
-        "its parameters with / without soft mask, M",
+        "GMACs of the paper's model with / without soft mask",
+        "its parameters with / without soft mask, millions",
         "claims of the paper",
     ]
     return pd.DataFrame(columns, index=lines)
@@ -214,7 +214,7 @@ def _pair_in_words(profile: str, results: Path, kind: str) -> tuple[str, list[st
 
 def _counted(judged: pd.DataFrame) -> str:
     """How many claims have which verdict, in words."""
-    counts = judged["verdict"].where(judged["verdict"].isin(VERDICTS), "not to be checked on this data").value_counts()
+    counts = judged["verdict"].where(judged["verdict"].isin(VERDICTS), "not to be checked here").value_counts()
     return ", ".join(f"{counts[name]} {name}" for name in dict.fromkeys((*VERDICTS, *counts.index)) if name in counts)
 
 
