@@ -264,7 +264,7 @@ def results_block(profile: str, results: Path) -> str:
     first = f"fold {made[0]['config']['data']['fold']}" if repeats == "fold" else f"seed {made[0]['seed']}"
     note = (
         f"Profile `{profile}`, {first}, {clips} test clips, last epoch; trained in {minutes} minutes on "
-        f"{where['device'].replace(', 1 threads', ', 1 thread')}, torch {where['torch']}."
+        f"{where['device']}, torch {where['torch']}."
     )
     if made[0]["manifest"]["name"] not in paper.SETS:
         note += (

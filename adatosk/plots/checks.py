@@ -2,11 +2,12 @@
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from adatosk.manifests import Manifest
-from adatosk.plots.style import BLUE, GREY, ORANGE, literal, new_figure
+from adatosk.plots.style import BLUE, GREY, literal, new_figure
 from adatosk.video.checks import Report
 
 MOST_SIZES = 8
@@ -54,7 +55,7 @@ def _lengths(ax: Axes, frames: pd.Series) -> None:
     if _nothing(ax, frames.empty, "no clip is fine"):
         return
     sns.histplot(frames.astype(int), bins=min(30, 1 + int(frames.max() - frames.min())), color=BLUE, ax=ax)
-    ax.axvline(frames.median(), color=ORANGE)
+    ax.axvline(frames.median(), color="black", linestyle="--")
     ax.set(title=f"frames of a clip, median {frames.median():.0f}", xlabel="frames", ylabel="clips")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
@@ -70,7 +71,7 @@ def _sizes(ax: Axes, fine: pd.DataFrame) -> None:
 def _problems(ax: Axes, report: Report) -> None:
     ax.set_title(f"problems: {len(report.broken):,} of {len(report.table):,} clips")
     if not _nothing(ax, report.broken.empty, "none"):
-        _bars(ax, report.kinds, ORANGE)
+        _bars(ax, report.kinds, to_rgb("0.35"))
 
 
 def _bars(ax: Axes, counts: pd.Series, colour: tuple[float, float, float]) -> None:

@@ -39,7 +39,7 @@ def action_units(truth: GroundTruth, sampled: Sequence[int] = ()) -> Figure:
     ax = axes[2, 0]
     ax.plot(truth.blink, color=GREY, label="blink")
     ax.plot(truth.talk, color=PURPLE, label="talking")
-    ax.plot(sampled, np.full(len(sampled), -0.15), "^", color=ORANGE, markersize=4, label="sampled", clip_on=False)
+    ax.plot(sampled, np.full(len(sampled), -0.15), "^", color="black", markersize=4, label="sampled", clip_on=False)
     ax.set(xlabel="frame", ylim=(-0.25, 1.1), yticks=(0, 1))
     ax.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 0.9))
     return figure

@@ -1,10 +1,12 @@
 """The expression over a whole video: its curve with the frames that decided, and an animation of the video itself."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
+import matplotlib.patheffects as effects
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +16,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
 from adatosk.plots.frames import SOFT_MASK, hatch_excluded, tint_patches
-from adatosk.plots.style import GREY, ORANGE, SMALLEST, WIDEST, literal
+from adatosk.plots.style import BLUE, GREEN, GREY, PURPLE, SMALLEST, WIDEST, literal
 from adatosk.predict_over_time import Curve
 from adatosk.synthetic import encode
 from adatosk.utils.files import replacing
@@ -25,7 +27,9 @@ ANIMATIONS = (".mp4", ".gif")
 # Frames per second of an animation at most, and its width in pixels.
 SMOOTH, WIDTH = 12.5, 640
 _SHARE = 0.45  # of the soft mask's colour in a patch
-_ORANGE = tuple(round(255 * part) for part in ORANGE)
+# Of the classes; without orange, which marks active frames.
+_CURVES = (BLUE, GREEN, PURPLE, "#ca9161", "#56b4e9", "#949494", "#fbafe4")
+_NOW = 64  # of 255: the line that says where in the video a frame is
 
 
 def expression_over_time(curve: Curve, moments: Mapping[int, np.ndarray]) -> Figure:
@@ -63,7 +67,7 @@ def expression_over_time(curve: Curve, moments: Mapping[int, np.ndarray]) -> Fig
 
 
 def faces_found(curve: Curve, moments: Mapping[int, np.ndarray]) -> Figure:
-    """The middle frames of some clips, with an orange square around what the model saw of them.
+    """The middle frames of some clips, with a white square around what the model saw of them.
 
     Args:
         moments: by the number of a clip, its whole frames uint8 ``(T, H, W, 3)`` from :meth:`Curve.read`.
@@ -75,7 +79,8 @@ def faces_found(curve: Curve, moments: Mapping[int, np.ndarray]) -> Figure:
     for ax, (clip, frames) in zip(axes, sorted(moments.items()), strict=False):
         left, top, right, bottom = _square(curve, clip, middle, frames.shape[1:]).tolist()
         ax.imshow(frames[middle])
-        square = Rectangle((left, top), right - left - 1, bottom - top - 1, fill=False, edgecolor=ORANGE, linewidth=2)
+        square = Rectangle((left, top), right - left - 1, bottom - top - 1, fill=False, edgecolor="white", linewidth=2)
+        square.set_path_effects([effects.withStroke(linewidth=4, foreground="black")])
         ax.add_patch(square)
         ax.set_axis_off()
         ax.set_title(f"{curve.seconds[clip]:.1f} s", fontsize=9)
@@ -84,7 +89,7 @@ def faces_found(curve: Curve, moments: Mapping[int, np.ndarray]) -> Figure:
 
 def _draw_curve(ax: Axes, curve: Curve) -> None:
     """A line for each class that is ever the most probable one, named where it leads most; the others are grey."""
-    colours = iter(plt.rcParams["axes.prop_cycle"].by_key()["color"] * len(curve.config.classes))
+    colours = itertools.cycle(_CURVES)
     lead = curve.probabilities - np.sort(curve.probabilities, axis=1)[:, -2:-1]  # over the second best
     for name, values, ahead in zip(curve.config.classes, curve.probabilities.T, lead.T, strict=True):
         if name not in curve.labels:
@@ -150,11 +155,12 @@ def _annotated(
             square = np.round(scale * _square(curve, clip, time, image.shape)).astype(int)
             if scale_of_mask is not None:
                 _blend(picture, square, _mask_colours(curve, clip, time // curve.config.tubelet, *scale_of_mask))
-            cv2.rectangle(picture, tuple(square[:2].tolist()), tuple((square[2:] - 1).tolist()), _ORANGE, 2)
+            for colour, thickness in (((0, 0, 0), 5), ((255, 255, 255), 2)):
+                cv2.rectangle(picture, square[:2].tolist(), (square[2:] - 1).tolist(), colour, thickness)
             label = f"{label} {curve.probabilities[clip].max():.2f}"
         graph = strip.copy()
         at = round(np.interp(seconds[number], (curve.starts[0], max(curve.ends[-1], 1e-3)), (first, last)))
-        graph[:, at : at + 2] = _ORANGE
+        graph[:, at : at + 2] = _NOW
         whole = Image.fromarray(np.concatenate([picture[: height - height % 2], graph]))
         ImageDraw.Draw(whole).text((8, 6), label, "white", font, stroke_width=2, stroke_fill="black")
         yield np.asarray(whole)

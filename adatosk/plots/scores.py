@@ -13,8 +13,8 @@ from adatosk.plots.style import BLUE, GREY, literal, new_figure
 def learning_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
     """Losses and, where it was taken, WAR on the test split, epoch by epoch; ``logs`` are ``Run.log`` by name."""
     panels = {
-        "reconstruction_loss": r"$\mathcal{L}_{rec}$ (train)",
-        "classification_loss": r"$\mathcal{L}_{cls}$ (train)",
+        "reconstruction_loss": "reconstruction loss (train)",
+        "classification_loss": "classification loss (train)",
         "test_war_views_1": "WAR, 1 view (test, %)",
     }
     figure, axes = new_figure(1, 3, 9, 2.6)

@@ -58,7 +58,8 @@ def device_name(device: torch.device | str = "cpu") -> str:
         lines = info.read_text(encoding="utf-8").splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         model = names[0] if names else model
-    return f"{model}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{model}, {threads} thread{'s' * (threads > 1)}"
 
 
 # Environment variables that change how libraries compute.
@@ -121,4 +122,7 @@ def read_metrics(path: Path) -> dict:
         raise ValueError(f"{path}: incomplete ({error}): delete the run's folder to train it again") from error
     if not isinstance(found, dict) or "last" not in found:
         raise ValueError(f"{path}: not the scores of a run: delete the run's folder to train it again")
+    made_with = found.get("provenance", {})
+    if "device" in made_with:  # as the earliest runs wrote it
+        made_with["device"] = made_with["device"].replace(", 1 threads", ", 1 thread")
     return found

@@ -1,3 +1,5 @@
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -41,6 +43,8 @@ def draw(figure: Figure) -> Figure:
     assert figure.get_figwidth() <= style.WIDEST
     texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
     assert all(text.get_fontsize() >= style.SMALLEST for text in texts), [text.get_text() for text in texts]
+    # Matplotlib shrinks exponents and indices.
+    assert not [text.get_text() for text in texts if re.search(r"\$[^$]*[_^][^$]*\$", text.get_text())]
     return figure
 
 

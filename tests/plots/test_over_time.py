@@ -12,6 +12,7 @@ from PIL import Image
 
 from adatosk import create_model
 from adatosk.clips.faces import Face
+from adatosk.plots import ORANGE
 from adatosk.plots.over_time import WIDTH, animate, check_animation, expression_over_time, faces_found
 from adatosk.predict_over_time import Curve, predict_over_time
 
@@ -82,6 +83,7 @@ def test_the_figure_shows_the_frames_that_decided_over_the_curve(made):
     assert {text.get_text() for text in axes.texts} == {"happy", "sad"}
     curves = [line for line in axes.lines if len(line.get_xdata()) == 5]
     assert np.array_equal(np.stack([line.get_ydata() for line in curves]), made.probabilities.T, equal_nan=True)
+    assert ORANGE not in [line.get_color() for line in axes.lines]  # which marks active frames
     marks = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
     assert marks == made.seconds[made.decisive()].tolist()
     expression_over_time(replace(made, weights=None), {}).draw_without_rendering()
@@ -95,11 +97,11 @@ def test_the_animation_shows_square_mask_and_label(made, tmp_path):
     assert len(frames) == 47 and rate == pytest.approx(12.5)
     height = 60 * WIDTH // 100
     assert frames[0].shape[1] == WIDTH and frames[0].shape[0] > height + 100
-    # The square's left edge is orange where the person is, and not where not.
-    edge = [frame[100 : height - 40, round(30 * WIDTH / 100)].mean(axis=0) for frame in frames]
-    orange = [bool(red > blue + 80) for red, _, blue in edge]
+    # The square's left edge has a dark outline where the person is, and not where not.
+    left = round(30 * WIDTH / 100)
+    outline = [frame[100 : height - 40, left - 5 : left].mean(axis=(0, 2)).min() < 120 for frame in frames]
     nearest = [LABELS[int(np.abs(made.seconds - number / 25).argmin())] for number in range(0, 93, 2)]
-    assert orange == [label != "" for label in nearest]
+    assert outline == [label != "" for label in nearest]
     # Excluded patches are darker than those that the hard mask hides, which are left as they are.
     side, shown = round(50 * WIDTH / 100 / 4), frames[16]  # frame 32 of the video, in the fifth step of the first clip
     dark, bright = [], []

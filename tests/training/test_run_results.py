@@ -17,7 +17,7 @@ from runs import same, short_run, train_cut_off, weights_of
 from adatosk.model import AdaTosk, create_model
 from adatosk.train import Trainer, train
 from adatosk.training import environment
-from adatosk.utils.provenance import file_digest, provenance
+from adatosk.utils.provenance import device_name, file_digest, provenance, read_metrics
 
 
 def quiet(_):
@@ -151,3 +151,12 @@ def test_provenance_names_threads_and_instructions(monkeypatch):
     assert found["instructions"] == torch.backends.cpu.get_cpu_capability()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
     assert provenance()["instructions"] == found["instructions"] + ", ONEDNN_MAX_CPU_ISA=SSE41"
+
+
+def test_one_thread_is_one_thread_also_where_the_earliest_runs_wrote_threads(monkeypatch, tmp_path):
+    for count, words in ((1, ", 1 thread"), (2, ", 2 threads")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        assert device_name("cpu").endswith(words)
+        early = {"last": {}, "provenance": {"device": f"A CPU, {count} threads"}}
+        (tmp_path / "metrics.json").write_text(json.dumps(early))
+        assert read_metrics(tmp_path / "metrics.json")["provenance"]["device"] == f"A CPU{words}"
