@@ -144,8 +144,10 @@ lint: setup
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/pyrefly check
 
+# workflow/jupyter turns autosave off, so that opening and running a notebook changes no tracked file.
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/index.ipynb \
+	JUPYTER_CONFIG_PATH="$(CURDIR)/workflow/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
+		$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/index.ipynb \
 		$(if $(filter 0,$(shell id -u)),--allow-root)
 
 notebooks: setup

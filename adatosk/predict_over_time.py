@@ -110,7 +110,8 @@ class Curve:
         for turn in self.turns():
             first, last = self.seconds[turn.start], self.seconds[turn.stop - 1]
             mean = self.probabilities[turn].max(axis=1).mean()
-            lines.append(f"{first:7.1f} to {last:6.1f} s  {self.labels[turn.start]:<12}{mean:.3f}")
+            when = f"{first:7.1f} to" if first < last else f"{'at':>10}"
+            lines.append(f"{when} {last:6.1f} s  {self.labels[turn.start]:<12}{mean:.3f}")
         return lines
 
     def decisive(self, most: int = 6) -> list[int]:

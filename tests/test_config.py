@@ -91,7 +91,7 @@ def test_what_is_no_run_configuration_is_one_error_that_names_the_file(tmp_path,
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[]", "all: Input should be an object"),
+        ("[]", "run configuration: Input should be an object"),
         ('{"evaluation": {"views": 1}}', "evaluation.views: Input .* valid array"),
     ],
 )

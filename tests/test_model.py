@@ -262,7 +262,8 @@ def test_every_named_model_can_be_made(name):
         ({"soft_mask": {"semantic": "A"}}, "set excluded_per_step to 0"),
         ({"soft_mask": {"agnostic": False, "semantic": "none"}}, "masks nothing"),
         ({"classes": ("a", "a")}, "at least two different names"),
-        ({"depht": 2}, "Extra inputs are not permitted"),
+        ({"depht": 2}, "depht: ModelConfig has no such field: it has classes, "),
+        ({"soft_mask": {"topk": 2}}, r"soft_mask\.topk: SoftMaskConfig has no such field: it has agnostic, "),
     ],
 )
 def test_impossible_models_raise_an_error_that_says_the_limit(overrides, message):

@@ -20,6 +20,7 @@ NOTEBOOKS = PROJECT / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob(NUMBERED))
 CHECKED = "nbval-check-output"
 WIDGET_VIEW, WIDGET_STATE = (f"application/vnd.jupyter.widget-{part}+json" for part in ("view", "state"))
+LAPTOP = 116  # characters of a line of output on a screen 1,366 pixels wide
 HEADER_PARTS = ("**From the paper**", "**Inputs:**", "**Outputs:**", "**Cost:**")
 ABSOLUTE = re.compile(r"(?<![\w.])/(?:home|root|work|tmp|Users|mnt)/")
 
@@ -196,6 +197,13 @@ def test_outputs_are_stored_without_errors_or_noise(path):
 
 
 @every_notebook
+def test_printed_lines_fit_beside_the_files_on_a_laptop(path):
+    """JupyterLab breaks longer ones anywhere, inside words too."""
+    printed = [output.text for cell in code_cells(path) for output in cell.outputs if output.output_type == "stream"]
+    assert not [line for text in printed for line in text.splitlines() if len(line) > LAPTOP]
+
+
+@every_notebook
 def test_controls_are_stored_with_their_state_and_a_picture(path):
     """So that they show without a kernel; a progress bar is no control, and is not stored."""
     stored = nbformat.read(path, 4).metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
@@ -233,7 +241,10 @@ def test_the_line_on_top_is_for_profile_smoke_alone_and_links_what_there_is():
 
 
 def test_the_index_has_a_row_a_notebook_with_its_question_cost_and_picture():
-    (cell,) = nbformat.read(NOTEBOOKS / "index.ipynb", 4).cells
+    index = nbformat.read(NOTEBOOKS / "index.ipynb", 4)
+    # Otherwise JupyterLab adds it, and the index is modified by being opened.
+    assert index.metadata.language_info == nbformat.read(PATHS[0], 4).metadata.language_info
+    (cell,) = index.cells
     rows = [line.split(" | ") for line in cell.source.splitlines() if line.startswith("| [")]
     assert [re.findall(r"\]\((.*?)\)", row[0])[0] for row in rows] == [path.name for path in PATHS]
     for _, question, seconds, executed, picture in rows:

@@ -1,11 +1,14 @@
 """The base of every configuration: frozen, validated, and read strictly from JSON."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from adatosk.utils.strict import parse_json
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 # PyTorch accepts no larger seed, and its counters are 64-bit.
 LARGEST = 2**63 - 1
@@ -38,9 +41,13 @@ class Frozen(BaseModel):
     def change(self, **parts: Any) -> Self:
         """A validated copy with fields changed, as in ``run.change(model={"soft_mask": {"top_k": 2}}, seed=1)``.
 
-        Dicts are merged into the current value, anything else replaces it; ``ValueError`` for an unknown field.
+        Dicts are merged into the current value, anything else replaces it; ``ValueError`` names every field that is
+        unknown or wrong.
         """
-        return type(self).model_validate(_merge(self.model_dump(), parts))
+        try:
+            return type(self).model_validate(_merge(self.model_dump(), parts))
+        except ValidationError as error:
+            raise ValueError(self._in_words(error.errors())) from None
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -54,10 +61,29 @@ class Frozen(BaseModel):
             # In the words of JSON: an object and an array, not a dictionary and a tuple.
             found: list[Any] = error.errors()
             in_json = ValidationError.from_exception_data(error.title, found, input_type="json").errors()
-            faults = [f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in in_json]
-            raise ValueError(f"{path}: not a valid {cls.what}: {'; '.join(faults)}") from error
+            raise ValueError(f"{path}: not a valid {cls.what}: {cls._in_words(in_json)}") from error
         except ValueError as error:
             raise ValueError(f"{path}: not a valid {cls.what}: {error}") from error
+
+    @classmethod
+    def _in_words(cls, faults: "list[ErrorDetails]") -> str:
+        """Each field that is wrong, and why; for an unknown one, the fields that there are."""
+        found = []
+        for one in faults:
+            said = one["msg"].removeprefix("Value error, ")
+            if one["type"] == "extra_forbidden":
+                owner = cls._at(one["loc"][:-1])
+                said = f"{owner.__name__} has no such field: it has {', '.join(owner.model_fields)}"
+            found.append(": ".join(filter(None, [".".join(map(str, one["loc"])), said])))
+        return "; ".join(found)
+
+    @classmethod
+    def _at(cls, path: tuple[int | str, ...]) -> "type[Frozen]":
+        """The configuration in a field of a field."""
+        for name in path:
+            kind = cls.model_fields[str(name)].annotation
+            cls = next(one for one in (*get_args(kind), kind) if isinstance(one, type) and issubclass(one, Frozen))
+        return cls
 
 
 def _merge(base: Any, changes: Any) -> Any:

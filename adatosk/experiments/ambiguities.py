@@ -33,16 +33,16 @@ class Ambiguity:
         number: its position in the list.
         what: the part of the method.
         paper: what the paper says.
-        taken: our interpretation.
-        held: how the alternatives are tested: by training, by other test protocols, by counting, or not at all, because
-            the paper's own equations or common practice leave no alternative worth a run.
+        ours: our interpretation.
+        tested: how the alternatives are tested: by training, by other test protocols, by counting, or not at all,
+            because the paper's own equations or common practice leave no alternative worth a run.
     """
 
     number: int
     what: str
     paper: str
-    taken: str
-    held: Literal["trained", "scored", "counted", "not tested"]
+    ours: str
+    tested: Literal["trained", "scored", "counted", "not tested"]
 
 
 AMBIGUITIES: tuple[Ambiguity, ...] = (
@@ -72,7 +72,7 @@ AMBIGUITIES: tuple[Ambiguity, ...] = (
 
 
 def overview() -> pd.DataFrame:
-    """All ambiguities: ``number`` as index, ``what``, ``paper``, ``taken``, ``held``, see :class:`Ambiguity`."""
+    """All ambiguities: ``number`` as index, ``what``, ``paper``, ``ours``, ``tested``, see :class:`Ambiguity`."""
     return pd.DataFrame(AMBIGUITIES).set_index("number")
 
 

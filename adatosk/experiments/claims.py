@@ -52,6 +52,19 @@ def claims_table(
     return pd.DataFrame(rows, columns=["claim", "place", "paper", "here", "verdict", "notebook"]).set_index("claim")
 
 
+def in_words(judged: pd.DataFrame) -> str:
+    """Each claim with its verdict and where the paper makes it, and below it its comparisons, a line each.
+
+    Args:
+        judged: from :func:`adatosk.experiments.verdicts.verdicts`.
+    """
+    lines = []
+    for claim in judged.itertuples():
+        lines.append(f"{claim.verdict.upper()}: {claim.text} ({claim.place.partition(', ')[2]})")
+        lines += [f"  {why}" for why in claim.why.split("; ")]
+    return "\n".join(lines)
+
+
 def about_accuracy(profile: str, results: Path) -> pd.DataFrame:
     """The rows of :func:`adatosk.experiments.verdicts.verdicts` that are about scores of a profile's own runs."""
     judged = verdicts(PROFILES[profile], results, partial=True)

@@ -101,6 +101,7 @@ def smoke_notice(profile: str, notebook: str, trains: bool = True) -> "HTML | No
     executed = PUBLISHED / "demo" / "notebooks" / f"{notebook}.ipynb"
     if executed.is_file():
         where = f"../{executed.relative_to(PROJECT).as_posix()}"
-        said += f' <a href="{where}">The same notebook on profile <code>demo</code></a> has the numbers that count.'
+        there = "has the numbers that count" if trains else "is about the whole benchmark"
+        said += f' <a href="{where}">The same notebook on profile <code>demo</code></a> {there}.'
     look = "padding: 0.5em 1em; border-left: 5px solid #de8f05; background: #fdf1dc; color: #222"
     return HTML(f'<div style="{look}">{said}</div>')

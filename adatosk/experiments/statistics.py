@@ -66,7 +66,7 @@ class Interval:
         return (self.high - self.low) / 2
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f} (n = {self.count})" if isnan(self.half) else f"{self.mean:.1f} ± {self.half:.1f}"
+        return f"{self.mean:z.1f} (n = {self.count})" if isnan(self.half) else f"{self.mean:z.1f} ± {self.half:.1f}"
 
 
 NOTHING = Interval(nan, nan, nan, 0)

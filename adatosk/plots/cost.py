@@ -91,7 +91,7 @@ def step_parts(table: pd.DataFrame) -> Figure:
         table: from :func:`adatosk.cost.profiling.profile_step`.
     """
     figure, ((ax,),) = new_figure(1, 1, 6.2, 0.7 + 0.3 * len(table))
-    colours = [ORANGE if part == "soft mask" else BLUE for part in table.index]
+    colours = [BLUE if part == "soft mask" else GREY for part in table.index]
     bars = ax.barh(range(len(table)), table["milliseconds"], color=colours)
     ax.bar_label(bars, [f"{share:.1%}" for share in table["share"]], padding=3)
     ax.set_yticks(range(len(table)), table.index)

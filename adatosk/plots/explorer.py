@@ -63,19 +63,13 @@ def explore(draw: Callable[..., Figure], controls: Mapping[str, Any]) -> None:
         try:
             figure = draw(**values())
         except ValueError as error:
-            message.value = f"<b>Not possible:</b> {escape(_reason(error))}"
+            message.value = f"<b>Not possible:</b> {escape(str(error))}"
         else:
             message.value = ""
             picture.update(figure)
 
     for control in controls.values():
         control.observe(redraw, "value")
-
-
-def _reason(error: ValueError) -> str:
-    """The first complaint of a configuration, or the error's own text."""
-    faults = getattr(error, "errors", list)()
-    return str(faults[0]["msg"]).removeprefix("Value error, ") if faults else str(error)
 
 
 def explore_masks(model: AdaTosk, clips: Mapping[str, np.ndarray], chosen: str, seed: int = 0) -> None:

@@ -1,9 +1,9 @@
 """Open every notebook in JupyterLab in a real browser, run it and move its controls: ``make browser``.
 
-Fails on a red output, an error in the browser's console, a link that leads nowhere, a picture that does not load, a
-control that does not redraw its picture, and a notebook that is marked as modified by being opened. It works on a copy
-of the tracked files, so that neither outputs nor autosave touch the checkout. Not part of ``make test``: it needs
-Debian's chromium, or another one, and minutes.
+Fails on a red output, an error in the browser's console, a link that leads nowhere, a picture that does not load, an
+output wider than a laptop's screen, a control that does not redraw its picture, and a notebook that is marked as
+modified by being opened, or saved by being run. It works on a copy of the tracked files, so that outputs do not touch
+the checkout. Not part of ``make test``: it needs Debian's chromium, or another one, and minutes.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from playwright.sync_api import Page, sync_playwright
 PROJECT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LAPTOP = {"width": 1366, "height": 768}
-# All cells in the page, not only those on the screen; no news from outside; nothing saved on its own.
+# All cells in the page, not only those on the screen; no news from outside; no long wait for autosave, were it on.
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "docmanager-extension/plugin": {"autosave": False},
+    "docmanager-extension/plugin": {"autosaveInterval": 5},
 }
 OPENED = "() => window.jupyterapp?.shell.currentWidget?.context?.isReady"
 IDLE = "() => window.jupyterapp.shell.currentWidget.context.sessionContext.session?.kernel?.status === 'idle'"
@@ -45,6 +45,10 @@ CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cell
 STOP = "() => window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()"
 LINKS = "anchors => [...new Set(anchors.map(anchor => anchor.href))]"
 UNLOADED = "pictures => pictures.filter(one => !one.complete || !one.naturalWidth).map(one => one.src.slice(0, 200))"
+WIDE = "outputs => outputs.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText.slice(0, 200))"
+# The page goes on below the last cell.
+HEIGHT = """one => Math.max(...[...one.querySelectorAll('.jp-Cell')].map(cell => cell.getBoundingClientRect().bottom))
+    - one.getBoundingClientRect().top + one.scrollTop"""
 CHANGED = "([cell, before]) => (cell.querySelector('.jp-RenderedImage img')?.src ?? before) !== before"
 
 
@@ -63,8 +67,9 @@ def lab(folder: Path, python: str) -> Iterator[str]:
     command = [python, "-m", "jupyterlab", "--no-browser", f"--port={port}", f"--notebook-dir={folder}"]
     command += ["--LabApp.expose_app_in_browser=True", f"--IdentityProvider.token={token}"]
     command += ["--allow-root"] if os.getuid() == 0 else []
-    # Kernels are told apart from those of the user, and take the package from the copy.
+    # Settings as of make lab, but for those above and without the user's own; kernels take the package from the copy.
     environment = os.environ | {"PYTHONPATH": str(folder), "JUPYTERLAB_SETTINGS_DIR": str(settings)}
+    environment["JUPYTER_CONFIG_PATH"] = str(folder / "workflow" / "jupyter")
     with (folder / ".lab.log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
     try:
@@ -88,37 +93,34 @@ def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
     sys.exit(f"JupyterLab did not start: {log.read_text()[-2000:]}")
 
 
-def check(page: Page, url: str, shots: Path | None) -> list[str]:
+def check(page: Page, url: str, file: Path, shots: Path | None) -> list[str]:
     """What is wrong with one notebook, after running it; empty if nothing is."""
-    name = url.partition("?")[0].rpartition("/")[2]
-    found: list[str] = []
+    before, found = file.read_bytes(), []
     page.on("console", lambda message: found.append(f"console: {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: found.append(f"page: {error}"))
     page.goto(url)
     page.wait_for_function(OPENED, timeout=120_000)
-    has_code = any(cell["cell_type"] == "code" for cell in page.evaluate(CELLS))
-    if has_code:
-        page.wait_for_function(IDLE, timeout=120_000)
-        page.wait_for_timeout(1000)
-        # JupyterLab stores the version of Python, so another one than the notebook's always modifies it.
-        if page.evaluate(MODIFIED) and page.evaluate(VERSION) == stored_version(name):
-            found.append("marked as modified by being opened")
-        page.evaluate(RUN)
-        found += red_outputs(page.evaluate(CELLS))
-        found += move_controls(page)
+    page.wait_for_function(IDLE, timeout=120_000)
+    page.wait_for_timeout(1000)
+    # JupyterLab stores the version of Python, so another one than the notebook's always modifies it.
+    if page.evaluate(MODIFIED) and page.evaluate(VERSION) == stored_version(file):
+        found.append("marked as modified by being opened")
+    page.evaluate(RUN)
+    found += red_outputs(page.evaluate(CELLS))
+    found += move_controls(page)
     page.wait_for_timeout(1000)
     found += dead_links(page)
     found += [f"picture not loaded: {source}" for source in page.eval_on_selector_all(".jp-Notebook img", UNLOADED)]
+    found += [f"wider than the screen: {text}" for text in page.eval_on_selector_all(".jp-OutputArea-output", WIDE)]
     if shots:
-        photograph(page, shots, name)
-    if has_code:
-        page.evaluate(STOP)
-    return found
+        photograph(page, shots, file.stem)
+    page.evaluate(STOP)
+    return found + ["saved on its own: autosave is on"] * (file.read_bytes() != before)
 
 
-def stored_version(name: str) -> str:
+def stored_version(file: Path) -> str:
     """The version of Python that executed a notebook."""
-    metadata = json.loads((PROJECT / "notebooks" / name).read_text(encoding="utf-8"))["metadata"]
+    metadata = json.loads(file.read_text(encoding="utf-8"))["metadata"]
     return metadata.get("language_info", {}).get("version", "")
 
 
@@ -161,11 +163,10 @@ def photograph(page: Page, folder: Path, name: str) -> None:
     page.set_viewport_size({"width": LAPTOP["width"], "height": 2300})
     page.wait_for_timeout(500)
     scroller = page.query_selector(".jp-WindowedPanel-outer")
-    height = scroller.evaluate("one => one.scrollHeight")
-    for part, top in enumerate(range(0, height, 2150)):
+    for part, top in enumerate(range(0, round(scroller.evaluate(HEIGHT)), 2150)):
         scroller.evaluate("(one, top) => one.scrollTo(0, top)", top)
         page.wait_for_timeout(300)
-        page.screenshot(path=folder / f"{name.removesuffix('.ipynb')}_{part}.png")
+        page.screenshot(path=folder / f"{name}_{part}.png")
     page.set_viewport_size(LAPTOP)
 
 
@@ -197,7 +198,7 @@ def main() -> None:
             window = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"] * (os.getuid() == 0))
             for name in names:
                 page, start = window.new_page(viewport=LAPTOP), time.perf_counter()
-                found = check(page, address.format(name=name), given.shots)
+                found = check(page, address.format(name=name), Path(folder) / "notebooks" / name, given.shots)
                 page.close()
                 wrong += bool(found)
                 print(f"{'WRONG' if found else 'fine'}: {name}, {time.perf_counter() - start:.0f} s", flush=True)

@@ -21,7 +21,7 @@ def test_the_list_is_whole_and_every_trained_reading_is_in_the_grid():
     assert list(table.index) == list(range(1, 23))
     trained = {int(name.rpartition("(")[2].rstrip(")")) for name in grid.AMBIGUITIES}
     # 14 is trained too; what it saves is also counted.
-    assert trained == set(table.index[table["held"] == "trained"])
+    assert trained == set(table.index[table["tested"] == "trained"])
 
 
 @pytest.mark.parametrize("profile", ["smoke", "demo"])

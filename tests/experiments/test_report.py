@@ -11,6 +11,7 @@ from adatosk import manifests
 from adatosk.experiments import claims, report
 from adatosk.experiments.grid import HEADLINE, TABLES, WITH, repeated
 from adatosk.experiments.tables import over_folds
+from adatosk.experiments.verdicts import verdicts
 from adatosk.manifests import manifest_of
 from adatosk.metrics import MEAN, POOLED
 from adatosk.presets import PROFILES
@@ -96,6 +97,10 @@ def test_claims_are_judged_once_all_runs_of_their_table_are_there(results):
     assert judged["verdict"] == "undecided" and judged["paper"] == "1.9 to 4.9 points"
     assert judged["here"] == "0.00 to 7.5 [5.5, 9.5] points"
     assert judged["notebook"] == "[07](notebooks/07_ablation_distance.ipynb)"
+    said = claims.in_words(verdicts(PROFILES["smoke"], results, table="table4")).splitlines()
+    assert said[0] == f"UNDECIDED: {distances} (section 4.3, distance loss)"
+    names = ["l1 less l2", "l2 less cosine", "l1 less classification"]
+    assert [line.partition(":")[0] for line in said[1:]] == [f"  {name}" for name in names]
     block = report.results_block("smoke", results)
     assert claims.TITLE in block and distances in block
 

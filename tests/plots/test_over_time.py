@@ -46,6 +46,12 @@ def made(whole) -> Curve:
 def test_turns_and_what_decided(made):
     assert made.turns() == [slice(0, 2), slice(3, 4), slice(4, 5)]
     assert made.decisive() == [1, 3, 4] and made.decisive(1) == [1]
+    first, second, fourth, last = (made.seconds[place] for place in (0, 1, 3, 4))
+    assert [line.split() for line in made.in_words()] == [
+        [f"{first:.1f}", "to", f"{second:.1f}", "s", "happy", "0.750"],
+        ["at", f"{fourth:.1f}", "s", "sad", "0.500"],
+        ["at", f"{last:.1f}", "s", "happy", "0.700"],
+    ]
     step = made.decisive_step(1)
     weights = np.nansum(made.weights[1], axis=1)
     assert made.active[1, step] and weights[step] == weights[made.active[1]].max()
