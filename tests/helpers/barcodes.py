@@ -44,6 +44,10 @@ FORMATS = {
     "prores.mov": ("prores_ks", 1, 0, {}, False),
     "ffv1.mkv": ("ffv1", 30, 0, {}, False),
     "utvideo.avi": ("utvideo", 1, 0, {}, False),
+    "fields.mp4": ("libx264", 12, 2, X264 | {"flags": "+ildct+ilme"}, False),
+    "fields.mpg": ("mpeg2video", 12, 2, {"flags": "+ildct+ilme"}, False),
+    "hevc.flv": ("libx265", 30, 3, X265 | {"x265-params": "log-level=error"}, False),
+    "cinepak.mov": ("cinepak", 12, 0, {}, False),
 }
 PIXELS = {"mjpeg": "yuvj420p", "cinepak": "rgb24", "gif": "rgb8", "apng": "rgb24", "prores_ks": "yuv422p10le"}
 NUMBER = 100
