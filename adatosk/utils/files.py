@@ -7,11 +7,14 @@ import hashlib
 import json
 import multiprocessing
 import os
+import platform
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,20 +52,56 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, tidy: bool = True) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` when the block completes; on an error, nothing changes.
 
     Two processes writing the same file do not interfere. Parent folders are created. A killed process leaves its
-    temporary file behind, for :func:`sweep`.
+    temporary file behind, until the same file is written again on the same machine, or for :func:`sweep`.
+
+    Args:
+        path: the file.
+        tidy: remove what killed processes left of it, which takes a listing of the folder.
     """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        if tidy:
+            _remove_left(path)
+        part = path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.part")
         try:
             yield part
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def _remove_left(path: Path) -> None:
+    """Remove the temporary files of ``path`` whose processes, of this machine, do not live any more."""
+    own = re.compile(rf"\.{re.escape(path.name)}\.{_machine()}\.(\d+)\.part")
+    with suppress(OSError):  # a folder may be writable and not readable
+        for part in path.parent.iterdir():
+            found = own.fullmatch(part.name)
+            if found and not _lives(int(found[1])):
+                part.unlink(missing_ok=True)
+
+
+@cache
+def _machine() -> int:
+    """A number of this machine and, on Linux, of the container, whose processes have numbers of their own."""
+    names = Path("/proc/self/ns/pid")
+    inside = os.readlink(names) if names.is_symlink() else ""  # noqa: PTH115, a name of no file
+    return zlib.crc32(f"{platform.node()} {inside}".encode())
+
+
+def _lives(process: int) -> bool:
+    if os.name != "posix":  # elsewhere, asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -173,7 +212,7 @@ def locked_table(path: Path, report: Callable[[str], None] = print) -> Iterator[
     """:func:`locked` for a file that collects rows; what killed processes left when replacing it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock"), report, remove=True):
-        left = re.compile(rf"\.{re.escape(path.name)}(\.part)?\.\d+\.part")
+        left = re.compile(rf"\.{re.escape(path.name)}(\.part)?(\.\d+)+\.part")
         for part in path.parent.iterdir():
             if left.fullmatch(part.name):
                 part.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 import ast
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -30,6 +31,26 @@ def test_after_an_error_the_old_file_is_there_and_nothing_else(tmp_path):
         part.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path):
+    path, living = tmp_path / "a[1].txt", tmp_path / "a[1].txt2"
+    for target in (path, living):
+        child = os.fork()
+        if not child:
+            with replacing(target) as part:
+                part.write_text("half")
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+    left, other = sorted(tmp_path.iterdir())
+    # What another machine writes, or a process that lives, stays, and so does what is left of another file.
+    own = left.name.split(".")
+    stays = {tmp_path / ".".join([*own[:-3], "1", *own[-2:]]), tmp_path / ".".join([*own[:-2], "1", "part"]), other}
+    for name in stays:
+        name.touch()
+    write_json(path, 1)
+    assert set(tmp_path.iterdir()) == {path, *stays}
 
 
 def test_json_and_tables_are_written_so(tmp_path):
