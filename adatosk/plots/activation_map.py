@@ -46,6 +46,8 @@ def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
                 draw_dot(ax, place, wars, statistics.score_interval(wars), "black" if row == mask else colour)
             for name, style in zip(references, (":", "--"), strict=True):
                 ax.axvline(one_view.loc[[name]].mean(), color=GREY, linestyle=style, zorder=0)
+            if mask not in one_view.index:
+                ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", va="center", color="0.35")
             ax.set(yticks=range(len(mine)), yticklabels=[named[row][1] for row in mine], ylim=(len(mine) - 0.5, -0.5))
             ax.set_title(f"{mask}, {motion}" if len(tables) > 1 else mask, loc="left")
         span(*column)
