@@ -1,5 +1,6 @@
 """The expression over a whole video: each clip as predict() sees it, one person all along, in bounded memory."""
 
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -205,7 +206,9 @@ def test_the_command_prints_and_writes_all_of_it(walk, folder, curve, tmp_path):
     assert done.exit_code == 0 and done.stderr == "by the only person, seen in 3 of 3 clips\n"
     lines = done.stdout.splitlines()
     assert lines[-3:] == list(map(str, files.values()))
-    assert [line.split()[4] for line in lines[:-3]] == [curve.labels[turn.start] for turn in curve.turns()]
+    # "0.4 to 1.2 s", or "at 0.4 s" for a single clip; then the label and its mean probability.
+    told = [re.fullmatch(r" *(?:[0-9.]+ +to|at) +[0-9.]+ s +(\S+) +[0-9.]+", line) for line in lines[:-3]]
+    assert [match and match[1] for match in told] == [curve.labels[turn.start] for turn in curve.turns()]
     pd.testing.assert_frame_equal(read_csv(files["out"]), curve.table(), check_dtype=False, atol=1e-4)
     assert sorted(files["out"].parent.iterdir()) == sorted(files.values())
 
