@@ -66,7 +66,7 @@ PROFILES: dict[str, RunConfig] = {
     "demo": _DEMO,
     # The same on faces that move as real ones do.
     "demo-lifelike": _DEMO.change(data={"manifest": "embedded-demo-lifelike.csv"}),
-    # The same at the paper's token geometry: 196 patches, 58 visible, e = 4. About forty minutes on one core.
+    # The same at the paper's token geometry: 196 patches, 58 visible, e = 4. About fifty minutes on one core.
     "geometry": _DEMO.change(
         model={"image_size": 112, "soft_mask": {"excluded_per_step": 4}},
         data={"manifest": "embedded-geometry.csv", "cache_size": 112},
