@@ -117,9 +117,10 @@ def by_motion(workspace: Workspace, own: pd.DataFrame, published: Path = PUBLISH
         if name == workspace.profile:
             found[motion] = own
             continue
-        table = tables.scores(rows(PROFILES[name]), published / name, partial=True)
+        wanted = rows(PROFILES[name])
+        table = tables.scores(wanted, published / name, partial=True)
         counts = table.groupby("row")["repeat"].nunique()
-        whole = [row.name for row in rows(PROFILES[name]) if counts.get(row.name) == len(grid.repeated(row))]
+        whole = [row.name for row in wanted if counts.get(row.name) == len(grid.repeated(row))]
         if set(DECIDING) <= set(whole):
             found[motion] = table[table["row"].isin(whole)]
     return found

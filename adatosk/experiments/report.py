@@ -186,12 +186,13 @@ def headline_table(profile: str, results: Path) -> pd.DataFrame:
     columns = {"paper, on DFEW": [*scores_there, flops[0], parameters[0], str(len(paper.CLAIMS))]}
     kinds = {name: kind for kind, name in EMBEDDED.items()}
     judged = verdicts(PROFILES[profile], results, partial=True)
-    column, scores_here = _pair_in_words(profile, results, kinds.get(profile, "rendered faces"))
+    seeds = seeds_table(profile, results)
+    column, scores_here = _pair_in_words(seeds, kinds.get(profile, "rendered faces"), repeats_are(profile))
     columns[column] = [*scores_here, flops[1], parameters[1], _counted(judged)]
     for name, kind in kinds.items() if profile in kinds else ():
         folder = results.parent / name
-        if name != profile and len(seeds_table(name, folder)) >= FEWEST:
-            column, scores_here = _pair_in_words(name, folder, kind)
+        if name != profile and len(seeds := seeds_table(name, folder)) >= FEWEST:
+            column, scores_here = _pair_in_words(seeds, kind, repeats_are(name))
             columns[column] = [*scores_here, "", "", _counted(claims.about_accuracy(name, folder))]
     lines = [
         "accuracy (WAR) with soft mask, %",
@@ -204,12 +205,11 @@ def headline_table(profile: str, results: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, index=lines)
 
 
-def _pair_in_words(profile: str, results: Path, kind: str) -> tuple[str, list[str]]:
-    """The heading of a column, and WAR of the pair and its gain with their intervals."""
-    seeds = seeds_table(profile, results)
+def _pair_in_words(seeds: pd.DataFrame, kind: str, repeats: str) -> tuple[str, list[str]]:
+    """The heading of a column, and WAR of the pair and its gain with their intervals, from :func:`seeds_table`."""
     with_mask, without = (str(score_interval(seeds[PROTOCOL, name])) for name in HEADLINE)
     gain = interval(seeds[PROTOCOL, "gain"])
-    return f"here, on {kind}, {gain.count} {repeats_are(profile)}s", [with_mask, without, str(gain)]
+    return f"here, on {kind}, {gain.count} {repeats}s", [with_mask, without, str(gain)]
 
 
 def _counted(judged: pd.DataFrame) -> str:
