@@ -16,10 +16,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from adatosk.experiments.grid import (
-    HEADLINE_SEEDS, REPRODUCE, configs, headline_configs, run_file, stages, weighed, write_runs
-)
+from adatosk.experiments.grid import HEADLINE_SEEDS, stages
 from adatosk.experiments.notebooks import notebook_cards, parameter_names
+from adatosk.experiments.runs import REPRODUCE, configs, headline_configs, run_file, weighed, write_runs
 from adatosk.utils.launch import gpu_count, visible_gpus
 from adatosk.manifests import manifest_path
 from adatosk.presets import PROFILES

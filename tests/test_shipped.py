@@ -10,7 +10,7 @@ from media import moving_frames, write_video
 
 from adatosk import AdaTosk
 from adatosk.clips import normalise
-from adatosk.experiments.grid import headline_configs
+from adatosk.experiments.runs import headline_configs
 from adatosk.experiments.shipping import CARD, card
 from adatosk.manifests import resolve
 from adatosk.predict import caveat

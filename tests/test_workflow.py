@@ -16,8 +16,8 @@ import pytest
 import yaml
 from filelock import FileLock, Timeout
 
-from adatosk.experiments.grid import REPRODUCE, configs, headline_configs, weighed
 from adatosk.experiments.notebooks import notebook_cards
+from adatosk.experiments.runs import REPRODUCE, configs, headline_configs, weighed
 from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
 from adatosk.utils.launch import gpu_count

@@ -8,7 +8,7 @@ from commands import command
 
 from adatosk.config import RunConfig
 from adatosk.experiments import grid, tables
-from adatosk.experiments.grid import headline_configs
+from adatosk.experiments.runs import headline_configs, run_file
 from adatosk.manifests import manifest_of
 from adatosk.plots import new_figure
 from adatosk.presets import PROFILES, Profile
@@ -209,7 +209,7 @@ def test_missing_weights_are_asked_of_the_target_that_makes_them(results):
     command = str(told.value).split("`")[1]
     run_id = base.change(seed=9).run_id(manifest_of(base).digest)
     assert shlex.split(command) == [
-        *("python", "-m", "adatosk.train", str(grid.run_file(results, run_id))),
+        *("python", "-m", "adatosk.train", str(run_file(results, run_id))),
         *("--root", str(places.root), "--results", str(results), "--weights"),
     ]
 

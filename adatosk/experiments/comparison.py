@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from adatosk.experiments.grid import TABLES, run_table
+from adatosk.experiments.grid import TABLES
+from adatosk.experiments.runs import run_table
 from adatosk.experiments.tables import scores
 from adatosk.presets import PROFILES
 from adatosk.utils.project import OUTPUTS, PUBLISHED

@@ -9,7 +9,7 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from adatosk.config import RunConfig
-from adatosk.experiments.grid import headline_configs
+from adatosk.experiments.runs import headline_configs
 from adatosk.manifests import manifest_of
 from adatosk.shipped import FILES, FOLDERS, PROFILE
 from adatosk.training.run_results import RunResults

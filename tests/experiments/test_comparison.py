@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from adatosk.experiments import comparison
-from adatosk.experiments.grid import headline_configs
+from adatosk.experiments.runs import headline_configs
 from adatosk.utils.project import PUBLISHED
 from adatosk.workspace import adopt_published
 

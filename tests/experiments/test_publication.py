@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from adatosk.experiments import report
-from adatosk.experiments.grid import configs, headline_configs
 from adatosk.experiments.publication import publish
+from adatosk.experiments.runs import configs, headline_configs
 from adatosk.experiments.shipping import ship
 from adatosk.utils.project import PUBLISHED
 from adatosk.utils.provenance import file_digest

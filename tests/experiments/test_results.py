@@ -19,7 +19,8 @@ from adatosk import create_model, paper
 from adatosk.clips.transforms import central_window, cut
 from adatosk.evaluate import predict_split
 from adatosk.experiments import activation_map, ambiguities, cost_curve, paper_vs_ours, report, tables, verdicts
-from adatosk.experiments.grid import HEADLINE, HEADLINE_SEEDS, TABLES, configs, first_look
+from adatosk.experiments.grid import HEADLINE, HEADLINE_SEEDS, TABLES, first_look
+from adatosk.experiments.runs import configs
 from adatosk.experiments.statistics import PROTOCOL, looks, score_interval
 from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, render, sample_script

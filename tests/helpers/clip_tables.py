@@ -1,6 +1,11 @@
-"""Rows of small manifests."""
+"""Rows of small manifests, and a manifest with folds."""
+
+from pathlib import Path
 
 import pandas as pd
+
+from adatosk import manifests
+from adatosk.utils.project import PROJECT
 
 
 def clip_table(**columns) -> pd.DataFrame:
@@ -13,3 +18,10 @@ def clip_table(**columns) -> pd.DataFrame:
     if not {"split", "fold"} & set(columns):
         base["split"] = ["train"] * (count - 1) + ["test"]
     return pd.DataFrame(base | columns)
+
+
+def with_folds(folder: Path) -> Path:
+    """The smoke manifest, its clips dealt to three folds."""
+    manifest = manifests.load(PROJECT / "data_manifests" / "embedded-smoke.csv")
+    clips = manifest.clips.assign(split=None, fold=[1 + place % 3 for place in range(len(manifest.clips))])
+    return manifests.Manifest(manifest.name, manifest.version, manifest.classes, clips).save(folder / "folds.csv")

@@ -36,7 +36,7 @@ main()
 # Writes the files of Table 1's runs, and names them.
 RUNS = """
 from pathlib import Path
-from adatosk.experiments.grid import configs, write_runs
+from adatosk.experiments.runs import configs, write_runs
 runs = configs("smoke", ("table1",))
 write_runs("smoke", Path("outputs/smoke"), runs)
 print(*runs)
