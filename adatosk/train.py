@@ -14,7 +14,6 @@ if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is 
 
 import json
 import os
-import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,9 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration, broadcast
+from accelerate.utils import broadcast
 from torch import Tensor
 
 from adatosk.clips import ClipDataset, make_loader, open_clips
@@ -39,10 +36,10 @@ from adatosk.pretrained import load_encoder
 from adatosk.training.environment import configuration_alone
 from adatosk.training.graphs import step_graph
 from adatosk.training.optim import make_optimizer, make_schedule, optimizer_step
-from adatosk.training.run_results import WEIGHTS, RunResults
+from adatosk.training.processes import make_accelerator, process_in_words, processes
+from adatosk.training.run_results import WEIGHTS, RunResults, epoch_in_words
 from adatosk.training.run_state import Progress, RunState, clear_state
 from adatosk.utils import seeds
-from adatosk.utils.devices import VARIABLE, exact_products
 from adatosk.utils.files import locked, naming, write_csv, write_json, write_text
 from adatosk.utils.limits import limits_named
 from adatosk.utils.project import Places
@@ -95,7 +92,7 @@ class Trainer:
         If another process is training the run, this one waits for it; with several processes it fails instead.
         """
         with configuration_alone(self.report), limits_named():
-            self.config.train.share(_processes())  # refused before anything is read or written
+            self.config.train.share(processes())  # refused before anything is read or written
             self.places.results.mkdir(parents=True, exist_ok=True)
             with self._lock():
                 return self._run(need_checkpoint)
@@ -103,7 +100,7 @@ class Trainer:
     def _lock(self) -> AbstractContextManager:
         if int(os.environ.get("RANK", "0")):
             return nullcontext()
-        return locked(self.places.results / f".{self.run_id}.lock", self.report, wait=_processes() == 1)
+        return locked(self.places.results / f".{self.run_id}.lock", self.report, wait=processes() == 1)
 
     def _run(self, need_checkpoint: bool) -> Path:
         if self._nothing_left(need_checkpoint):
@@ -120,7 +117,7 @@ class Trainer:
 
     def _nothing_left(self, need_checkpoint: bool) -> bool:
         """Whether the run is finished, after completing the writes of a killed one."""
-        if _processes() == 1:
+        if processes() == 1:
             return self._settled(need_checkpoint)
         # The main process answers for all, because what the others see changes while it tidies up.
         self._accelerate()
@@ -136,21 +133,7 @@ class Trainer:
         return whole or (not need_checkpoint and self.finished())
 
     def _accelerate(self) -> None:
-        # accelerate fixes a process's precision at first use, but one notebook may train runs in different precisions.
-        # One process alone may also have been on another device before.
-        AcceleratorState._reset_state(reset_partial_state=_processes() == 1)
-        # On a machine with a GPU, batches are in pinned memory, so that copies can overlap with computation.
-        loading = DataLoaderConfiguration(non_blocking=True)
-        # accelerate leaves torchrun's processes without a device of their own as so many copies unless told: then gloo.
-        cpu = os.environ.get(VARIABLE) == "cpu" or (_processes() > 1 and not torch.accelerator.is_available())
-        precision = self.config.train.precision
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision, dataloader_config=loading)
-        if self.accelerator.num_processes != _processes():
-            raise ValueError(
-                f"{_processes()} processes were started, and {self.accelerator.device} cannot connect them: start one"
-            )
-        if self.accelerator.device.type == "cuda":
-            exact_products()
+        self.accelerator = make_accelerator(self.config.train.precision)
         self.state = RunState(self.checkpoints, self.run_id, self.accelerator)
 
     def _set_up(self) -> None:
@@ -162,8 +145,8 @@ class Trainer:
             found = self.manifest.subset(split, config.data.fold, config.data.exclusions)
             if split == "train" and (unseen := sorted(set(self.manifest.classes) - set(found["label"]))):
                 self.report(f"run {self.run_id}: no training clips of {', '.join(unseen)}, which it cannot learn")
-        if _processes() > 1:
-            self.report(self._process())
+        if processes() > 1:
+            self._say(process_in_words(self.accelerator))
         places = self.places
         self.cache = open_clips(config.data, self.manifest, places.root, places.cache, places.workers, self.report)
         self.train_loader, self.test_loader = self._loader("train"), self._loader("test")
@@ -175,7 +158,7 @@ class Trainer:
         self.schedule = make_schedule(optimizer, config.train, self.steps_per_epoch)
         if config.train.compile:
             model.compile()
-        self.graph = step_graph(config.train, model, _processes(), self._say)
+        self.graph = step_graph(config.train, model, processes(), self._say)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def _say(self, line: str) -> None:
@@ -207,17 +190,11 @@ class Trainer:
         """Move the model to the device; on a CPU, its matrix products run through oneDNN."""
         return through_onednn(model) if self.accelerator.device.type == "cpu" else model.to(self.accelerator.device)
 
-    def _process(self) -> str:
-        accelerator = self.accelerator
-        rank = f"process {accelerator.process_index} of {accelerator.num_processes}"
-        node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
-        return f"run {self.run_id}: {rank} on {node}, {accelerator.device}"
-
     def _loader(self, split: Literal["train", "test"]) -> Batches:
         config, train = self.config, split == "train"
         dataset = ClipDataset.of_split(config, self.manifest, self.places.root, split, self.cache)
-        size = config.train.share(_processes()) if train else config.evaluation.batch_size
-        device, count = self.accelerator.device, _processes()
+        size = config.train.share(processes()) if train else config.evaluation.batch_size
+        device, count = self.accelerator.device, processes()
         batches = make_loader(dataset, size, self.places.workers, train, config.seed, device=device, processes=count)
         batches.loader = self.accelerator.prepare(batches.loader)
         return batches
@@ -283,7 +260,7 @@ class Trainer:
             # On retraining, the log of the published scores is kept until the new scores replace them.
             if not (self.folder / "metrics.json").is_file():
                 self._write_log(self.folder)
-            self.report(f"run {self.run_id}: epoch {progress.epoch} of {train.epochs}, {_in_words(self._entry)}")
+            self.report(f"run {self.run_id}: epoch {progress.epoch} of {train.epochs}, {epoch_in_words(self._entry)}")
         progress.seconds += time.perf_counter() - self._start
         # After the last epoch as well, because the evaluation may be interrupted, too.
         self.state.save(self._bare_model(), self.optimizer, progress, self._best)
@@ -342,17 +319,6 @@ class Trainer:
             },
             "majority": majority(last.labels, classes).as_dict(),
         }
-
-
-def _in_words(entry: dict[str, float]) -> str:
-    """A line of the log, short enough for a notebook, which breaks longer ones inside words."""
-    parts = f"reconstruction {entry['reconstruction_loss']:.4g}, classification {entry['classification_loss']:.4g}"
-    war = f", test WAR {entry['test_war_views_1']:.1f} %" if "test_war_views_1" in entry else ""
-    return f"loss {entry['loss']:.4g} ({parts}), {entry['seconds']:.3g} s{war}"
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def train(

@@ -62,3 +62,10 @@ class RunResults:
                 remove_folder(target)
                 source.replace(target)
         remove_folder(self._finished)
+
+
+def epoch_in_words(entry: dict[str, float]) -> str:
+    """A line of the log, short enough for a notebook, which breaks longer ones inside words."""
+    parts = f"reconstruction {entry['reconstruction_loss']:.4g}, classification {entry['classification_loss']:.4g}"
+    war = f", test WAR {entry['test_war_views_1']:.1f} %" if "test_war_views_1" in entry else ""
+    return f"loss {entry['loss']:.4g} ({parts}), {entry['seconds']:.3g} s{war}"
