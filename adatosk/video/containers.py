@@ -11,7 +11,9 @@ What a file itself does not show remains unknown:
 - A few changed bytes inside a picture may decode to another picture. They are always found where there are checksums:
   in Ogg, PNG and APNG, Matroska by FFmpeg, HEVC with picture hashes; nearly always in VP9 and AV1; often in H.264 and
   MPEG; rarely in JPEG, VP8, HEVC without hashes, Windows Media, GIF and ProRes, and never in uncompressed video.
-- A packet lost in Windows Media or RealMedia is a gap in time, as a camera leaves it, too.
+- A packet lost in Windows Media or RealMedia is a gap in time, as a camera leaves it, too. So is a hole in an MPEG
+  stream or a GIF that takes whole pictures and no part of another, and a changed byte in the head of a picture or of a
+  fragment of an MP4, which may lose it.
 """
 
 import struct
@@ -37,6 +39,7 @@ from adatosk.video.streams import (
 
 HEAD = 4096  # bytes in which a file states its length
 _FLV_TAGS = (8, 9, 18)  # sound, picture, script
+_SECTOR, _FEW_ZEROS = 2048, 16  # bytes of a disc's sector; zeros before an MPEG packet that are no hole
 
 # Matroska's elements on the level of the segment and inside a cluster (RFC 9559), CRC-32 and Void in both.
 _SEGMENT, _CLUSTER = b"\x18S\x80g", b"\x1fC\xb6u"
@@ -193,18 +196,22 @@ def _follow_transport(file: BinaryIO, end: int) -> str:
 
 
 def _follow_program(file: BinaryIO, end: int) -> str:
-    """Packs and packets of an MPEG program stream (ISO 11172-1, 13818-1)."""
-    place = 0
+    """Packs and packets of an MPEG program stream (ISO 11172-1, 13818-1); zeros may fill a sector, before a pack."""
+    place, filled = 0, 0
     while place + 4 <= end:
         head = read(file, place, 14)
         if head[:3] != b"\0\0\1":
             if only_zeros(file, place):
                 return ""
-            if head[:1] != b"\0":
+            block = read(file, place, _SECTOR + 2)
+            filled = len(block) - len(block.lstrip(b"\0")) - 2  # two belong to the next start code
+            if not 0 < filled < _SECTOR:
                 return damaged(place)
-            place += 1  # zeros may precede a start code
+            place += filled
             continue
         kind = head[3]
+        if kind not in (0xB9, 0xBA) and filled > _FEW_ZEROS:
+            return damaged(place - filled)
         if kind == 0xB9:
             place += 4
         elif kind == 0xBA:
@@ -212,7 +219,8 @@ def _follow_program(file: BinaryIO, end: int) -> str:
         elif kind >= 0xBB:
             place += 6 + int.from_bytes(head[4:6], "big")
         else:
-            return ""  # bare video without packets
+            return damaged(place) if place else ""  # bare video without packets
+        filled = 0
     return "cut short: its last packet is not whole" if place != end else ""
 
 

@@ -18,7 +18,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from adatosk.video.files import ADVICE, VideoFile, opened, reason
+from adatosk.video.files import ADVICE, Packets, VideoFile, demuxed, opened, reason
 from adatosk.video.folders import VideoError
 from adatosk.video.orientation import Turn, turn_of, upright
 from adatosk.video.packets import continued
@@ -35,6 +35,9 @@ OPEN_ENDED = frozenset({"hevc", "mpegts", "mpeg"})
 CHECKERS = {"vp9": "libvpx-vp9"}
 # Beside those that only have keyframes, codecs in which each packet is a frame; some packets of others are not shown.
 A_FRAME_EACH = frozenset({"cinepak", "svq1", "qtrle", "rpza", "smc", "msvideo1"})
+# Codecs in which each packet is a frame, unless it takes a few bytes only: these say that the last one stays.
+A_FRAME_OR_NOTHING = frozenset({"mpeg4", "flv1", "h263", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"})
+NOTHING = 12
 
 
 class _AnotherOrder(Exception):
@@ -79,8 +82,7 @@ class Frames:
             del frame
         if not times:
             raise VideoError(f"{self.file.path}: the video has no frames: {ADVICE}")
-        each = packets.codec in A_FRAME_EACH or av.codec.Codec(packets.codec, "r").intra_only
-        if each and len(times) < (whole := packets.shown[packets.first :].count(True)):
+        if len(times) < (whole := _least_count(packets)):
             raise VideoError(f"{self.file.path}: damaged: only {len(times)} of {whole} frames decode: {ADVICE}")
         if None not in times and all(one < other for one, other in pairwise(times)):
             self.times = np.array(times, dtype=np.int64)
@@ -201,6 +203,16 @@ class Frames:
             )
 
 
+def _least_count(packets: Packets) -> int:
+    """How many frames intact packets give at least; 0 where packets do not tell."""
+    there = list(zip(packets.shown, packets.sizes, strict=True))[packets.first :]
+    if packets.codec in A_FRAME_EACH or av.codec.Codec(packets.codec, "r").intra_only:
+        return sum(shown for shown, _ in there)
+    if packets.codec in A_FRAME_OR_NOTHING:
+        return sum(shown and size > NOTHING for shown, size in there) - packets.leading
+    return 0
+
+
 def _upright_shape(frame: av.VideoFrame, turn: Turn) -> tuple[int, int]:
     return (frame.width, frame.height) if turn.exchange else (frame.height, frame.width)
 
@@ -300,7 +312,7 @@ def _packets_from(
 ) -> Iterator[av.Packet]:
     packets, number = file.packets, 0
     start = (packets.times[place], packets.orders[place], packets.sizes[place]) if packets.sizes else None
-    source = container.demux(stream)
+    source = demuxed(container, stream)
     if place > FEW_PACKETS and (order := packets.orders[place]) is not None:
         container.seek(order, stream=stream)
         for packet in source:

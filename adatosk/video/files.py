@@ -6,7 +6,7 @@ this detects the truncation of a stream without a stated length.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from av.stream import Disposition
 
 from adatosk.video.containers import fault, null_frames
 from adatosk.video.folders import VideoError
-from adatosk.video.packets import OPEN, look_for
+from adatosk.video.packets import OPEN, is_between, look_for
 
 ADVICE = "fetch or convert it again, or exclude the clip"
 
@@ -61,6 +61,8 @@ class Packets:
             and size in bytes, whether decoding may start at it, and whether the edit list shows it.
         unusual: why the packets cannot be used for counting frames; empty if they can.
         open: whether groups of pictures refer to each other.
+        leading: number of MPEG-4's pictures right behind the first keyframe that refer to one before it, which may be
+            missing.
         streams: number of videos in the file.
         unit: seconds per unit of ``times``.
         rate: average number of frames per second as stated; 0 if unknown.
@@ -80,6 +82,7 @@ class Packets:
     shown: list[bool] = field(default_factory=list)
     unusual: str = ""
     open: bool = False
+    leading: int = 0
     unit: float = 0.0
     rate: float = 0.0
 
@@ -158,6 +161,15 @@ def _is_animated_webp(path: Path) -> bool:
     return head[12:16] == b"VP8X" and bool(head[20] & 2)
 
 
+def demuxed(container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet]:
+    """Packets of some streams, or of all that there were when the file was opened.
+
+    Behind the last packet, PyAV may fail on a stream that appeared later, such as a sound that begins late.
+    """
+    with suppress(IndexError):
+        yield from container.demux(*streams)
+
+
 def _read_packets(container: av.container.InputContainer, video: av.VideoStream) -> Packets:
     codec, name = video.codec_context, video.codec_context.codec.canonical_name
     found = Packets(
@@ -176,7 +188,7 @@ def _read_packets(container: av.container.InputContainer, video: av.VideoStream)
     ends: dict[int, int] = {}
     # The clock of a transport stream wraps after 26 hours: FFmpeg then counts from below 0.
     begin = min(0, container.start_time or 0) / av.time_base
-    for packet in container.demux():
+    for packet in demuxed(container):
         if not packet.size:
             continue
         found.broken += packet.is_corrupt
@@ -192,6 +204,8 @@ def _read_packets(container: av.container.InputContainer, video: av.VideoStream)
         found.sizes.append(packet.size)
         found.keys.append(keyframe)
         found.shown.append(not packet.is_discard)
+        if name == "mpeg4" and len(found.keys) == found.first + 2 + found.leading and not keyframe:
+            found.leading += is_between(bytes(packet))
         if look and not found.unusual:
             said = look(bytes(packet), keyframe)
             found.open |= said == OPEN
@@ -237,7 +251,7 @@ def _frames_not_shown(path: Path, packets: Packets) -> int:
     if packets.format != MP4:
         return 0
     with opened(path, ignore_editlist="1") as (container, stream):
-        whole = [packet for packet in container.demux(stream) if packet.size and not packet.is_corrupt]
+        whole = [packet for packet in demuxed(container, stream) if packet.size and not packet.is_corrupt]
     return max(0, len(whole) - len(packets.keys))
 
 

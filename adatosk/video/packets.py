@@ -86,6 +86,12 @@ def continued(packet: av.Packet) -> av.Packet | None:
     return longer
 
 
+def is_between(packet: bytes) -> bool:
+    """Whether a packet of MPEG-4 is a picture that refers to one before and one behind it (ISO 14496-2, 6.2.5)."""
+    place = packet.find(b"\0\0\1\xb6")
+    return 0 <= place < len(packet) - 4 and packet[place + 4] >> 6 == 2
+
+
 def _vp8(packet: bytes, keyframe: bool) -> str:
     if len(packet) < 3 or keyframe != (packet[0] & 1 == 0):
         return "a packet is no VP8 frame"

@@ -8,6 +8,7 @@ correct.
 
 import importlib.util
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from adatosk.video.decoders import Frames
 from adatosk.video.files import MATROSKA, MP4, Packets
 from adatosk.video.folders import VideoError
 from adatosk.video.orientation import AS_STORED, turn_of
+
+if TYPE_CHECKING:
+    from decord import VideoReader
 
 HAS_DECORD = importlib.util.find_spec("decord") is not None
 DECODERS = ("auto", "decord", "pyav")
@@ -47,12 +51,26 @@ def read_decord(frames: Frames, indices: np.ndarray) -> np.ndarray:
     if not why:
         try:
             reader = decord.VideoReader(str(path), num_threads=1)
-            if len(reader) == frames.count and reader.get_key_indices() == frames.keyframes:
+            if _counts_alike(reader, frames):
                 return reader.get_batch(indices).asnumpy()
-            why = "it counts other frames"
+            why = "it counts other frames, or shows them at other times"
         except (decord.DECORDError, RuntimeError):
             why = "it cannot read it"
     raise VideoError(f"{path}: decord is not proven right for this file ({why}): choose auto or pyav ({VARIABLE})")
+
+
+def _counts_alike(reader: "VideoReader", frames: Frames) -> bool:
+    """Whether decord has the same frames and keyframes at the same times.
+
+    It takes the times of some fragmented MP4s for others, and then returns neighbours of the frames asked for.
+    """
+    times = frames.times
+    if times is None or len(reader) != len(times) or reader.get_key_indices() != frames.keyframes:
+        return False
+    seconds = (times - times[0]) * frames.file.packets.unit
+    stated = reader.get_frame_timestamp(range(len(times)))[:, 0]
+    # It rounds to 32 bits, which after hours is more than a millisecond.
+    return bool(np.abs(stated - stated[0] - seconds).max() < np.diff(seconds).min(initial=1.0) / 4)
 
 
 def unproven(frames: Frames) -> str:

@@ -12,6 +12,7 @@ import runpy
 import signal
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 
@@ -37,10 +38,11 @@ def press_when_called(where: str) -> None:
     *parents, name = name.split(".")
     for parent in parents:
         holder = getattr(holder, parent)
-    inner = getattr(holder, name)
+    inner, calls = getattr(holder, name), count()
 
     def pressing(*arguments, **options):
-        press()
+        if next(calls) == 0:  # several threads may call it, and a second Ctrl-C ends the process at once
+            press()
         return inner(*arguments, **options)
 
     setattr(holder, name, pressing)

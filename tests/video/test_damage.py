@@ -96,15 +96,32 @@ def test_a_fragment_of_which_only_the_length_is_there_is_told(tmp_path):
     assert tells(path)
 
 
-def test_a_packet_that_gives_no_frame_is_told_where_each_has_to(tmp_path):
-    """FFmpeg passes over what Cinepak's decoder cannot read."""
-    path = write(tmp_path / "a.mov", "cinepak", 4, count=8)
-    data, packet = bytearray(path.read_bytes()), packets_of(path)[5]
-    data[packet.pos : packet.pos + 12] = bytes(12)
+@pytest.mark.parametrize(
+    ("name", "codec", "b_frames", "start", "other"),
+    [("a.mov", "cinepak", 0, 0, bytes(12)), ("a.avi", "mpeg4", 2, 5, b"I"), ("a.mp4", "mpeg4", 2, 5, b"I")],
+)
+def test_a_packet_that_gives_no_frame_is_told_where_each_has_to(tmp_path, name, codec, b_frames, start, other):
+    """FFmpeg passes over what the decoder cannot read."""
+    path = write(tmp_path / name, codec, 30, b_frames, count=20)
+    data = bytearray(path.read_bytes())
+    place = data.index(bytes(packets_of(path)[15])) + start
+    data[place : place + len(other)] = other
     path.write_bytes(data)
     with av.open(str(path)) as container:
-        assert len(list(container.decode(video=0))) < 8
+        assert len(list(container.decode(video=0))) < 20
     assert tells(path)
+
+
+def test_a_hole_between_two_packets_of_a_program_stream_is_told(tmp_path):
+    path = write(tmp_path / "a.mpg", "mpeg1video", 12, 2)
+    data = path.read_bytes()
+    place = data.index(b"\0\0\1\xba", len(data) // 3)
+    picture = data.index(b"\0\0\1\0", place + 500)
+    path.write_bytes(data[:place] + bytes(picture - place) + data[picture:])
+    assert tells(path)
+    # Between two packs, zeros may stand.
+    path.write_bytes(data[:place] + bytes(1500) + data[place:])
+    assert count_frames(path) == NUMBER
 
 
 @pytest.mark.parametrize("step", [188, 192])

@@ -49,6 +49,15 @@ def test_a_decoder_that_is_none_is_refused(tmp_path, monkeypatch):
         decode_all(path)
 
 
+def test_decord_is_refused_where_it_has_frames_at_other_times(tmp_path):
+    options = {"movflags": "dash+frag_every_frame+empty_moov"}
+    path = write(tmp_path / "a.mp4", "libx264", 24, 2, X264, mux_options=options)
+    assert numbers(read_clip(path, start=17)) == frame_indices(NUMBER, start=17).tolist()
+    if HAS_DECORD:
+        with pytest.raises(VideoError, match=r"a\.mp4: decord is not proven right .*at other times"):
+            read_clip(path, start=17, decoder="decord")
+
+
 def test_a_late_frame_of_a_long_file_is_found_by_a_seek(tmp_path):
     for name in ("long.mp4", "long.ts"):
         path = write(tmp_path / name, "libx264", 25, 2, X264, count=700)
@@ -74,6 +83,30 @@ def test_a_file_that_begins_inside_a_group_begins_at_its_first_keyframe(tmp_path
     path.write_bytes(path.read_bytes()[place // 188 * 188 :])
     found = numbers(decode_all(path))
     assert found == list(range(12, NUMBER)) and count_frames(path) == len(found)
+
+
+def test_pictures_of_mpeg4_before_its_first_keyframe_may_be_missing(tmp_path):
+    """Two of them stand behind it: they refer to a picture from before the cut."""
+    source, path = write(tmp_path / "whole.avi", *FORMATS["b.avi"][:4]), tmp_path / "a.avi"
+    with av.open(str(source)) as read, av.open(str(path), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        packets = [packet for packet in read.demux(video=0) if packet.size]
+        first = [number for number, packet in enumerate(packets) if packet.is_keyframe][1]
+        for packet in packets[first:]:
+            packet.stream = stream
+            written.mux(packet)
+    found = numbers(decode_all(path))
+    assert len(found) == len(packets) - first - 2 == count_frames(path)
+    assert found == list(range(found[0], NUMBER))
+
+
+def test_a_sound_that_begins_late_changes_no_frame(tmp_path):
+    path, count = write(tmp_path / "a.flv", "flv", 12, count=200), 200
+    sound = bytes([8]) + (5).to_bytes(3, "big") + (7990).to_bytes(3, "big") + bytes(4) + b"\x32" + bytes(4)
+    path.write_bytes(path.read_bytes() + sound + len(sound).to_bytes(4, "big"))
+    with av.open(str(path)) as container:
+        assert len(container.streams) == 1  # as far as FFmpeg looks when it opens the file
+    assert numbers(decode_all(path)) == list(range(count)) and count_frames(path) == count
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.flv"])
