@@ -24,7 +24,7 @@ from adatosk.tokens import (
     tube_mask,
 )
 from adatosk.transformer import Decoder, Encoder, Head, PatchEmbed
-from adatosk.utils.provenance import file_digest, recorded_digest
+from adatosk.utils.provenance import file_digest, recorded_digest, scores_of
 from adatosk.utils.tensors import write_tensors
 
 
@@ -50,16 +50,22 @@ LONGEST_REASON = 300  # characters: for a file of other weights, torch would lis
 _OTHER = "name a folder that save_pretrained wrote, such as runs/<run id>/checkpoints/last, or train the model again"
 
 
-def _check_digest(weights: Path) -> None:
-    """Raise a `ValueError` if a run's weights are damaged, or not the ones that its scores were measured with."""
-    expected = recorded_digest(weights)
+def _check_recorded(folder: Path, config: ModelConfig) -> None:
+    """Raise a `ValueError` if weights or configuration are damaged, or not those of the run's scores.
+
+    Many a value in a damaged configuration would fit the weights and change what they compute.
+    """
+    weights, said = folder / "model.safetensors", ""
+    expected, scores = recorded_digest(weights), scores_of(weights) or {}
+    recorded = scores.get("config", {}).get("model")
     if expected is not None and weights.is_file() and (digest := file_digest(weights)) != expected:
-        ships = weights.with_name("metrics.json").is_file()
+        said = f"{weights}: its SHA-256 is {digest}, and the run's metrics.json names {expected}"
+    elif recorded is not None and ModelConfig.model_validate(recorded) != config:
+        said = f"{folder / 'config.json'}: another configuration than in the run's metrics.json"
+    if said:
+        ships = (folder / "metrics.json").is_file()
         advice = "git checkout restores it" if ships else "delete the folder and train the run again for its weights"
-        raise ValueError(
-            f"{weights}: its SHA-256 is {digest}, and the run's metrics.json names {expected}: damaged, or of another "
-            f"training; {advice}"
-        )
+        raise ValueError(f"{said}: damaged, or of another training; {advice}")
 
 
 class AdaTosk(
@@ -100,10 +106,10 @@ class AdaTosk(
         source, options = pretrained_model_name_or_path, dict[str, Any](kwargs, strict=True)
         if Path(source).is_dir():
             try:
-                ModelConfig.read(Path(source) / "config.json")
+                config = ModelConfig.read(Path(source) / "config.json")
             except ValueError as error:
                 raise ValueError(f"{error}: {_OTHER}") from error
-            _check_digest(Path(source) / "model.safetensors")
+            _check_recorded(Path(source), config)
         try:
             with redirect_stdout(StringIO()):  # the hub's loader prints a line for each local model
                 # The hub's loader is not strict by default: weights missing from the file would stay random.

@@ -77,6 +77,18 @@ def test_damaged_ones_are_refused_with_the_way_to_restore_them(tmp_path):
         AdaTosk.from_pretrained(copy)
 
 
+@pytest.mark.parametrize(("right", "wrong"), [('"temperature": 0.1', '"temperature": 0.3'), ("happy", "hoppy")])
+def test_a_configuration_that_fits_the_weights_and_is_another_is_refused(tmp_path, right, wrong):
+    copy = shutil.copytree(shipped(), tmp_path / "copy")
+    text = (copy / "config.json").read_text(encoding="utf-8")
+    assert right in text
+    (copy / "config.json").write_text(text.replace(right, wrong), encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"config\.json: another configuration than .*: damaged, .*; git checkout restores"
+    ):
+        AdaTosk.from_pretrained(copy)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_gone_is_named(name, tmp_path, monkeypatch):
     copy = tmp_path / PROFILE / "weights" / "with-soft-mask"

@@ -138,6 +138,14 @@ def test_scores_that_are_not_whole_are_named(tmp_path, text):
         _ = Run(tmp_path).metrics
 
 
+def test_a_damaged_log_and_damaged_predictions_are_named(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"epoch": 1, "loss": 2.5}\n{"epoch": 2, "lo')
+    (tmp_path / "predictions.csv").write_bytes(b"id,label\na,happy\n\xb1,sad\n")
+    for name, read in (("log.jsonl", lambda run: run.log), ("predictions.csv", lambda run: run.predictions)):
+        with pytest.raises(ValueError, match=rf"{name}: damaged \(.*\): delete the run's folder"):
+            read(Run(tmp_path))
+
+
 @pytest.fixture
 def results(tmp_path):
     """The results of profile demo as the repository has them, without any run: the index alone."""

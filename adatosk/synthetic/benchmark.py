@@ -7,6 +7,7 @@ Each clip shows one person (:mod:`adatosk.synthetic.people`) whose expression ri
 
 import os
 import threading
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from functools import cached_property, partial
 from io import BytesIO
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from zipfile import BadZipFile
 
 import av
 import cv2
@@ -158,7 +160,7 @@ def write_benchmark(
     """
     root = Path(root)
     _claim(config, root)
-    missing = [key for key in _clips(config) if not _video_path(root, clip_id(config, *key)).is_file()]
+    missing = [key for key in _clips(config) if not _is_there(root, clip_id(config, *key))]
     # A process takes a second to start, so it must have enough work.
     workers = min(workers or available_cores(), 1 + len(missing) // 16)
     bar = tqdm(total=len(missing), desc=f"rendering {config.name}", unit="clip", disable=not progress or not missing)
@@ -233,13 +235,21 @@ def _video_path(root: Path, name: str) -> Path:
     return root / "videos" / f"{name}.mp4"
 
 
+def _truth_path(root: Path, name: str) -> Path:
+    return root / "truth" / f"{name}.npz"
+
+
+def _is_there(root: Path, name: str) -> bool:
+    return _video_path(root, name).is_file() and _truth_path(root, name).is_file()
+
+
 def _write_clip(config: BenchmarkConfig, root: Path, key: tuple[Split, int]) -> None:
     script = sample_script(config, *key)
     truth = ground_truth(script, config)
     values = {field.name: getattr(truth, field.name) for field in fields(truth)}
     # The truth comes first: a clip counts as complete when its video is there.
     # Not tidily: the folders have thousands of files, and whoever renders sweeps them.
-    with replacing(root / "truth" / f"{script.id}.npz", tidy=False) as part, part.open("wb") as file:
+    with replacing(_truth_path(root, script.id), tidy=False) as part, part.open("wb") as file:
         np.savez_compressed(file, **values)
     with replacing(_video_path(root, script.id), tidy=False) as part:
         encode(render(script, config), part, config.fps, config.crf)
@@ -282,14 +292,34 @@ def write_film(clips: Sequence[str | Path], film: Path, frames: int = 64, size: 
 
 
 def load_truth(root: str | Path, name: str) -> GroundTruth:
-    """Read the ground truth of one clip by its id; ``FileNotFoundError`` says how to create it."""
-    path = Path(root) / "truth" / f"{name}.npz"
+    """Read the ground truth of one clip by its id.
+
+    Raises:
+        FileNotFoundError: it is missing; the message says how to create it.
+        ValueError: it is damaged.
+    """
+    path = _truth_path(Path(root), name)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no ground truth; adatosk.synthetic.write_benchmark makes it")
-    with np.load(path, allow_pickle=False) as stored:
-        values = {key: stored[key] for key in stored.files}
-    for key in ("onset", "apex_start", "apex_end", "offset"):
-        values[key] = int(values[key])
-    for key in ("unit_names", "region_names"):
-        values[key] = tuple(values[key].tolist())
-    return GroundTruth(**values)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            values = {key: stored[key] for key in stored.files}
+        for key in ("onset", "apex_start", "apex_end", "offset"):
+            values[key] = int(values[key])
+        for key in ("unit_names", "region_names"):
+            values[key] = tuple(values[key].tolist())
+        return GroundTruth(**values)
+    except (
+        BadZipFile,
+        zlib.error,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"{path}: damaged ({said}): delete it, and adatosk.synthetic.write_benchmark makes it again"
+        ) from error

@@ -98,20 +98,25 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
     }
 
 
-def recorded_digest(weights: Path) -> str | None:
-    """The SHA-256 that ``metrics.json`` gives for ``runs/<run id>/checkpoints/<name>/model.safetensors``.
+def scores_of(weights: Path) -> dict | None:
+    """``metrics.json`` of ``runs/<run id>/checkpoints/<name>/model.safetensors``; of weights that ship, it lies beside.
 
-    Weights that ship lie beside theirs, which names them as ``last``. ``None`` for a file at another location, without
-    scores, or with older scores that contain no digest.
+    ``None`` for a file at another location, or without scores.
     """
-    beside = weights.with_name("metrics.json")
-    if beside.is_file():
-        return read_metrics(beside).get("weights", {}).get("last")
     checkpoints = weights.absolute().parent.parent
-    scores = checkpoints.parent / "metrics.json"
-    if checkpoints.name != "checkpoints" or not scores.is_file():
-        return None
-    return read_metrics(scores).get("weights", {}).get(weights.parent.name)
+    beside, scores = weights.with_name("metrics.json"), checkpoints.parent / "metrics.json"
+    if beside.is_file():
+        return read_metrics(beside)
+    return read_metrics(scores) if checkpoints.name == "checkpoints" and scores.is_file() else None
+
+
+def recorded_digest(weights: Path) -> str | None:
+    """The SHA-256 of weights in their scores, see :func:`scores_of`; weights that ship are named there as ``last``.
+
+    ``None`` without scores, or with older ones that contain no digest.
+    """
+    name = "last" if weights.with_name("metrics.json").is_file() else weights.parent.name
+    return (scores_of(weights) or {}).get("weights", {}).get(name)
 
 
 def read_metrics(path: Path) -> dict:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,18 +52,27 @@ class Run:
     @cached_property
     def log(self) -> pd.DataFrame:
         """One row per epoch: losses, learning rate, seconds, and WAR on the test split where it was evaluated."""
-        return pd.read_json(self.folder / "log.jsonl", lines=True)
+        return _whole(self.folder / "log.jsonl", partial(pd.read_json, lines=True))
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """One row per test clip: id, label and the last weights' prediction under each protocol."""
-        return read_csv(self.folder / "predictions.csv", dtype={"id": str})
+        return _whole(self.folder / "predictions.csv", partial(read_csv, dtype={"id": str}))
 
     def model(self, weights: str = "last") -> AdaTosk:
         """The trained model in evaluation mode; ``weights`` is ``last`` or ``best_on_test``."""
         from adatosk.model import AdaTosk
 
         return AdaTosk.from_pretrained(self.folder / "checkpoints" / weights).eval()
+
+
+def _whole(path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    """What ``read`` makes of a file of a run; ``ValueError`` names one that is damaged."""
+    try:
+        return read(path)
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path}: damaged ({said}): delete the run's folder to train it again") from error
 
 
 @dataclass(frozen=True)

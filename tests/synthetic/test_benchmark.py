@@ -238,17 +238,30 @@ def test_number_of_workers_does_not_change_the_files(tmp_path):
         assert left.read_bytes() == right.read_bytes(), left.name
 
 
-def test_only_what_is_missing_is_rendered_again(written):
+@pytest.mark.parametrize("kind", ["videos/{}.mp4", "truth/{}.npz"])
+def test_only_what_is_missing_is_rendered_again(written, kind):
     root, manifest = written
     before = files(root)
-    gone = root / manifest.clips["path"][1]
-    pixels = gone.read_bytes()
+    name = manifest.clips["id"][1]
+    gone = root / kind.format(name)
+    content = gone.read_bytes()
     gone.unlink()
     write_benchmark(TINY, root, workers=1, progress=False)
     changed = {name for name, time in files(root).items() if before[name] != time}
-    name = gone.stem
     assert changed - {"benchmark.json", "manifest.csv"} == {f"videos/{name}.mp4", f"truth/{name}.npz"}
-    assert gone.read_bytes() == pixels
+    assert gone.read_bytes() == content
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 1.0])
+def test_a_damaged_truth_is_named(written, tmp_path, place):
+    root, manifest = written
+    name = manifest.clips["id"][0]
+    content = bytearray((root / "truth" / f"{name}.npz").read_bytes())
+    content[int(place * (len(content) - 22))] ^= 16  # the last of them: in the end of the central directory
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / f"{name}.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name}\.npz: damaged \(.*\): delete it"):
+        load_truth(tmp_path, name)
 
 
 def test_interruption_leaves_no_half_written_clip(tmp_path, monkeypatch):
