@@ -40,7 +40,7 @@ def accuracy_against_cost(table: pd.DataFrame) -> Figure:
     Args:
         table: from :func:`adatosk.experiments.cost_curve.averaged`. Bars are its intervals, where there are any.
     """
-    figure, axes = new_figure(2, 1, WIDEST, 7.6, sharex=True)
+    figure, axes = new_figure(2, 1, WIDEST, 6.8, sharex=True)
     upper, lower = axes[:, 0]
     curves = dict(list(table.groupby("curve", sort=False)))
     rivals = [name for name in curves if name not in _COLOURS and "hidden" not in name and name != "joint"]

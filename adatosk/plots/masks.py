@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Rectangle
 from torch import Tensor
 
+from adatosk.experiments.mask_scores import TARGETS
 from adatosk.experiments.statistics import bounds
 from adatosk.plots.frames import (
     SOFT_MASK,
@@ -31,7 +32,7 @@ from adatosk.plots.frames import (
     steps_in_rows,
     tint_patches,
 )
-from adatosk.plots.style import SMALLEST, literal, literal_labels, new_figure
+from adatosk.plots.style import SMALLEST, WIDEST, literal, literal_labels, new_figure
 from adatosk.soft_mask import SoftMask
 
 YELLOW = (1.0, 0.84, 0.0)
@@ -242,5 +243,37 @@ def spatial_scores(scores: pd.DataFrame, sources: Mapping[str, str], classes: Se
     handles, names = axes[0, 0].get_legend_handles_labels()
     for ax in axes[:, 0]:
         ax.get_legend().remove()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
+    return figure
+
+
+def scores_by_target(scores: pd.DataFrame, sources: Mapping[str, str]) -> Figure:
+    """How the weight of masks lies on each target, over all classes, with 95 % intervals over the clips.
+
+    Above the mass ratio, below the pointing game; the dashed lines are the score of a random mask.
+
+    Args:
+        scores: rows of :func:`adatosk.experiments.mask_scores.score_masks`, and a column ``model``.
+        sources: names by source, one line each in every panel.
+    """
+    import seaborn as sns
+
+    scores = scores.assign(ratio=scores["value"] / scores["chance"], name=scores["source"].map(sources))
+    figure, axes = new_figure(2, len(TARGETS), WIDEST, 1.3 + 0.5 * len(sources), sharex="row", sharey=True)
+    options = {"y": "name", "hue": "model", "order": list(sources.values()), "errorbar": bounds, "dodge": 0.4}
+    options |= {"linestyle": "none", "markers": ["o", "s"], "markersize": 5, "err_kws": {"linewidth": 1.2}}
+    for line, (score, x, title) in zip(
+        axes, (("mass", "ratio", "mass ratio"), ("pointing", "value", "pointing game")), strict=True
+    ):
+        for ax, (target, steps) in zip(line, TARGETS, strict=True):
+            part = scores[(scores["score"] == score) & (scores["target"] == target) & (scores["steps"] == steps)]
+            sns.pointplot(part, x=x, ax=ax, **options)
+            ax.axvline(1 if score == "mass" else part["chance"].mean(), color=_LINE, linestyle="--", zorder=0)
+            ax.set(xlabel=title, ylabel="")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    for ax in axes.flat:
+        ax.get_legend().remove()
+    for ax, (target, steps) in zip(axes[0], TARGETS, strict=True):
+        ax.set_title(target if steps == "all" else f"{target},\nin the steps of the {steps}")
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
     return figure

@@ -114,15 +114,17 @@ def span(*axes: Axes, around: float | None = None) -> None:
 
 
 def comparisons(found: pd.DataFrame, margin: float = statistics.NEGLIGIBLE) -> Figure:
-    """The comparisons behind verdicts, by claim; an improvement has to lie right of 0, a tie inside the band.
+    """The comparisons behind verdicts, under their claims; an improvement has to lie right of 0, a tie inside the band.
 
     Args:
         found: rows of :func:`adatosk.experiments.verdicts.comparisons` of the kinds ``better`` and ``negligible``.
         margin: half of the band's width in points.
     """
     found = found[found["kind"].isin(["better", "negligible"])].reset_index(drop=True)
-    figure, ((ax,),) = new_figure(1, 1, 7.6, 0.9 + 0.4 * len(found))
-    for place, one in found.iterrows():
+    begins = found["id"] != found["id"].shift()
+    places = found.index + begins.cumsum()  # a line above each claim's first for its name
+    figure, ((ax,),) = new_figure(1, 1, 7.6, 0.9 + 0.24 * (places.max() + 1))
+    for place, (_, one) in zip(places, found.iterrows(), strict=True):
         if one["kind"] == "negligible":
             ax.add_patch(Rectangle((-margin, place - 0.5), 2 * margin, 1, color="0.92", linewidth=0, zorder=0))
         if one["repeats"]:
@@ -133,9 +135,12 @@ def comparisons(found: pd.DataFrame, margin: float = statistics.NEGLIGIBLE) -> F
             ax.annotate("impossible with these sizes", (0, place), (6, 0), textcoords="offset points", va="center")
     ax.axvline(0, color="black", linewidth=0.8, zorder=0.5)
     reach = np.nanmax(np.abs([*found["ours"].fillna(0), margin, *_near(found)]))
-    labels = [f"{one.what}\n({one.id})" for one in found.itertuples()]
-    ax.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(len(found) - 0.5, -0.5), xlabel="points of WAR")
-    ax.set_yticks(range(len(found)), labels, fontsize=SMALLEST)
+    ax.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(places.max() + 0.5, -0.5), xlabel="points of WAR")
+    claims = found["id"][begins]
+    ax.set_yticks([*places, *(places[begins] - 1)], [*found["what"], *claims], fontsize=SMALLEST)
+    for label in ax.get_yticklabels()[len(found) :]:
+        label.set_fontweight("bold")
+    ax.tick_params(axis="y", length=0)
     _key(ax, _told(found))
     return figure
 

@@ -1,9 +1,10 @@
 """Open every notebook in JupyterLab in a real browser, run it and move its controls: ``make browser``.
 
 Fails on a red output, an error in the browser's console, a link that leads nowhere, a picture that does not load, an
-output wider than a laptop's screen, a control that does not redraw its picture, and a notebook that is marked as
-modified by being opened, or saved by being run. It works on a copy of the tracked files, so that outputs do not touch
-the checkout. Not part of ``make test``: it needs Debian's chromium, or another one, and minutes.
+output wider or taller than a laptop's screen, a control that does not redraw its picture, or whose picture is missing
+before anything is run, and a notebook that is marked as modified by being opened, or saved by being run. It works on a
+copy of the tracked files, so that outputs do not touch the checkout. Not part of ``make test``: it needs Debian's
+chromium, or another one, and minutes.
 """
 
 import argparse
@@ -21,8 +22,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import ElementHandle, Page, sync_playwright
+from playwright.sync_api import TimeoutError as Timeout
 
 PROJECT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -42,14 +45,27 @@ VERSION = """async () => {
 }"""
 RUN = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
-STOP = "() => window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()"
+STOP = "() => window.jupyterapp.serviceManager.sessions.shutdownAll()"
 LINKS = "anchors => [...new Set(anchors.map(anchor => anchor.href))]"
 UNLOADED = "pictures => pictures.filter(one => !one.complete || !one.naturalWidth).map(one => one.src.slice(0, 200))"
 WIDE = "outputs => outputs.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText.slice(0, 200))"
 # The page goes on below the last cell.
 HEIGHT = """one => Math.max(...[...one.querySelectorAll('.jp-Cell')].map(cell => cell.getBoundingClientRect().bottom))
     - one.getBoundingClientRect().top + one.scrollTop"""
-CHANGED = "([cell, before]) => (cell.querySelector('.jp-RenderedImage img')?.src ?? before) !== before"
+TALL = """([cells, height]) => cells.filter(one => one.clientHeight > height)
+    .map(one => `${one.clientHeight} px: ${one.innerText.slice(0, 100)}`)"""
+# A redrawn picture is a new element, without the mark, even where it looks the same. What is not possible is said above
+# the picture, which then stays.
+MARK = """cell => {
+    cell.querySelector('.jp-RenderedImage img').dataset.old = 'yes';
+    return cell.querySelector('.widget-html').innerText;
+}"""
+CHANGED = """([cell, said]) => cell.querySelector('.jp-RenderedImage img:not([data-old])')
+    || cell.querySelector('.widget-html').innerText !== said"""
+AT_END = """one => one.tagName === 'SELECT' ? one.selectedIndex === one.length - 1
+    : one.getAttribute('aria-valuenow') === one.getAttribute('aria-valuemax')"""
+PATH = "() => window.jupyterapp.shell.currentWidget?.context?.path"
+BACK = "([path]) => { window.jupyterapp.commands.execute('docmanager:open', { path }); }"
 
 
 @contextmanager
@@ -95,9 +111,9 @@ def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
 
 def check(page: Page, url: str, file: Path, shots: Path | None) -> list[str]:
     """What is wrong with one notebook, after running it; empty if nothing is."""
-    before, found = file.read_bytes(), []
-    page.on("console", lambda message: found.append(f"console: {message.text}") if message.type == "error" else None)
-    page.on("pageerror", lambda error: found.append(f"page: {error}"))
+    before, found, said = file.read_bytes(), [], []
+    page.on("console", lambda message: said.append(f"console: {message.text}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(f"page: {error}"))
     page.goto(url)
     page.wait_for_function(OPENED, timeout=120_000)
     page.wait_for_function(IDLE, timeout=120_000)
@@ -105,15 +121,19 @@ def check(page: Page, url: str, file: Path, shots: Path | None) -> list[str]:
     # JupyterLab stores the version of Python, so another one than the notebook's always modifies it.
     if page.evaluate(MODIFIED) and page.evaluate(VERSION) == stored_version(file):
         found.append("marked as modified by being opened")
+    found += pictures_without_a_run(page)
     page.evaluate(RUN)
     found += red_outputs(page.evaluate(CELLS))
     found += move_controls(page)
     page.wait_for_timeout(1000)
-    found += dead_links(page)
     found += [f"picture not loaded: {source}" for source in page.eval_on_selector_all(".jp-Notebook img", UNLOADED)]
     found += [f"wider than the screen: {text}" for text in page.eval_on_selector_all(".jp-OutputArea-output", WIDE)]
+    outputs = page.query_selector_all(".jp-Cell-outputArea")
+    found += [f"taller than the screen, {text}" for text in page.evaluate(TALL, [outputs, LAPTOP["height"]])]
     if shots:
         photograph(page, shots, file.stem)
+    found += said  # before other notebooks are opened and left, which is an error on the console
+    found += dead_links(page)
     page.evaluate(STOP)
     return found + ["saved on its own: autosave is on"] * (file.read_bytes() != before)
 
@@ -132,29 +152,68 @@ def red_outputs(cells: list[dict]) -> list[str]:
 
 
 def move_controls(page: Page) -> list[str]:
-    """Move the first slider below each picture with controls; says how long the new picture takes."""
+    """Move every slider and menu, there and back; says how long the slower of the two new pictures takes."""
     found = []
     for cell in page.query_selector_all(".jp-CodeCell:has(.noUi-handle)"):
-        handle, picture = cell.query_selector(".noUi-handle"), cell.query_selector(".jp-RenderedImage img")
-        before = picture.get_attribute("src") if picture else ""
-        handle.scroll_into_view_if_needed()
-        handle.focus()
-        start = time.perf_counter()
-        handle.press("ArrowRight")
-        try:
-            page.wait_for_function(CHANGED, arg=[cell, before], timeout=30_000)
-            print(f"  a moved slider redraws in {time.perf_counter() - start:.2f} s", flush=True)
-        except Exception:
-            found.append("a moved slider does not redraw its picture")
+        for control in cell.query_selector_all(".widget-inline-hbox:has(.noUi-handle, select)"):
+            name = control.query_selector("label").inner_text()
+            moved = control.query_selector(".noUi-handle, select")
+            there = -1 if moved.evaluate(AT_END) else 1
+            try:
+                taken = max(redrawn(page, cell, moved, way) for way in (there, -there))
+                print(f"  {name}: redraws in {taken:.2f} s", flush=True)
+            except Timeout:
+                found.append(f"moving '{name}' does not redraw its picture")
+    return found
+
+
+def redrawn(page: Page, cell: ElementHandle, moved: ElementHandle, way: int) -> float:
+    """Move a slider or a menu by one, up (1) or down (-1); seconds until the cell's picture is drawn again."""
+    before = cell.evaluate(MARK)
+    moved.scroll_into_view_if_needed()
+    start = time.perf_counter()
+    if moved.evaluate("one => one.tagName") == "SELECT":
+        moved.select_option(index=moved.evaluate("one => one.selectedIndex") + way)
+    else:
+        moved.focus()
+        moved.press("ArrowRight" if way > 0 else "ArrowLeft")
+    page.wait_for_function(CHANGED, arg=[cell, before], timeout=30_000)
+    return time.perf_counter() - start
+
+
+def pictures_without_a_run(page: Page) -> list[str]:
+    """Whatever has controls shows, before anything is run, its last picture, and the controls or what they need."""
+    found = []
+    for cell in page.query_selector_all(".jp-CodeCell"):
+        said = cell.inner_text()
+        if "explore_" in said and "import" in said:
+            controls = cell.query_selector(".noUi-handle") or "The controls need a kernel" in said
+            if not (controls and cell.query_selector(".jp-RenderedImage img")):
+                found.append("a stored picture with controls does not show before it is run")
     return found
 
 
 def dead_links(page: Page) -> list[str]:
-    """Links to files of the project that JupyterLab cannot serve; those to other sites are not followed."""
-    here = page.url.partition("/lab/")[0]
-    links = page.eval_on_selector_all(".jp-Notebook a[href]", LINKS)
-    ours = [link.partition("#")[0] for link in links if link.startswith(here) and "/lab/" not in link]
-    return [f"dead link: {link}" for link in dict.fromkeys(ours) if page.request.get(link).status >= 400]
+    """Links to files of the project that JupyterLab cannot serve, or does not open.
+
+    One to a notebook and all to other files are followed; those to other sites are not.
+    """
+    here, name = page.url.partition("/lab/")[0], page.evaluate(PATH)
+    links = page.eval_on_selector_all(".jp-Notebook a[href]:not(.jp-InternalAnchorLink)", LINKS)
+    ours = dict.fromkeys(link.partition("#")[0] for link in links if link.startswith(here))
+    dead = [link for link in ours if "/files/" not in link or page.request.get(link).status >= 400]
+    alive = {unquote(link.partition("/files/")[2].partition("?")[0]): link for link in ours if link not in dead}
+    found = [f"dead link: {link}" for link in dead]
+    followed = [path for path in alive if not path.endswith(".ipynb")] + [path for path in alive if "ipynb" in path][:1]
+    for path in followed:
+        page.query_selector(f'.jp-Notebook a[href^="{alive[path]}"]').click()
+        try:
+            page.wait_for_function(f"([path]) => ({PATH})() === path && ({OPENED})()", arg=[path], timeout=60_000)
+        except Timeout:
+            found.append(f"does not open: {path}")
+        page.evaluate(BACK, [name])
+        page.wait_for_function(f"([path]) => ({PATH})() === path", arg=[name], timeout=60_000)
+    return found
 
 
 def photograph(page: Page, folder: Path, name: str) -> None:

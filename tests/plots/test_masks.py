@@ -173,3 +173,18 @@ def test_spatial_scores_has_a_row_a_source_and_counts_all_steps_once(scores):
     assert heights[1][:4] == [0.6, 0.6, 0.4, 0.4]
     assert heights[3][:4] == [0.7, 0.7, 0.5, 0.5]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["trained", "untrained"]
+
+
+def test_scores_by_target_has_a_panel_a_target_and_a_dot_a_mask_and_model(scores):
+    targets = [("moving regions", "all"), ("moving regions", "expression"), ("face", "all"), ("expression shown", "all")]
+    base = scores[scores["score"].isin(["mass", "pointing"]) & (scores["steps"] == "all")]
+    every = pd.concat([base.assign(target=target, steps=steps) for target, steps in targets])
+    figure = draw(plots_masks.scores_by_target(every, {"semantic": "CS mask", "A": "A alone"}))
+    panels = np.array(figure.axes).reshape(2, 4)
+    assert [text.get_text() for text in panels[0, 0].get_yticklabels()] == ["CS mask", "A alone"]
+    assert panels[0, 1].get_title() == "moving regions,\nin the steps of the expression"
+    for line, (trained, untrained) in zip(panels, (([1.5, 1.75], [1.0, 1.25]), ([0.6, 0.7], [0.4, 0.5])), strict=True):
+        for ax in line:
+            dots = [found.get_xdata() for found in ax.lines if found.get_marker() in ("o", "s")]
+            assert [list(xs) for xs in dots[:2]] == [pytest.approx(trained), pytest.approx(untrained)]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["trained", "untrained"]
