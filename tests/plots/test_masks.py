@@ -7,6 +7,7 @@ from matplotlib.patches import ConnectionPatch, Rectangle
 
 from adatosk import create_model
 from adatosk.clips import normalise
+from adatosk.experiments.mask_scores import TARGETS
 from adatosk.plots import ORANGE
 from adatosk.plots import masks as plots_masks
 from adatosk.tokens import tube_mask
@@ -176,9 +177,8 @@ def test_spatial_scores_has_a_row_a_source_and_counts_all_steps_once(scores):
 
 
 def test_scores_by_target_has_a_panel_a_target_and_a_dot_a_mask_and_model(scores):
-    targets = [("moving regions", "all"), ("moving regions", "expression"), ("face", "all"), ("expression shown", "all")]
     base = scores[scores["score"].isin(["mass", "pointing"]) & (scores["steps"] == "all")]
-    every = pd.concat([base.assign(target=target, steps=steps) for target, steps in targets])
+    every = pd.concat([base.assign(target=target, steps=steps) for target, steps in TARGETS])
     figure = draw(plots_masks.scores_by_target(every, {"semantic": "CS mask", "A": "A alone"}))
     panels = np.array(figure.axes).reshape(2, 4)
     assert [text.get_text() for text in panels[0, 0].get_yticklabels()] == ["CS mask", "A alone"]
