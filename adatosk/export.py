@@ -124,7 +124,9 @@ def save_program(model: AdaTosk, path: str | Path, visible: Tensor | None = None
     path = Path(path)
     # torch's own writer aborts the whole process when the disk is full.
     content = io.BytesIO()
-    torch.export.save(export_program(model, visible), content)
+    with warnings.catch_warnings():  # as in to_onnx
+        warnings.simplefilter("ignore")
+        torch.export.save(export_program(model, visible), content)
     with replacing(path) as part:
         part.write_bytes(content.getbuffer())
     return path

@@ -8,7 +8,7 @@ Each clip shows one person (:mod:`adatosk.synthetic.people`) whose expression ri
 import os
 import threading
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -41,7 +41,7 @@ from adatosk.synthetic.scripts import (
 )
 from adatosk.utils.files import is_part, replacing, sweep, write_json
 from adatosk.utils.limits import limits_named
-from adatosk.utils.parallel import available_cores
+from adatosk.utils.parallel import available_cores, interrupts_held_back
 from adatosk.utils.strict import parse_json
 from adatosk.video import read_clip
 
@@ -180,7 +180,13 @@ def _mapper(workers: int):
         return
     # spawn: forking a process with running threads (PyTorch's, OpenCV's) may deadlock.
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
-        yield partial(pool.map, chunksize=8)
+
+        def spread(function: Callable, items: Sequence) -> Iterator:
+            # This process alone gets Ctrl-C: the others, which start here, would print tracebacks of their own.
+            with interrupts_held_back():
+                return pool.map(function, items, chunksize=8)
+
+        yield spread
 
 
 def _start_worker() -> None:

@@ -15,6 +15,7 @@ ADVICE: dict[int | None, str] = {
     errno.EPERM: "change its permissions, or name another place",
     errno.EROFS: "name a place on another disk",
     errno.EISDIR: "name a file",
+    errno.EEXIST: "a file stands where a folder is needed; name another place",
     errno.ENOTDIR: "name another place",
     errno.ENOSPC: "make room on that disk and run the same command again",
     errno.EDQUOT: "make room within your quota and run the same command again",

@@ -101,7 +101,7 @@ def in_one_process(function: Callable, *arguments: Any) -> Any:
     """
     # Spawned, because a fork would start with this process's memory.
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        with _interrupts_held_back():
+        with interrupts_held_back():
             future = pool.submit(function, *arguments)
         try:
             return future.result()
@@ -112,7 +112,7 @@ def in_one_process(function: Callable, *arguments: Any) -> Any:
 
 
 @contextmanager
-def _interrupts_held_back() -> Iterator[None]:
+def interrupts_held_back() -> Iterator[None]:
     """Processes started in the block never receive Ctrl-C; this one receives it afterwards."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from runs import render_pair, short_run
 
 from adatosk.clips import ClipDataset
 from adatosk.train import Places, train
+from adatosk.utils.endings import line_of
 from adatosk.utils.files import locked, replacing, sweep, write_json
 from adatosk.utils.limits import LimitError, limits_named
 from adatosk.utils.tensors import write_tensors
@@ -113,6 +115,14 @@ def test_a_limit_on_the_size_of_files_names_the_file_and_leaves_no_part(tmp_path
     assert (tmp_path / "b.json").read_text() == "[\n  1\n]\n"
 
 
+def test_a_file_where_a_folder_is_needed_is_told_with_what_to_do(tmp_path):
+    (tmp_path / "results").touch()
+    with pytest.raises(FileExistsError) as caught:
+        (tmp_path / "results").mkdir(exist_ok=True)
+    said = f"{tmp_path / 'results'}: File exists: a file stands where a folder is needed; name another place"
+    assert line_of(caught.value) == said
+
+
 def test_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(OSError, match="No space left on device: make room") as caught, replacing(tmp_path / "a"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -148,8 +158,15 @@ def test_who_waits_for_a_lock_says_so(tmp_path):
     assert lines[1:] == ["mine"]
 
 
+def is_deaf(process: int) -> bool:
+    """Whether a process blocks or ignores Ctrl-C."""
+    status = Path(f"/proc/{process}/status").read_text()
+    masks = [int(mask, 16) for mask in re.findall(r"^Sig(?:Blk|Ign):\s*(\w+)$", status, re.MULTILINE)]
+    return any(mask >> (signal.SIGINT - 1) & 1 for mask in masks)
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
-def test_workers_of_a_killed_renderer_end_with_it(tmp_path):
+def test_workers_of_a_renderer_leave_ctrl_c_to_it_and_end_with_it(tmp_path):
     script = (
         "import sys\nfrom adatosk.synthetic import BenchmarkConfig, write_benchmark\n"
         "if __name__ == '__main__':\n"
@@ -166,6 +183,7 @@ def test_workers_of_a_killed_renderer_end_with_it(tmp_path):
         assert list(tmp_path.glob("out/videos/*.mp4"))
         workers = [int(child) for child in children.read_text().split()]
         assert len(workers) >= 2
+        assert all(map(is_deaf, workers)) and not is_deaf(renderer.pid)
     finally:
         renderer.kill()
         renderer.wait()
