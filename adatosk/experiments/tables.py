@@ -107,7 +107,7 @@ def run_rows(workspace: Workspace, rows: Iterable[Row], at_most: int | None = No
 
 
 class _Seldom(io.TextIOBase):
-    """Passes on one line every half minute, because a grid's runs print one per epoch."""
+    """Passes on a line after half a minute, then after twice as long each time, because runs print one per epoch."""
 
     def __init__(self, stream: TextIO, seconds: float = 30.0):
         self.stream, self.seconds, self.last = stream, seconds, time.monotonic()
@@ -115,7 +115,7 @@ class _Seldom(io.TextIOBase):
     def write(self, text: str) -> int:
         if text.strip() and time.monotonic() - self.last > self.seconds:
             self.stream.write(text.rstrip("\n") + "\n")
-            self.last = time.monotonic()
+            self.last, self.seconds = time.monotonic(), min(2 * self.seconds, 600)
         return len(text)
 
 
