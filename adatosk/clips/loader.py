@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -151,11 +152,23 @@ def make_loader(
         batch_sampler=PieceSampler(dataset, batch_size, piece, shuffle, seed, processes),
         num_workers=workers,
         collate_fn=together,
+        worker_init_fn=leave_quietly,
         pin_memory=gpu,
         prefetch_factor=AHEAD if workers else None,
         persistent_workers=workers > 0,
     )
     return Batches(loader, batch_size // piece, device, frames)
+
+
+def leave_quietly(number: int) -> None:
+    """Print no traceback in this loader process if whoever takes its batches ends, as after another one was killed."""
+    others = sys.excepthook
+
+    def hook(kind: type[BaseException], *rest: Any) -> None:
+        if not issubclass(kind, ConnectionError):
+            others(kind, *rest)
+
+    sys.excepthook = hook
 
 
 def piece_of(batch: int, workers: int) -> int:

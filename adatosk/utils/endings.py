@@ -129,7 +129,10 @@ def quiet_interrupts() -> None:
         raise KeyboardInterrupt
 
     def unraisable(found: "sys.UnraisableHookArgs") -> None:
-        if not (_Keys.pressed and issubclass(found.exc_type, KeyboardInterrupt)):
+        interrupted = _Keys.pressed and issubclass(found.exc_type, KeyboardInterrupt)
+        # torch raises it wherever this process is when a loader process dies; the command fails on the next batch.
+        lost = str(found.exc_value).startswith("DataLoader worker (pid")
+        if not interrupted and not lost:
             sys.__unraisablehook__(found)
 
     signal.signal(signal.SIGINT, interrupt)

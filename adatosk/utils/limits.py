@@ -34,6 +34,7 @@ _MEANINGS = (
         "it larger (docker run --shm-size)",
     ),
     (r"DataLoader worker .*(killed by signal|exited unexpectedly)", f"a loader process {_KILLED}"),
+    (r"connection (reset by peer|refused)", f"a loader process {_KILLED}"),  # it was handing over a batch
     (r"process in the process pool was terminated", f"a worker process {_KILLED}"),
     (r"out of memory|can.t allocate memory|not enough memory|cannot allocate memory|bad_?alloc", _MEMORY),
     (r"could not (create|execute) a (primitive|memory)", _MEMORY),  # oneDNN's, which allocates its code, too

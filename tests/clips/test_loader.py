@@ -1,5 +1,7 @@
 """Batches whose pieces several processes load, and frames that a GPU holds: the same clips in the same order."""
 
+import sys
+
 import pandas as pd
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch.utils.data import BatchSampler
 from adatosk.clips import ClipDataset, make_loader, model_pixels
 from adatosk.clips.batches import joined, together
 from adatosk.clips.cache import CacheError, open_cache
-from adatosk.clips.loader import HELD_SHARE, PieceSampler, has_room, piece_of
+from adatosk.clips.loader import HELD_SHARE, PieceSampler, has_room, leave_quietly, piece_of
 from adatosk.config import DataConfig
 
 
@@ -95,3 +97,12 @@ def test_damage_is_found_before_frames_are_held(source, tmp_path):
         file.write(bytes([before[0] ^ 1]))
     with pytest.raises(CacheError, match=r"frame 3 of clip 'clip0' is damaged"):
         cache.held("cpu")
+
+
+def test_a_loader_process_prints_no_traceback_of_a_connection_that_ended(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, *rest: said.append(kind))
+    leave_quietly(0)
+    for error in (BrokenPipeError(), ConnectionResetError(), ValueError()):
+        sys.excepthook(type(error), error, None)
+    assert said == [ValueError]

@@ -18,7 +18,7 @@ from runs import render_pair, short_run
 
 from adatosk.clips import ClipDataset
 from adatosk.train import Places, train
-from adatosk.utils.endings import line_of
+from adatosk.utils.endings import line_of, quiet_interrupts
 from adatosk.utils.files import locked, replacing, sweep, write_json
 from adatosk.utils.limits import LimitError, limits_named
 from adatosk.utils.tensors import write_tensors
@@ -40,6 +40,7 @@ def quiet(_):
         (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "ulimit -u"),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "ulimit -n"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "a loader process was killed"),
+        (ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)), "a loader process was killed"),
         (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "a loader process was killed"),
         (
             RuntimeError(
@@ -94,6 +95,28 @@ def test_a_killed_loader_process_is_named(data, tmp_path, monkeypatch):
     places = Places(data, tmp_path / "results", data / "cache", workers=1)
     with pytest.raises(LimitError, match=r"a loader process was killed.*fewer processes \(workers\)"):
         train(short_run(data), places, report=quiet)
+
+
+def test_a_killed_loader_process_is_not_told_twice(capfd):
+    """torch's signal handler may raise inside a destructor, which Python reports and passes over."""
+    handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGALRM)}
+    hook = sys.unraisablehook
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        quiet_interrupts()
+        for said in ("DataLoader worker (pid 7) is killed by signal: Terminated. ", "another"):
+
+            class Handle:
+                def __del__(self, said=said):
+                    raise RuntimeError(said)
+
+            Handle()
+    finally:
+        sys.unraisablehook = hook
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
+    told = capfd.readouterr().err
+    assert "another" in told and "DataLoader" not in told
 
 
 def test_a_limit_on_the_size_of_files_names_the_file_and_leaves_no_part(tmp_path):
