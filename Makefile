@@ -60,7 +60,7 @@ help:
 	@echo "make test-lowest    run the unit tests with the lowest versions that pyproject.toml declares; downloads some GB"
 	@echo "make test-crash     simulate a kill and a full disk at every file operation of training, caching and rendering; minutes"
 	@echo "make test-cluster   run the workflow on a SLURM of four nodes, started on this machine: Debian, as root; minutes"
-	@echo "make browser        open, run and play with every notebook in JupyterLab in chromium; minutes"
+	@echo "make browser        open, run and play with every notebook in JupyterLab in chromium; 15 minutes"
 	@echo "make lint           ruff, import-linter and pyrefly"
 	@echo "make lab            open the notebooks in JupyterLab"
 	@echo "make notebooks      execute the notebooks in place and store their outputs"
