@@ -183,8 +183,9 @@ def _mapper(workers: int):
 
         def spread(function: Callable, items: Sequence) -> Iterator:
             # This process alone gets Ctrl-C: the others, which start here, would print tracebacks of their own.
+            # One clip at a time, since it waits for what they have begun.
             with interrupts_held_back():
-                return pool.map(function, items, chunksize=8)
+                return pool.map(function, items)
 
         yield spread
 
