@@ -17,7 +17,7 @@ from einops import reduce
 from torch import Tensor
 
 from adatosk.clips import ClipDataset, make_loader, model_input
-from adatosk.config import EvalConfig, ModelConfig
+from adatosk.config import EvalConfig, ModelConfig, Scaling
 from adatosk.evaluate import clip_masks
 from adatosk.experiments.localisation import Score, mass, pointing, precision, recall
 from adatosk.model import AdaTosk
@@ -184,7 +184,8 @@ def _look(
         patches = patchify(model_input(batch, config.image_size, device), config.tubelet, config.patch_size)
         tokens, mask = model.look(patches, positions.to(device))
         mask = cast(SoftMask, mask)  # a model without one has been refused
-        yield _active(mask, patches, positions, config), _weights(mask, tokens), positions
+        weights = _weights(mask, tokens, config.required_soft_mask.scaling)
+        yield _active(mask, patches, positions, config), weights, positions
 
 
 def _active(mask: SoftMask, patches: Tensor, positions: Tensor, config: ModelConfig) -> dict[str, Tensor]:
@@ -200,11 +201,11 @@ def _active(mask: SoftMask, patches: Tensor, positions: Tensor, config: ModelCon
     return {"active frames": mask.active.cpu(), **plain}
 
 
-def _weights(mask: SoftMask, tokens: Tensor) -> dict[str, Tensor]:
+def _weights(mask: SoftMask, tokens: Tensor, scaling: Scaling) -> dict[str, Tensor]:
     """Weights ``(B, n_t, n_s)`` of the masks and of the semantic one's components (Table 3)."""
-    weights = {"A": class_semantic_mask(tokens, None, mask.kept, "A")}
+    weights = {"A": class_semantic_mask(tokens, None, mask.kept, "A", scaling)}
     if mask.scores is not None:
-        weights["M"] = class_semantic_mask(tokens, mask.scores, mask.kept, "M")
+        weights["M"] = class_semantic_mask(tokens, mask.scores, mask.kept, "M", scaling)
     if mask.semantic is not None:
         weights["semantic"] = mask.semantic
     if mask.agnostic is not None:

@@ -7,12 +7,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from adatosk.experiments import activation_map, statistics
+from adatosk.experiments.grid import AS_PUBLISHED
 from adatosk.plots.style import GREY, new_figure
-from adatosk.plots.tables import SIDES, draw_dot, span
+from adatosk.plots.tables import OPEN, SIDES, draw_dot, span
 
 # Line and marker of each normalisation, so that none is told apart by colour alone.
 _LINES = {
-    activation_map.AS_PUBLISHED: ("-", "o"),
+    AS_PUBLISHED: ("-", "o"),
     **dict(zip(activation_map.CANDIDATES, (("--", "s"), (":", "^")), strict=True)),
 }
 
@@ -22,13 +23,13 @@ def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
     Args:
         tables: scores of :func:`adatosk.experiments.activation_map.rows` by kind of motion, a column of panels each.
-            Rows are those of the first; where another lacks one or its mask's, its place stays empty.
+            Rows are those of the first; where another lacks one, its place stays empty.
     """
     first = next(iter(tables.values()))
     named = {row: activation_map.split_name(row) for row in first["row"].unique()}
     references = (activation_map.NO_MASK, activation_map.AGNOSTIC)
-    # Those on which something was changed.
-    masks = list(dict.fromkeys(mask for mask, change in named.values() if change != activation_map.AS_PUBLISHED))
+    changed = {mask for mask, change in named.values() if change not in ("", AS_PUBLISHED)}
+    masks = [mask for mask in dict.fromkeys(mask for mask, _ in named.values()) if mask in changed]
     counts = [sum(one == mask for one, _ in named.values()) for mask in masks]
     figure, axes = new_figure(
         len(masks), len(tables), 4.6 * len(tables) + 1.6, 1.4 + 0.34 * sum(counts),
@@ -38,15 +39,17 @@ def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
         one_view = table[table["protocol"] == statistics.PROTOCOL].set_index("row")["war"]
         for ax, mask in zip(column, masks, strict=True):
             mine = [row for row, (one, _) in named.items() if one == mask]
+            published = f"{mask}, {AS_PUBLISHED}"
             for place, row in enumerate(mine):
-                if not {row, mask} <= set(one_view.index):
+                if row not in one_view.index:
                     continue
-                wars = one_view.loc[[row]]
-                colour = SIDES[statistics.side(statistics.interval(statistics.paired(table, row, mask)))]
-                draw_dot(ax, place, wars, statistics.score_interval(wars), "black" if row == mask else colour)
+                wars, colour = one_view.loc[[row]], OPEN
+                if published in one_view.index:
+                    colour = SIDES[statistics.side(statistics.interval(statistics.paired(table, row, published)))]
+                draw_dot(ax, place, wars, statistics.score_interval(wars), "black" if row == published else colour)
             for name, style in zip(references, (":", "--"), strict=True):
                 ax.axvline(one_view.loc[[name]].mean(), color=GREY, linestyle=style, zorder=0)
-            if mask not in one_view.index:
+            if not one_view.index.intersection(mine).size:
                 ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", va="center", color="0.35")
             ax.set(yticks=range(len(mine)), yticklabels=[named[row][1] for row in mine], ylim=(len(mine) - 0.5, -0.5))
             ax.set_title(f"{mask}, {motion}" if len(tables) > 1 else mask, loc="left")

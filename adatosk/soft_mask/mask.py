@@ -20,7 +20,7 @@ class SoftMask:
     Attributes:
         weights: S (Eq. 12), ``(B, n_t, n_s, D)``, or D = 1 without the class-agnostic part; 0 on excluded tokens.
         agnostic: S^agnostic (Eq. 7), ``(B, n_t, n_s, D)``, mean 1 over the softmax's axis; ``None`` if off.
-        semantic: S^semantic (Eq. 11), ``(B, n_t, n_s)`` in [0, 1]; ``None`` if off.
+        semantic: S^semantic (Eq. 11), ``(B, n_t, n_s)`` in [0, 1], or of mean 1 over the kept tokens; ``None`` if off.
         scores: M (Eq. 8, 9), ``(B, n_t, n_s)``, summing to 1 over each frame; ``None`` if not computed.
         kept: bool ``(B, n_t, n_s)``, tokens not excluded.
         active: bool ``(B, n_t)``, the active frames (Eq. 5); ``None`` without the class-agnostic part.

@@ -4,17 +4,18 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from adatosk.experiments.activation_map import AGNOSTIC, AS_PUBLISHED, BOTH, CANDIDATES, NO_MASK
+from adatosk.experiments.activation_map import AGNOSTIC, BOTH, CANDIDATES, NO_MASK
+from adatosk.experiments.grid import AS_PUBLISHED
 from adatosk.plots import activation_map as plots_activation_map
 from adatosk.plots.tables import ABOVE, BELOW, OPEN
 
 WARS = {
     NO_MASK: 65,
     AGNOSTIC: 74,
-    BOTH: 70,
+    f"{BOTH}, {AS_PUBLISHED}": 70,
     f"{BOTH}, {CANDIDATES[0]}": 70,
     f"{BOTH}, {CANDIDATES[1]}": 76,
-    "CS (A)": 55,
+    f"CS (A), {AS_PUBLISHED}": 55,
     "CS (A), bounds of each frame": 40,
 }
 
@@ -54,12 +55,16 @@ def test_each_change_is_drawn_below_its_mask_in_the_colour_of_its_side():
 
 
 def test_the_place_of_a_row_without_runs_stays_empty():
-    some = scores(-30)
-    some = some[some["row"].isin(["none", "CA", "CA + CS (A+M)", f"CS (A), {CANDIDATES[1]}"])]
-    figure = plots_activation_map.normalisations({"sparse": scores(0), "lifelike": some})
+    alone = "CS (A), bounds of each frame"
+    some = scores(-30)[lambda table: table["row"].isin([NO_MASK, AGNOSTIC, f"{BOTH}, {AS_PUBLISHED}", alone])]
+    figure = plots_activation_map.normalisations(
+        {"sparse": scores(0), "lifelike": some, "none": some[some["row"] != alone]}
+    )
     figure.canvas.draw()
-    counts = [sum(line.get_markersize() == 6.5 for line in ax.lines) for ax in figure.axes]
-    assert counts == [3, 1, 2, 0]  # both masks, then A alone; sparse, then lifelike
+    dots = [[line for line in ax.lines if line.get_markersize() == 6.5] for ax in figure.axes]
+    assert [len(one) for one in dots] == [3, 1, 1, 2, 1, 0]  # both masks, then A alone
+    assert to_rgb(dots[4][0].get_color()) == to_rgb(OPEN)  # there is nothing to compare it with
+    assert [text.get_text() for ax in figure.axes for text in ax.texts if text.get_text() == "not run"] == ["not run"]
 
 
 def test_training_is_drawn_epoch_by_epoch_and_beside_an_even_gradient():
