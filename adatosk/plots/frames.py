@@ -131,6 +131,29 @@ def masks_over_frames(frames: np.ndarray, visible: Tensor, mask: SoftMask, activ
     return figure
 
 
+def masks_in_brief(frames: np.ndarray, visible: Tensor, mask: SoftMask, columns: int = 4) -> Figure:
+    """The method in a picture that can be read at a small size: frames, visible patches, and the final mask (Eq. 12).
+
+    Args:
+        frames, visible, mask: as for :func:`masks_over_frames`.
+        columns: number of tubelet steps to show, evenly spaced.
+    """
+    shown = last_frames(frames, mask.kept.shape[1])
+    values = spread(mask.weights.mean(dim=-1).masked_fill(~mask.kept, torch.nan)[0].detach().numpy(), visible)
+    rows = {
+        "frames": shown,
+        "visible\npatches": show_visible(shown, visible),
+        "soft mask": tint_patches(shown, values, SOFT_MASK, ~visible.numpy()),
+    }
+    steps = np.linspace(0, len(shown) - 1, columns).round().astype(int).tolist()
+    _, _, active = mask.parts()
+    excluded = excluded_patches(mask, visible)
+    figure = steps_in_rows(rows, len(frames), active[0], excluded=excluded, hatched=1, columns=steps)
+    colour_bar(figure.axes[-1], SOFT_MASK, np.nanmin(values), np.nanmax(values))
+    explain_cells(figure)
+    return figure
+
+
 def colour_bar(ax: Axes, colours: Colormap, low: float, high: float) -> None:
     """A bar beside the last picture of a row, which says what values the darkest and the lightest colour are."""
     scale = ScalarMappable(Normalize(low, high if high > low else low + 1), colours)
@@ -182,6 +205,7 @@ def steps_in_rows(
     bordered: int = 1,
     excluded: np.ndarray | None = None,
     hatched: int = 3,
+    columns: Sequence[int] | None = None,
 ) -> Figure:
     """:func:`pictures` with a column per tubelet step, titled by the number of its last frame.
 
@@ -189,17 +213,18 @@ def steps_in_rows(
         frames: T.
         active: bool ``(n_t,)``; these steps get an orange border in the last ``bordered`` rows.
         excluded: bool ``(n_t, N_s)``; these patches are hatched in the last ``hatched`` rows.
+        columns: steps to show, from 0; all by default.
     """
     steps = len(next(iter(rows.values())))
+    chosen = range(steps) if columns is None else columns
     room = (0, 0) if excluded is None else (0.75, 0.35)  # for bars of colours, and the legend
-    figure = pictures(rows, [str(frames // steps * (step + 1)) for step in range(steps)], room)
-    axes = np.array(figure.axes).reshape(len(rows), steps)
-    for row in axes[-bordered:] if active is not None else ():
-        for ax in row[active.numpy()]:
+    shown = {name: images[list(chosen)] for name, images in rows.items()}
+    figure = pictures(shown, [str(frames // steps * (step + 1)) for step in chosen], room)
+    for step, column in zip(chosen, np.array(figure.axes).reshape(len(rows), -1).T, strict=True):
+        for ax in column[-bordered:] if active is not None and active[step] else ():
             ax.spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
-    if excluded is not None:
-        for ax, places in zip(axes[-hatched:].T.ravel(), excluded.repeat(hatched, axis=0), strict=True):
-            hatch_excluded(ax, places)
+        for ax in column[-hatched:] if excluded is not None else ():
+            hatch_excluded(ax, excluded[step])
     return figure
 
 

@@ -86,6 +86,20 @@ def test_masks_over_frames_blackens_excluded_and_frames_active_ones(clip, output
     assert len(plots.masks_over_frames(clip, visible, mask).axes) == 5 * 8
 
 
+def test_the_brief_figure_shows_some_steps_with_their_own_masks(clip, output):
+    mask, visible = output[0].soft_mask, output[0].visible[0]
+    rows = np.array(draw(plots.masks_in_brief(clip, visible, mask, columns=3)).axes).reshape(3, 3)
+    whole = np.array(plots.masks_over_frames(clip, visible, mask).axes).reshape(5, 8)
+    for column, step in enumerate((0, 4, 7)):
+        frame, patches, final = (ax.images[0].get_array() for ax in rows[:, column])
+        assert np.array_equal(frame, clip[2 * step + 1]) and rows[0, column].get_title() == str(2 * step + 2)
+        for shown, row in ((patches, 1), (final, 4)):
+            assert np.array_equal(shown, whole[row, step].images[0].get_array())
+        hatched = sum(len(one.get_paths()) for one in rows[2, column].collections)
+        assert hatched == int((~mask.kept[0, step]).sum())
+        assert rows[2, column].spines["left"].get_visible() == bool(mask.active[0, step])
+
+
 def test_tokens_over_time_masks_what_was_excluded(output):
     mask = output[0].soft_mask
     figure = draw(plots.tokens_over_time(mask.scores[0], mask.kept[0], "M"))
