@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from adatosk.video.mpeg import follow_program, follow_transport
 from adatosk.video.streams import (
     damaged,
     follow_dirac,
@@ -39,7 +40,6 @@ from adatosk.video.streams import (
 
 HEAD = 4096  # bytes in which a file states its length
 _FLV_TAGS = (8, 9, 18)  # sound, picture, script
-_SECTOR, _FEW_ZEROS = 2048, 16  # bytes of a disc's sector; zeros before an MPEG packet that are no hole
 
 # Matroska's elements on the level of the segment and inside a cluster (RFC 9559), CRC-32 and Void in both.
 _SEGMENT, _CLUSTER = b"\x18S\x80g", b"\x1fC\xb6u"
@@ -177,53 +177,6 @@ def _ogg_sum(page: bytes) -> int:
     return int(f"{zlib.crc32(data, 0xFFFFFFFF) ^ 0xFFFFFFFF:032b}"[::-1], 2)
 
 
-def _follow_transport(file: BinaryIO, end: int) -> str:
-    """Transport packets of 188 bytes, of 192 with a leading time stamp, or of 204 with a trailing checksum."""
-    head = read(file, 0, 204 * 8)
-    for step, first in ((188, 0), (192, 4), (204, 0)):
-        if head[first::step] == b"G" * len(head[first::step]):
-            break
-    else:
-        return ""  # begins inside a packet: FFmpeg finds the first one
-    file.seek(0)
-    place = 0
-    while block := file.read(step * 4096):
-        marks = block[first::step]
-        if marks.strip(b"G"):
-            return damaged(place + first + step * next(i for i, mark in enumerate(marks) if mark != 0x47))
-        place += len(block)
-    return f"cut short: its last packet of {step} bytes is not whole" if end % step else ""
-
-
-def _follow_program(file: BinaryIO, end: int) -> str:
-    """Packs and packets of an MPEG program stream (ISO 11172-1, 13818-1); zeros may fill a sector, before a pack."""
-    place, filled = 0, 0
-    while place + 4 <= end:
-        head = read(file, place, 14)
-        if head[:3] != b"\0\0\1":
-            if only_zeros(file, place):
-                return ""
-            block = read(file, place, _SECTOR + 2)
-            filled = len(block) - len(block.lstrip(b"\0")) - 2  # two belong to the next start code
-            if not 0 < filled < _SECTOR:
-                return damaged(place)
-            place += filled
-            continue
-        kind = head[3]
-        if kind not in (0xB9, 0xBA) and filled > _FEW_ZEROS:
-            return damaged(place - filled)
-        if kind == 0xB9:
-            place += 4
-        elif kind == 0xBA:
-            place += 14 + (head[13] & 7) if len(head) == 14 and head[4] & 0xC0 == 0x40 else 12
-        elif kind >= 0xBB:
-            place += 6 + int.from_bytes(head[4:6], "big")
-        else:
-            return damaged(place) if place else ""  # bare video without packets
-        filled = 0
-    return "cut short: its last packet is not whole" if place != end else ""
-
-
 def _follow_asf(file: BinaryIO, end: int) -> str:
     """Windows Media: packets of one size, which all begin with the same byte if they have error correction."""
     head = read(file, 0, HEAD)
@@ -322,8 +275,8 @@ _FOLLOW: dict[str, Callable[[BinaryIO, int], str]] = {
     "matroska,webm": _follow_matroska,
     "flv": _follow_flash,
     "ogg": _follow_ogg,
-    "mpegts": _follow_transport,
-    "mpeg": _follow_program,
+    "mpegts": follow_transport,
+    "mpeg": follow_program,
     "asf": _follow_asf,
     "mov,mp4,m4a,3gp,3g2,mj2": _follow_boxes,
     "gif": follow_gif,
