@@ -223,8 +223,9 @@ def steps_in_rows(
     for step, column in zip(chosen, np.array(figure.axes).reshape(len(rows), -1).T, strict=True):
         for ax in column[-bordered:] if active is not None and active[step] else ():
             ax.spines[:].set(visible=True, color=ORANGE, linewidth=2.5)
-        for ax in column[-hatched:] if excluded is not None else ():
-            hatch_excluded(ax, excluded[step])
+        if excluded is not None:
+            for ax in column[-hatched:]:
+                hatch_excluded(ax, excluded[step])
     return figure
 
 
