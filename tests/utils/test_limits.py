@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,9 @@ def test_workers_of_a_renderer_leave_ctrl_c_to_it_and_end_with_it(tmp_path):
     )
     (tmp_path / "render.py").write_text(script)
     command = [sys.executable, str(tmp_path / "render.py"), str(tmp_path / "out")]
-    renderer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    # What a shell starts in the background ignores Ctrl-C, and so would the renderer if the tests were started so.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    renderer = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=heed)
     children = Path(f"/proc/{renderer.pid}/task/{renderer.pid}/children")
     try:
         deadline = time.monotonic() + 240
