@@ -26,6 +26,7 @@ override ROOT := $(value ROOT)
 override PROFILE := $(value PROFILE)
 override CLUSTER := $(value CLUSTER)
 override RUNS_PER_GPU := $(value RUNS_PER_GPU)
+override REUSE := $(value REUSE)
 ifneq ($(and $(filter paper,$(PROFILE)),$(filter-out dfew,$(DATASET))),)
 override PROFILE := paper-$(DATASET)
 endif
@@ -37,7 +38,7 @@ override JOBS := $(value JOBS)
 # Of the stand-in for DFEW that make gpu-paper trains on.
 CLIPS ?= 2560
 override CLIPS := $(value CLIPS)
-export PROFILE JOBS CLUSTER RUNS_PER_GPU CLIPS
+export PROFILE JOBS CLUSTER RUNS_PER_GPU CLIPS REUSE
 export ADATOSK_ROOT := $(ROOT)
 
 # The models are small: two runs with one thread each are faster than one run with two threads.
@@ -82,7 +83,7 @@ $(READY): $(UV) requirements.lock pyproject.toml
 # Snakemake's own lock would outlive a killed process; the Snakefile has another.
 SNAKEMAKE := $(BIN)/python -m snakemake --workflow-profile "workflow/profiles/$$CLUSTER.yaml" \
 	$(if $(filter local,$(CLUSTER)),--cores "$$JOBS") --nolock --rerun-incomplete --rerun-triggers mtime --quiet rules
-CONFIG := --config profile="$$PROFILE" $(if $(RUNS_PER_GPU),runs_per_gpu="$$RUNS_PER_GPU") $(if $(filter no,$(REUSE)),reuse=no)
+CONFIG := --config profile="$$PROFILE" $(if $(RUNS_PER_GPU),runs_per_gpu="$$RUNS_PER_GPU") $(if $(filter-out yes,$(REUSE)),reuse="$$REUSE")
 REPORT := $(BIN)/python -m adatosk report --profile "$$PROFILE"
 
 # Beside demo itself, the pair on the same faces moving as real ones do, which lie in data/ wherever demo's do.

@@ -30,8 +30,10 @@ PROFILE = str(config.get("profile", "demo"))
 if PROFILE not in PROFILES:
     raise WorkflowError(f"unknown profile '{PROFILE}': choose {', '.join(PROFILES)}")
 WHOLE, RUNS_ONLY = config.get("grid") == "all", config.get("grid") == "runs"
-# reuse=no trains every run here, also those whose scores are published.
-REUSE = str(config.get("reuse", "yes")) not in ("no", "False")
+# reuse=no trains every run here, also those whose scores are published. A version of YAML takes the words for booleans.
+if str(config.get("reuse", "yes")) not in ("yes", "no", "True", "False"):
+    raise WorkflowError(f"reuse={config['reuse']}: say yes or no")
+REUSE = str(config.get("reuse", "yes")) in ("yes", "True")
 # From the environment it comes as it is; Snakemake reads --config as YAML.
 GIVEN_ROOT = os.environ.get("ADATOSK_ROOT") or (str(config["root"]) if "root" in config else None)
 ROOT = data_root(PROFILES[PROFILE], GIVEN_ROOT)

@@ -143,6 +143,11 @@ def test_an_unknown_profile_is_named_whatever_it_holds(clone):
     assert done.returncode != 0 and "unknown profile 'demo; touch y': choose smoke, demo" in done.stdout + done.stderr
 
 
+def test_reuse_is_yes_or_no(clone):
+    done = snakemake(clone, "--dry-run", "--config", "profile=demo", "reuse=never")
+    assert done.returncode != 0 and "reuse=never: say yes or no" in done.stdout + done.stderr
+
+
 def commands(said: str, module: str) -> list[list[str]]:
     """The shell commands of a dry run that start a module, as a shell takes them apart."""
     found = re.findall(r"^Shell command: (.*?)(?=\n\n|\Z)", said, re.MULTILINE | re.DOTALL)
@@ -230,12 +235,13 @@ def told(folder) -> list[list[str]]:
 @pytest.mark.parametrize("by_environment", [False, True])
 def test_make_hands_on_what_it_is_given_and_runs_none_of_it(tools, target, by_environment):
     evil = HOSTILE + " $(shell touch y) $$HOME"
-    given = {"ROOT": evil, "PROFILE": f"paper{evil}", "DATASET": evil, "CLUSTER": evil, "JOBS": evil}
+    given = {"ROOT": evil, "PROFILE": f"paper{evil}", "DATASET": evil, "CLUSTER": evil, "JOBS": evil, "REUSE": evil}
     arguments = [] if by_environment else [f"{name}={value}" for name, value in given.items()]
     environment = os.environ | (given if by_environment else {})
     subprocess.run(["make", "-s", target, *arguments], cwd=tools, env=environment, check=True)
     first, report = told(tools)
-    assert first[0] == evil and first[1:3] == ["-m", "snakemake"] and f"profile=paper{evil}" in first
+    assert first[0] == evil and first[1:3] == ["-m", "snakemake"]
+    assert {f"profile=paper{evil}", f"reuse={evil}"} <= set(first)
     assert first[3:5] == ["--workflow-profile", f"workflow/profiles/{evil}.yaml"]
     assert report[1:] == ["-m", "adatosk", "report", "--profile", f"paper{evil}"]
     assert not (tools / "y").exists() and not list(tools.glob("*touch*"))
