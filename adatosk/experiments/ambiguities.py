@@ -59,7 +59,7 @@ AMBIGUITIES: tuple[Ambiguity, ...] = (
     Ambiguity(12, "start of M", "not said", "uniform in the first frame", "not tested"),
     Ambiguity(13, "exclusion of r tokens", "top r tokens per frame", "for the rest of the clip, in tubes", "trained"),
     Ambiguity(14, "where exclusion saves", "fewer GFLOPs with r", "tokens leave inside the encoder", "trained"),
-    Ambiguity(15, "A, Eq. 11", "of visible tokens; min-max", "after the last norm; over the mean on `demo`", "trained"),
+    Ambiguity(15, "A, Eq. 11", "of visible tokens; min-max", "after the last norm; over the kept tokens", "trained"),
     Ambiguity(16, "head (Eq. 13)", "two-layer MLP", "with the norm that the profile sets before it", "trained"),
     Ambiguity(17, "loss weights (Eq. 2)", "λ_rec = 1, λ_cls = 0.1", "as the profile sets them", "trained"),
     Ambiguity(18, "optimiser", "AdamW; VideoMAE's settings", "cosine to 0, no decay on biases and norms", "not tested"),
