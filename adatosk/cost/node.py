@@ -8,14 +8,13 @@ rehearsed on the CPU at tiny sizes, nothing is recorded, and the exit status is 
 
 import itertools
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ from adatosk.training.optim import make_optimizer, optimizer_step
 from adatosk.utils import seeds
 from adatosk.utils.devices import run_device
 from adatosk.utils.endings import ending
+from adatosk.utils.parallel import WorkerPool
 from adatosk.utils.project import PROJECT
 from adatosk.utils.provenance import device_name, provenance
 from adatosk.video import frame_indices
@@ -118,8 +118,7 @@ def _beside(work: str, rows: pd.DataFrame, without: float, whole: float) -> Iter
 
 def _compile_ahead(config: ModelConfig, setup: Setup, device: torch.device) -> None:
     """Compile the contenders side by side, into the compiler's cache on disk: one after another takes minutes."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(mp_context=context) as pool:
+    with WorkerPool(patient=False) as pool:
         work = [
             pool.submit(_one_step, name, config, setup, device) for name in CONTENDERS if setup.separates(name, device)
         ]
@@ -202,8 +201,7 @@ def demo(device: torch.device, folder: Path) -> Iterator[Verdict]:
         yield Verdict("demo", "seconds of one run's training steps", a_run * alone, 15, at_most=True, note=note)
         launched, _ = _demo_steps(dataset, str(device), count, graph=False)
         yield Verdict("demo", "milliseconds of a step launched kernel by kernel", launched * 1000, note=told)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(together, mp_context=context) as pool:
+        with WorkerPool(together, patient=False) as pool:
             work = [pool.submit(_demo_steps, dataset, str(device), count) for _ in range(together)]
             beside = max(one.result()[0] for one in work) / together
     note = f"{together} at once take {beside * 1000:.1f} ms a step of one"

@@ -5,17 +5,13 @@ Each clip shows one person (:mod:`adatosk.synthetic.people`) whose expression ri
 (:mod:`adatosk.synthetic.scripts`). Clips are written as H.264 files, so they are read like any other video.
 """
 
-import os
-import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property, partial
 from io import BytesIO
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -41,7 +37,7 @@ from adatosk.synthetic.scripts import (
 )
 from adatosk.utils.files import is_part, replacing, sweep, write_json
 from adatosk.utils.limits import limits_named
-from adatosk.utils.parallel import available_cores, interrupts_held_back
+from adatosk.utils.parallel import WorkerPool, available_cores
 from adatosk.utils.strict import parse_json
 from adatosk.video import read_clip
 
@@ -178,27 +174,13 @@ def _mapper(workers: int):
     if workers == 1:
         yield map
         return
-    # spawn: forking a process with running threads (PyTorch's, OpenCV's) may deadlock.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
-
-        def spread(function: Callable, items: Sequence) -> Iterator:
-            # This process alone gets Ctrl-C: the others, which start here, would print tracebacks of their own.
-            # One clip at a time, since it waits for what they have begun.
-            with interrupts_held_back():
-                return pool.map(function, items)
-
-        yield spread
+    # One clip at a time, since Ctrl-C waits for what each process has begun.
+    with WorkerPool(workers, _one_thread) as pool:
+        yield pool.map
 
 
-def _start_worker() -> None:
-    """Limit a worker to one thread, and make it exit with its parent, which may be killed without cleaning up."""
+def _one_thread() -> None:
     cv2.setNumThreads(1)
-
-    def end_with(parent) -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with, args=(parent_process(),), daemon=True).start()
 
 
 def check_folder(root: str | Path, name: str) -> None:

@@ -3,11 +3,15 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from math import inf
+from multiprocessing.context import SpawnContext
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
@@ -99,20 +103,76 @@ def in_one_process(function: Callable, *arguments: Any) -> Any:
 
     Only this process receives Ctrl-C: the other one would print its own traceback.
     """
-    # Spawned, because a fork would start with this process's memory.
-    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        with interrupts_held_back():
-            future = pool.submit(function, *arguments)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            for process in multiprocessing.active_children():
+    with WorkerPool(1, patient=False) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """Spawned processes: they never receive Ctrl-C, and end with this one, which may be killed.
+
+    Forking a process with running threads (PyTorch's, OpenCV's) may deadlock, and would copy its memory.
+
+    Args:
+        workers: their number; one per core by default.
+        prepare: called in each of them before it works.
+        patient: whether an interruption waits for the tasks that were begun.
+
+    Raises:
+        RuntimeError: on leaving the block, if a process ended on its own; one that was killed is `BrokenProcessPool`.
+    """
+
+    def __init__(self, workers: int | None = None, prepare: Callable[[], None] | None = None, patient: bool = True):
+        self._context, self._patient = _Context(), patient
+        super().__init__(workers, self._context, _start_worker, (prepare,))
+
+    def submit(self, function: Callable, /, *arguments: Any, **named: Any) -> Future:
+        """Run ``function(*arguments)`` in one of the processes, which may start now."""
+        with _interrupts_held_back():
+            return super().submit(function, *arguments, **named)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if kind is KeyboardInterrupt and not self._patient:
+            for process in self._context.started:
                 process.terminate()
-            raise
+        self.shutdown(cancel_futures=error is not None)
+        if isinstance(error, BrokenProcessPool):
+            status = max(process.exitcode or 0 for process in self._context.started)
+            if status > 0:
+                raise RuntimeError(
+                    f"a worker process ended with exit status {status}, for the reason that it states itself; a script "
+                    "that starts processes is imported by each of them: put what it does under if __name__ == "
+                    "'__main__':"
+                ) from error
+
+
+class _Context(SpawnContext):
+    """How processes start; it keeps them, because how they ended tells why a pool broke."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[BaseProcess] = []
+
+    def Process(self, *arguments: Any, **named: Any) -> BaseProcess:
+        process = super().Process(*arguments, **named)
+        self.started.append(process)
+        return process
+
+
+def _start_worker(prepare: Callable[[], None] | None) -> None:
+    """Make a worker exit with its parent, which may be killed without cleaning up."""
+
+    def end_with(parent: BaseProcess | None) -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    if prepare is not None:
+        prepare()
 
 
 @contextmanager
-def interrupts_held_back() -> Iterator[None]:
+def _interrupts_held_back() -> Iterator[None]:
     """Processes started in the block never receive Ctrl-C; this one receives it afterwards."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

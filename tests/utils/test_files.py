@@ -68,15 +68,18 @@ def test_json_and_tables_are_written_so(tmp_path):
 def test_a_worker_of_a_script_without_the_main_guard_does_not_wait_for_its_parent(tmp_path):
     """The parent holds the lock and waits for its workers, which import the script and come to the same lock."""
     (tmp_path / "script.py").write_text(
-        "from concurrent.futures import ProcessPoolExecutor\n"
-        "from multiprocessing import get_context\n"
         "from pathlib import Path\n"
         "from adatosk.utils.files import locked\n"
-        "with locked(Path(__file__).with_name('lock')), ProcessPoolExecutor(1, get_context('spawn')) as pool:\n"
-        "    print(list(pool.map(abs, [1])))\n"
+        "from adatosk.utils.limits import limits_named\n"
+        "from adatosk.utils.parallel import WorkerPool\n"
+        "with locked(Path(__file__).with_name('lock')), limits_named(), WorkerPool(2) as pool:\n"
+        "    print(list(pool.map(abs, [1, 2])))\n"
     )
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "if __name__ == '__main__'" in done.stderr
+    told, _, last = done.stderr.strip().rpartition("\n")
+    assert done.returncode == 1 and "each of which begins by importing it: put what it does under if" in told
+    assert last.startswith("RuntimeError: a worker process ended with exit status 1, for the reason that it states")
+    assert "if __name__ == '__main__':" in last
 
 
 CELLS = [

@@ -1,8 +1,11 @@
+import os
+import signal
 import threading
 
 import pytest
 
-from adatosk.utils.parallel import available_cores, in_advance
+from adatosk.utils.limits import LimitError, limits_named
+from adatosk.utils.parallel import WorkerPool, available_cores, in_advance
 
 
 def test_items_come_in_order_and_at_most_so_many_in_advance():
@@ -55,3 +58,22 @@ def test_the_processes_of_a_node_share_its_cores(monkeypatch):
     for processes, cores in (("8", 8), ("24", 2), ("100", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
         assert available_cores() == cores
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no signal masks")
+def test_processes_of_a_pool_never_receive_an_interruption():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with WorkerPool(1) as pool:
+        assert signal.SIGINT in pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_a_killed_process_of_a_pool_is_told_from_one_that_failed():
+    """The system kills when memory runs out; a script without the main guard fails, see test_files."""
+    killed = pytest.raises(LimitError, match="a worker process was killed, as the system does when memory runs out")
+    with killed, limits_named(), WorkerPool(2) as pool:
+        pool.submit(signal.raise_signal, signal.SIGKILL).result()
+    failed = pytest.raises(RuntimeError, match="a worker process ended with exit status 3, for the reason")
+    with failed as error, limits_named(), WorkerPool(1) as pool:
+        pool.submit(os._exit, 3).result()
+    assert not isinstance(error.value, LimitError)
