@@ -11,9 +11,9 @@ What a file itself does not show remains unknown:
 - A few changed bytes inside a picture may decode to another picture. They are always found where there are checksums:
   in Ogg, PNG and APNG, Matroska by FFmpeg, HEVC with picture hashes; nearly always in VP9 and AV1; often in H.264 and
   MPEG; rarely in JPEG, VP8, HEVC without hashes, Windows Media, GIF and ProRes, and never in uncompressed video.
-- A packet lost in Windows Media or RealMedia is a gap in time, as a camera leaves it, too. So is a hole in an MPEG
-  stream or a GIF that takes whole pictures and no part of another, and a changed byte in the head of a picture or of a
-  fragment of an MP4, which may lose it.
+- A hole that takes whole pictures and no part of another is a gap in time, as a camera leaves it, too: in bare streams,
+  NUT, GIF, MPEG program streams and, if it takes a multiple of 16 packets, transport streams. So is a picture whose
+  head is destroyed, or its packet's in NUT, GIF and MPEG, or its entry in an MP4's index or fragment.
 """
 
 import struct
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from adatosk.video.asf import HEAD, follow_asf, properties
 from adatosk.video.mpeg import follow_program, follow_transport
 from adatosk.video.streams import (
     damaged,
@@ -38,7 +39,6 @@ from adatosk.video.streams import (
     read,
 )
 
-HEAD = 4096  # bytes in which a file states its length
 _FLV_TAGS = (8, 9, 18)  # sound, picture, script
 
 # Matroska's elements on the level of the segment and inside a cluster (RFC 9559), CRC-32 and Void in both.
@@ -47,8 +47,7 @@ _IN_SEGMENT = {_CLUSTER, b"\x11M\x9bt", b"\x15I\xa9f", b"\x16T\xaek", b"\x1cS\xb
 _IN_SEGMENT |= {b"\x12T\xc3g", b"\xec", b"\xbf"}
 _IN_CLUSTER = {b"\xe7", b"\xa7", b"\xab", b"\xa3", b"\xa0", b"\xaf", b"\x58T", b"\xec", b"\xbf"}
 
-_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_RM_ONE_RATE = b"\3"  # the largest group of packets of a stream with one rate
 
 _MXF = b"\x06\x0e+4"
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -77,7 +76,7 @@ def stated_bytes(path: Path) -> int:
     if head[:4] == b"\x1aE\xdf\xa3":
         return _segment(head)[1]
     if head[:4] == b"0&\xb2u":
-        return _asf_properties(head)[0]
+        return properties(head)[0]
     if head[:3] == b"FWS":
         return int.from_bytes(head[4:8], "little")
     name = b"\x00\x08filesize\x00"  # length and text of the key, and the type of its value: a double
@@ -177,35 +176,6 @@ def _ogg_sum(page: bytes) -> int:
     return int(f"{zlib.crc32(data, 0xFFFFFFFF) ^ 0xFFFFFFFF:032b}"[::-1], 2)
 
 
-def _follow_asf(file: BinaryIO, end: int) -> str:
-    """Windows Media: packets of one size, which all begin with the same byte if they have error correction."""
-    head = read(file, 0, HEAD)
-    _, count, size = _asf_properties(head)
-    start = int.from_bytes(head[16:24], "little")
-    if not size or read(file, start, 16) != _ASF_DATA:
-        return ""
-    first = start + 50
-    if count and first + count * size > end:
-        return f"cut short: {max(0, end - first) // size} of {count} packets are there"
-    mark = read(file, first, 1)
-    for place in range(first, first + count * size, size) if mark == b"\x82" else ():
-        if read(file, place, 1) != mark:
-            return damaged(place)
-    return ""
-
-
-def _asf_properties(head: bytes) -> tuple[int, int, int]:
-    """Size of the file, number of packets and size of a packet; zeros if unknown, as in a stream."""
-    place = head.find(_ASF_PROPERTIES)
-    if place < 0 or place + 100 > len(head):
-        return 0, 0, 0
-    size, _, count = struct.unpack_from("<QQQ", head, place + 40)
-    flags, least, most = struct.unpack_from("<III", head, place + 88)
-    if flags & 1 or size >= 2**53:
-        return 0, 0, 0
-    return size, count, most if least == most else 0
-
-
 def _follow_boxes(file: BinaryIO, end: int) -> str:
     """MP4 and related formats: a sequence of boxes; what the index lists is checked by counting frames."""
     place, fragmented = 0, False
@@ -226,21 +196,28 @@ def _follow_boxes(file: BinaryIO, end: int) -> str:
 def _follow_real(file: BinaryIO, end: int) -> str:
     """RealMedia: parts that state their length, one of which states its number of packets, which state theirs.
 
-    The length of that one is not relied on: FFmpeg states 10 bytes more than it writes.
+    The length of that one is not relied on: FFmpeg states 10 bytes more than it writes. A packet of another version or
+    stream than there is would be passed over, or of another group, where a stream has several rates.
     """
-    place, count = 0, 0
+    place, count, version, streams, most = 0, 0, b"", set(), _RM_ONE_RATE
     while not count:
         head = read(file, place, 14)
         size = int.from_bytes(head[4:8], "big")
         if size < 8 or len(head) < 14:
             return ""
         count = int.from_bytes(head[10:14], "big") if head[:4] == b"DATA" else 0
+        if head[:4] == b"MDPR":
+            streams.add(head[10:12])
+            most = b"\xff" if b"MLTI" in read(file, place, size) else most
         place += 18 if count else size
     for number in range(count):
-        size = int.from_bytes(read(file, place, 4)[2:], "big")
+        head = read(file, place, 12)
+        size, version = int.from_bytes(head[2:4], "big"), version or head[:2]
         place += size
         if not size or place > end:
             return f"cut short: {number} of {count} packets are there"
+        if head[:2] != version or head[4:6] not in streams or (version == b"\0\0" and head[10:11] > most):
+            return damaged(place - size)
     return ""
 
 
@@ -277,7 +254,7 @@ _FOLLOW: dict[str, Callable[[BinaryIO, int], str]] = {
     "ogg": _follow_ogg,
     "mpegts": follow_transport,
     "mpeg": follow_program,
-    "asf": _follow_asf,
+    "asf": follow_asf,
     "mov,mp4,m4a,3gp,3g2,mj2": _follow_boxes,
     "gif": follow_gif,
     "h264": follow_units,

@@ -113,7 +113,7 @@ def opened(path: Path, **options: str) -> Iterator[tuple[av.container.InputConta
     """A file's container and its video, for decoding by one thread; FFmpeg's errors are raised with the file's name."""
     try:
         # With the protocol named, a colon in the file's name is none.
-        with av.open(f"file:{path}", options=_GUARDED | options) as container:
+        with av.open(f"file:{path}", options=_GUARDED | options, metadata_errors="replace") as container:
             stream = _video_of(container, path)
             if stream.codec_context is None:
                 raise VideoError(f"{path}: its video is of a kind that no decoder knows: {ADVICE}")

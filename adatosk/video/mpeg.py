@@ -2,13 +2,18 @@
 
 from typing import BinaryIO
 
+import numpy as np
+
 from adatosk.video.streams import damaged, only_zeros, read
 
 _SECTOR, _FEW_ZEROS = 2048, 16  # bytes of a disc's sector; zeros before a packet that are no hole
 
 
 def follow_transport(file: BinaryIO, end: int) -> str:
-    """Transport packets of 188 bytes, of 192 with a leading time stamp, or of 204 with a trailing checksum."""
+    """Transport packets of 188 bytes, of 192 with a leading time stamp, or of 204 with a trailing checksum.
+
+    FFmpeg marks what a gap in their count leaves. It passes over the beginning of a picture that is not one.
+    """
     head = read(file, 0, 204 * 8)
     for step, first in ((188, 0), (192, 4), (204, 0)):
         if head[first::step] == b"G" * len(head[first::step]):
@@ -16,13 +21,33 @@ def follow_transport(file: BinaryIO, end: int) -> str:
     else:
         return ""  # begins inside a packet: FFmpeg finds the first one
     file.seek(0)
-    place = 0
+    place, kinds = 0, {}
     while block := file.read(step * 4096):
         marks = block[first::step]
         if marks.strip(b"G"):
             return damaged(place + first + step * next(i for i, mark in enumerate(marks) if mark != 0x47))
+        packets = np.frombuffer(block[: len(block) // step * step], np.uint8).reshape(-1, step)[:, first : first + 188]
+        odd = _other_kind(packets, kinds)
+        if odd is not None:
+            return damaged(place + first + step * odd)
         place += len(block)
     return f"cut short: its last packet of {step} bytes is not whole" if end % step else ""
+
+
+def _other_kind(packets: np.ndarray, kinds: dict[int, bool]) -> int | None:
+    """The first packet ``(N, 188)`` where a table stands instead of a picture or sound, or the other way round.
+
+    Args:
+        kinds: by packet identifier, whether pictures or sound begin in its packets; added to.
+    """
+    intact_start, clear_payload = packets[:, 1] & 0xC0 == 0x40, packets[:, 3] & 0xD0 == 0x10
+    for number in np.flatnonzero(intact_start & clear_payload):
+        packet = packets[number].tobytes()
+        begin = 4 + (1 + packet[4] if packet[3] & 0x20 else 0)
+        kind, stream = packet[begin : begin + 3] == b"\0\0\1", int.from_bytes(packet[1:3], "big") & 0x1FFF
+        if begin <= 185 and kinds.setdefault(stream, kind) != kind:
+            return int(number)
+    return None
 
 
 def follow_program(file: BinaryIO, end: int) -> str:

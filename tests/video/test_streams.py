@@ -134,6 +134,21 @@ def test_frames_that_change_their_size_are_told(tmp_path, name):
     assert read_clip(path, 4, 1, start=0).shape == (4, 64, 64, 3)  # before the change
 
 
+def test_a_title_in_another_encoding_is_no_fault(tmp_path):
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Süß"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+        for frame in moving_frames(8, 32, 32):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    data, title = path.read_bytes(), "Süß".encode()
+    assert title in data
+    path.write_bytes(data.replace(title, "Süß".encode("latin-1").ljust(len(title))))
+    assert count_frames(path) == 8
+
+
 PLAYLISTS = {
     "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n",
     "list.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n",
