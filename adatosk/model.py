@@ -56,8 +56,8 @@ def _check_recorded(folder: Path, config: ModelConfig) -> None:
     Many a value in a damaged configuration would fit the weights and change what they compute.
     """
     weights, said = folder / "model.safetensors", ""
-    expected, scores = recorded_digest(weights), scores_of(weights) or {}
-    recorded = scores.get("config", {}).get("model")
+    scores = scores_of(weights) or {}
+    expected, recorded = recorded_digest(weights, scores), scores.get("config", {}).get("model")
     if expected is not None and weights.is_file() and (digest := file_digest(weights)) != expected:
         said = f"{weights}: its SHA-256 is {digest}, and the run's metrics.json names {expected}"
     elif recorded is not None and ModelConfig.model_validate(recorded) != config:

@@ -37,10 +37,10 @@ from adatosk.training.environment import configuration_alone
 from adatosk.training.graphs import step_graph
 from adatosk.training.optim import make_optimizer, make_schedule, optimizer_step
 from adatosk.training.processes import make_accelerator, process_in_words, processes
-from adatosk.training.run_results import WEIGHTS, RunResults, epoch_in_words
+from adatosk.training.run_results import READ_BACK, WEIGHTS, RunResults, epoch_in_words
 from adatosk.training.run_state import Progress, RunState, clear_state
 from adatosk.utils import seeds
-from adatosk.utils.files import locked, naming, write_csv, write_json, write_text
+from adatosk.utils.files import locked, naming, sealed, write_csv, write_json, write_text
 from adatosk.utils.limits import limits_named
 from adatosk.utils.project import Places
 from adatosk.utils.provenance import file_digest, provenance, read_metrics
@@ -288,7 +288,7 @@ class Trainer:
         clips = self.manifest.subset("test", self.config.data.fold, self.config.data.exclusions)
         write_csv(stage / "predictions.csv", last.table(clips["id"], self.manifest.classes), index=False)
         self._write_log(stage)
-        write_json(stage / "metrics.json", self._metrics(last, best, stage))
+        write_json(stage / "metrics.json", sealed(self._metrics(last, best, stage)))
         self.results.publish()
         clear_state(self.checkpoints)
 
@@ -312,6 +312,7 @@ class Trainer:
             "processes": self.accelerator.num_processes,
             "train_seconds": round(self.progress.seconds, 1),
             "weights": {name: file_digest(stage / name / WEIGHTS) for name in ("last", "best_on_test")},
+            "files": {name: file_digest(stage / name) for name in READ_BACK},
             "last": {name: scores.as_dict() for name, scores in last.scores(classes).items()},
             "best_on_test": {
                 "epoch": self.progress.best_epoch,

@@ -20,6 +20,8 @@ from adatosk.presets import PROFILES
 from adatosk.synthetic import BenchmarkConfig, write_benchmark
 from adatosk.train import Places, Trainer, train
 from adatosk.utils import seeds
+from adatosk.utils.files import sealed, write_json
+from adatosk.utils.provenance import read_metrics
 
 CLASSES = ("happy", "surprise")
 
@@ -298,7 +300,7 @@ def test_the_command_line_says_that_a_stopped_run_resumes(data, places, tmp_path
 
 def test_scores_on_another_form_of_the_same_clips_are_not_taken_for_these(data, places):
     path = train(configure(data), places, report=lambda line: None) / "metrics.json"
-    metrics = json.loads(path.read_text())
-    path.write_text(json.dumps(metrics | {"manifest": metrics["manifest"] | {"version": "whole frames"}}))
+    metrics = read_metrics(path)
+    write_json(path, sealed(metrics | {"manifest": metrics["manifest"] | {"version": "whole frames"}}))
     with pytest.raises(ValueError, match=r"metrics\.json: was made on 'whole frames', and the manifest is of '1'"):
         train(configure(data), places, report=lambda line: None)

@@ -7,11 +7,12 @@ moving the files from there is interrupted, the next call continues.
 from pathlib import Path
 
 from adatosk.utils.files import remove_folder, sweep
-from adatosk.utils.provenance import file_digest, recorded_digest
+from adatosk.utils.provenance import file_digest, recorded_digest, scores_of
 
 WEIGHTS = "model.safetensors"
 # Weights come last: once they are in place, so are the scores that belong to them.
-_FILES = ("predictions.csv", "log.jsonl", "metrics.json")
+READ_BACK = ("predictions.csv", "log.jsonl")
+_FILES = (*READ_BACK, "metrics.json")
 _FOLDERS = ("best_on_test", "last")
 
 
@@ -35,7 +36,7 @@ class RunResults:
     def weights_fit(self) -> bool:
         """Whether the last weights exist and match the digest in the scores, if it is recorded there."""
         weights = self.checkpoints / "last" / WEIGHTS
-        expected = recorded_digest(weights)
+        expected = recorded_digest(weights, scores_of(weights))
         return weights.is_file() and expected in (None, file_digest(weights))
 
     def stage(self) -> Path:

@@ -116,17 +116,24 @@ def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """``content`` with a digest of itself, as :func:`unsealed` expects it."""
+    """``content`` with a digest of itself, as :func:`opened` and :func:`unsealed` expect it."""
     return content | {"sha256": _self_digest(content)}
 
 
 def unsealed(path: Path) -> dict[str, Any] | None:
     """The content of a JSON file without its digest; ``None`` if the file is damaged."""
     try:
-        content = parse_json(path.read_bytes())
-        return content if content.pop("sha256") == _self_digest(content) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return opened(parse_json(path.read_bytes()))
+    except ValueError:
         return None
+
+
+def opened(content: Any) -> dict[str, Any] | None:
+    """What was :func:`sealed`, without its digest; ``None`` if the two do not fit."""
+    if not isinstance(content, dict):
+        return None
+    bare = {name: value for name, value in content.items() if name != "sha256"}
+    return bare if content.get("sha256") == _self_digest(bare) else None
 
 
 def _self_digest(content: dict[str, Any]) -> str:

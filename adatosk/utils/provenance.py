@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adatosk.utils.project import IS_CHECKOUT, PROJECT
+from adatosk.utils.files import opened
+from adatosk.utils.project import IS_CHECKOUT, PROJECT, PUBLISHED
 from adatosk.utils.strict import parse_json
 
 if TYPE_CHECKING:  # importing it takes seconds, and reading results needs none of it
@@ -111,24 +112,39 @@ def scores_of(weights: Path) -> dict | None:
     return read_metrics(scores) if checkpoints.name == "checkpoints" and scores.is_file() else None
 
 
-def recorded_digest(weights: Path) -> str | None:
-    """The SHA-256 of weights in their scores, see :func:`scores_of`; weights that ship are named there as ``last``.
+def recorded_digest(weights: Path, scores: dict | None) -> str | None:
+    """The SHA-256 of weights in their scores (:func:`scores_of`); weights that ship are named there as ``last``.
 
     ``None`` without scores, or with older ones that contain no digest.
     """
     name = "last" if weights.with_name("metrics.json").is_file() else weights.parent.name
-    return (scores_of(weights) or {}).get("weights", {}).get(name)
+    return (scores or {}).get("weights", {}).get(name)
 
 
 def read_metrics(path: Path) -> dict:
-    """A finished run's ``metrics.json``; ``ValueError`` names one that is incomplete."""
+    """A finished run's ``metrics.json``; ``ValueError`` names one that is incomplete or damaged.
+
+    The earliest runs have no digest of their scores; of those that are published, git has one.
+    """
+    advice = restoring(path)
     try:
         found = parse_json(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: incomplete ({error}): delete the run's folder to train it again") from error
+        raise ValueError(f"{path}: incomplete ({error}): {advice}") from error
     if not isinstance(found, dict) or "last" not in found:
-        raise ValueError(f"{path}: not the scores of a run: delete the run's folder to train it again")
+        raise ValueError(f"{path}: not the scores of a run: {advice}")
+    # By two names, so that no damage to one makes the file an early one.
+    if "sha256" in found or "files" in found:
+        found = opened(found)
+        if found is None:
+            raise ValueError(f"{path}: damaged, because its SHA-256 differs from the one in it: {advice}")
     made_with = found.get("provenance", {})
     if "device" in made_with:  # as the earliest runs wrote it
         made_with["device"] = made_with["device"].replace(", 1 threads", ", 1 thread")
     return found
+
+
+def restoring(path: Path) -> str:
+    """What to do about a damaged file of a run."""
+    published = path.absolute().is_relative_to(PUBLISHED)
+    return "git checkout restores it" if published else "delete the run's folder to train it again"

@@ -25,6 +25,6 @@ def adopt_published(profile: str, published: Path = PUBLISHED, outputs: Path = O
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file, if there is one, unless it is already there; with its time, because make goes by it."""
-    if source.is_file() and not (target.is_file() and filecmp.cmp(source, target)):
+    if source.is_file() and not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
         with replacing(target) as part:
             shutil.copy2(source, part)

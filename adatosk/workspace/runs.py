@@ -16,7 +16,7 @@ from adatosk.manifests import Manifest, manifest_of
 from adatosk.presets import PROFILES
 from adatosk.utils.files import replacing, write_csv
 from adatosk.utils.project import CACHE, OUTPUTS, Places
-from adatosk.utils.provenance import read_metrics
+from adatosk.utils.provenance import file_digest, read_metrics, restoring
 from adatosk.utils.tables import read_csv
 from adatosk.workspace.data import data_root, prepare_data
 from adatosk.workspace.published import adopt_published
@@ -52,27 +52,30 @@ class Run:
     @cached_property
     def log(self) -> pd.DataFrame:
         """One row per epoch: losses, learning rate, seconds, and WAR on the test split where it was evaluated."""
-        return _whole(self.folder / "log.jsonl", partial(pd.read_json, lines=True))
+        return self._whole("log.jsonl", partial(pd.read_json, lines=True))
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """One row per test clip: id, label and the last weights' prediction under each protocol."""
-        return _whole(self.folder / "predictions.csv", partial(read_csv, dtype={"id": str}))
+        return self._whole("predictions.csv", partial(read_csv, dtype={"id": str}))
+
+    def _whole(self, name: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+        """What ``read`` makes of a file of the run; ``ValueError`` names one that is damaged."""
+        path = self.folder / name
+        expected = self.metrics.get("files", {}).get(name) if self.finished else None
+        try:
+            if expected not in (None, file_digest(path)):
+                raise ValueError("its SHA-256 differs from the one in metrics.json")
+            return read(path)
+        except ValueError as error:
+            said = " ".join(str(error).split())
+            raise ValueError(f"{path}: damaged ({said}): {restoring(path)}") from error
 
     def model(self, weights: str = "last") -> AdaTosk:
         """The trained model in evaluation mode; ``weights`` is ``last`` or ``best_on_test``."""
         from adatosk.model import AdaTosk
 
         return AdaTosk.from_pretrained(self.folder / "checkpoints" / weights).eval()
-
-
-def _whole(path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
-    """What ``read`` makes of a file of a run; ``ValueError`` names one that is damaged."""
-    try:
-        return read(path)
-    except ValueError as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path}: damaged ({said}): delete the run's folder to train it again") from error
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ import pytest
 
 from adatosk.experiments import comparison
 from adatosk.experiments.runs import headline_configs
+from adatosk.utils.files import sealed, write_json
 from adatosk.utils.project import PUBLISHED
+from adatosk.utils.provenance import read_metrics
 from adatosk.workspace import adopt_published
 
 RUN = next(iter(headline_configs("demo")))
@@ -26,14 +28,14 @@ def outputs(tmp_path):
 
 def change(outputs, **provenance: str) -> dict:
     """Give the run another provenance; returns its metrics, to be changed further and written with :func:`write`."""
-    metrics = json.loads((outputs / "demo" / "runs" / RUN / "metrics.json").read_text())
+    metrics = read_metrics(outputs / "demo" / "runs" / RUN / "metrics.json")
     metrics["train_seconds"] = 1.0
     metrics["provenance"] |= provenance
     return metrics
 
 
 def write(outputs, metrics: dict) -> None:
-    (outputs / "demo" / "runs" / RUN / "metrics.json").write_text(json.dumps(metrics))
+    write_json(outputs / "demo" / "runs" / RUN / "metrics.json", sealed(metrics))
 
 
 def test_equal_numbers_are_reproduced_to_the_last_bit_whatever_the_clock_says(outputs):

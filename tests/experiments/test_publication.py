@@ -9,8 +9,9 @@ from adatosk.experiments import report
 from adatosk.experiments.publication import publish
 from adatosk.experiments.runs import configs, headline_configs
 from adatosk.experiments.shipping import ship
+from adatosk.utils.files import sealed, write_json
 from adatosk.utils.project import PUBLISHED
-from adatosk.utils.provenance import file_digest
+from adatosk.utils.provenance import file_digest, read_metrics
 from adatosk.workspace import adopt_published
 
 FIRST, SECOND = headline_configs("demo")
@@ -28,15 +29,15 @@ def project(tmp_path):
         folder = tmp_path / "outputs" / "demo" / "runs" / name
         (folder / "checkpoints" / "last").mkdir(parents=True)
         (folder / "checkpoints" / "last" / "model.safetensors").touch()
-        metrics = json.loads((folder / "metrics.json").read_text()) | {"train_seconds": 1.0}
+        metrics = read_metrics(folder / "metrics.json") | {"train_seconds": 1.0}
         metrics["last"]["views_1"]["war"] += float(name == SECOND)
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        write_json(folder / "metrics.json", sealed(metrics))
     # The first one has its weights still, and says which; what the second one's scores belong to is not known.
     first = tmp_path / "outputs" / "demo" / "runs" / FIRST
     digest = file_digest(first / "checkpoints" / "last" / "model.safetensors")
     (first / "checkpoints" / "last" / "config.json").write_text("{}")
-    metrics = json.loads((first / "metrics.json").read_text()) | {"weights": {"last": digest, "best_on_test": digest}}
-    (first / "metrics.json").write_text(json.dumps(metrics))
+    metrics = read_metrics(first / "metrics.json") | {"weights": {"last": digest, "best_on_test": digest}}
+    write_json(first / "metrics.json", sealed(metrics))
     for page in ("README.md", "RESULTS.md"):
         (tmp_path / page).write_text(f"{report.BEGIN}\n{report.END}\n")
     return tmp_path
@@ -51,8 +52,8 @@ def test_the_weights_that_the_published_scores_were_measured_with_ship_once(proj
     assert list(published.rglob("*.safetensors")) == [target / "model.safetensors"]
     assert ship(published, outputs) == []
     # Weights that are trained once more with the same scores leave those that ship alone; damaged ones are not copied.
-    content = json.loads((here / "metrics.json").read_text()) | {"train_seconds": 2.0}
-    (here / "metrics.json").write_text(json.dumps(content))
+    content = read_metrics(here / "metrics.json") | {"train_seconds": 2.0}
+    write_json(here / "metrics.json", sealed(content))
     assert ship(published, outputs) == []
     shutil.rmtree(target)
     (here / "checkpoints" / "last" / "model.safetensors").write_bytes(b"damaged")

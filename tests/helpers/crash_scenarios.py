@@ -16,6 +16,7 @@ from adatosk.presets import PROFILES
 from adatosk.synthetic import BENCHMARKS, BenchmarkConfig, write_benchmark
 from adatosk.train import Places, train
 from adatosk.utils import parallel, provenance
+from adatosk.utils.provenance import read_metrics
 from adatosk.workspace import prepare_data
 
 CLASSES = ("happy", "surprise")
@@ -116,8 +117,8 @@ class TrainingAgain(Training):
         shutil.rmtree(folder / "checkpoints")
         for name in ("predictions.csv", "log.jsonl"):
             (folder / name).write_text("old\n")
-        metrics = json.loads((folder / "metrics.json").read_text())
-        del metrics["weights"]
+        metrics = read_metrics(folder / "metrics.json")
+        del metrics["weights"], metrics["files"]
         (folder / "metrics.json").write_text(json.dumps(metrics | {"seed": "old"}))
 
     def faults(self, start: Path, folder: Path) -> list[str]:

@@ -18,6 +18,7 @@ from adatosk.model import AdaTosk, create_model
 from adatosk.train import Trainer, train
 from adatosk.training import environment
 from adatosk.utils.provenance import device_name, file_digest, provenance, read_metrics
+from adatosk.workspace import Run
 
 
 def quiet(_):
@@ -34,12 +35,42 @@ def test_scores_name_the_digest_of_their_weights(data, places):
     assert trainer.finished() and trainer.finished(need_checkpoint=True)
 
 
+def test_no_changed_byte_in_the_results_of_a_run_passes_without_a_word(data, places):
+    folder = train(short_run(data), places, report=quiet)
+    whole = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    path, refused = folder / "metrics.json", 0
+    true = read_metrics(path)
+    flips = [(place, bit) for place in range(0, len(whole[path]), 7) for bit in (1, 1 << place % 7)]
+    flips += [(place, 1) for name in (b'"files"', b'"sha256"') for place in places_of(name, whole[path])]
+    for place, bit in flips:
+        path.write_bytes(flipped(whole[path], place, bit))
+        try:  # of a float, digits beyond its precision may change, and white space
+            assert read_metrics(path) == true, place
+        except ValueError as error:
+            refused += str(path) in str(error)
+    assert refused > 0.6 * len(flips)
+    path.write_bytes(whole[path])
+    for name, read in (("predictions.csv", lambda run: run.predictions), ("log.jsonl", lambda run: run.log)):
+        read(Run(folder))
+        (folder / name).write_bytes(flipped(whole[folder / name], -5, 1))
+        with pytest.raises(ValueError, match=rf"{name}: damaged \(its SHA-256 differs .*: delete the run's folder"):
+            read(Run(folder))
+
+
+def places_of(name: bytes, content: bytes) -> range:
+    return range(content.index(name), content.index(name) + len(name))
+
+
+def flipped(content: bytes, place: int, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[place] ^= bit
+    return bytes(changed)
+
+
 def test_damaged_weights_are_refused_and_trained_again(data, places):
     folder = train(short_run(data), places, report=quiet)
     before, path = weights_of(folder), folder / "checkpoints" / "last" / "model.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-5] ^= 1
-    path.write_bytes(content)
+    path.write_bytes(flipped(path.read_bytes(), -5, 1))
     with pytest.raises(ValueError, match=rf"{path}: its SHA-256 is .* metrics\.json names .*: damaged"):
         AdaTosk.from_pretrained(path.parent)
     second = short_run(data, initial=short_run(data).model_dump())
@@ -55,7 +86,7 @@ def test_scores_without_a_digest_are_taken_as_they_are(data, places):
     folder = train(short_run(data), places, report=quiet)
     path = folder / "metrics.json"
     scores = json.loads(path.read_text())
-    path.write_text(json.dumps({key: value for key, value in scores.items() if key != "weights"}))
+    path.write_text(json.dumps({key: scores[key] for key in scores.keys() - {"weights", "files", "sha256"}}))
     before = path.read_bytes()
     assert Trainer(short_run(data), places).finished(need_checkpoint=True)
     train(short_run(data), places, need_checkpoint=True, report=quiet)
