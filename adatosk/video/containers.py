@@ -13,7 +13,7 @@ What a file itself does not show remains unknown:
   MPEG; rarely in JPEG, VP8, HEVC without hashes, Windows Media, GIF and ProRes, and never in uncompressed video.
 - A hole that takes whole pictures and no part of another is a gap in time, as a camera leaves it, too: in bare streams,
   NUT, GIF, MPEG program streams and, if it takes a multiple of 16 packets, transport streams. So is a picture whose
-  head is destroyed, or its packet's in NUT, GIF and MPEG, or its entry in an MP4's index or fragment.
+  head is destroyed, or its packet's in GIF and MPEG, or its entry in an MP4's index or fragment.
 """
 
 import struct
@@ -24,7 +24,9 @@ from typing import BinaryIO
 
 from adatosk.video.asf import HEAD, follow_asf, properties
 from adatosk.video.mpeg import follow_program, follow_transport
+from adatosk.video.nut import follow_nut
 from adatosk.video.streams import (
+    checksum,
     damaged,
     follow_dirac,
     follow_dv,
@@ -50,7 +52,6 @@ _IN_CLUSTER = {b"\xe7", b"\xa7", b"\xab", b"\xa3", b"\xa0", b"\xaf", b"\x58T", b
 _RM_ONE_RATE = b"\3"  # the largest group of packets of a stream with one rate
 
 _MXF = b"\x06\x0e+4"
-_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def fault(path: Path, container: str) -> str:
@@ -171,9 +172,7 @@ def _follow_ogg(file: BinaryIO, end: int) -> str:
 
 
 def _ogg_sum(page: bytes) -> int:
-    """Ogg's checksum: zlib's with bit-reversed input and output, initialised to 0 and not inverted."""
-    data = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
-    return int(f"{zlib.crc32(data, 0xFFFFFFFF) ^ 0xFFFFFFFF:032b}"[::-1], 2)
+    return checksum(page[:22] + bytes(4) + page[26:])
 
 
 def _follow_boxes(file: BinaryIO, end: int) -> str:
@@ -263,6 +262,7 @@ _FOLLOW: dict[str, Callable[[BinaryIO, int], str]] = {
     "dv": follow_dv,
     "obu": follow_obu,
     "mxf": _follow_mxf,
+    "nut": follow_nut,
     "apng": follow_png,
     "rm": _follow_real,
     "mpegvideo": follow_pictures,

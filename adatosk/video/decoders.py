@@ -4,10 +4,12 @@ A reader is opened where it is used, with a single thread: a reader that crosses
 over clips. Frames are streamed: each is converted, resized and released before the next one is decoded.
 
 So the memory is FFmpeg's own, and one RGB image: 100 MB at 8K (7680×4320). FFmpeg holds the pictures that others refer
-to, and those that it reorders, and the codec alone decides how many. Measured at 8K, in MB: 50 for Motion JPEG; 143 for
-H.264 with one reference, 240 with 10 bits a colour, 340 with four references, 1,130 with sixteen; 430 for HEVC, 720
-with 10 bits; 160 for VP9; 300 to 410 for AV1. At 4K, with the image: 36 for Motion JPEG; 58 for H.264 with one
-reference, 254 with sixteen; 131 for HEVC, 204 with 10 bits; 88 for VP9; 97 for ProRes; 138 for AV1.
+to, and those that it reorders, and the stream alone decides how many: there is one decoding thread already, and FFmpeg
+decodes H.264, HEVC, VP9 and AV1 neither at a lower resolution nor with fewer references. So 8K takes more than 300 MB
+in HEVC, AV1 and H.264 with several references. Measured at 8K, in MB: 50 for Motion JPEG; 143 for H.264 with one
+reference, 240 with 10 bits a colour, 340 with four references, 1,130 with sixteen; 430 for HEVC, 720 with 10 bits; 160
+for VP9; 300 to 410 for AV1. At 4K, with the image: 36 for Motion JPEG; 58 for H.264 with one reference, 254 with
+sixteen; 131 for HEVC, 204 with 10 bits; 88 for VP9; 97 for ProRes; 138 for AV1.
 """
 
 import zlib

@@ -1,6 +1,7 @@
 """Check that a file without a container is complete: a stream of coded units, frames of one size, or an animation."""
 
 import re
+import zlib
 from typing import BinaryIO
 
 _BLOCK = 1 << 20
@@ -11,11 +12,17 @@ _SUBSAMPLED = {"420": (2, 2), "411": (4, 1), "422": (2, 1), "444": (1, 1)}  # co
 _PICTURE = b"\0\0\1\0"
 _DIRAC_HEAD, _DIRAC_END = 13, b"\x10"
 _DELIMITER = b"\x12\0"  # of AV1's temporal units
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def read(file: BinaryIO, place: int, count: int) -> bytes:
     file.seek(place)
     return file.read(count)
+
+
+def checksum(data: bytes) -> int:
+    """The CRC-32 of Ogg and NUT: zlib's with bit-reversed input and output, initialised to 0 and not inverted."""
+    return int(f"{zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF:032b}"[::-1], 2)
 
 
 def only_zeros(file: BinaryIO, place: int) -> bool:

@@ -37,6 +37,7 @@ FORMATS = {
     "hevc.ts": ("libx265", 30, 3, X265 | {"x265-params": "log-level=error"}, False),
     "hevc10.m2ts": ("libx265", 30, 3, X265 | {"x265-params": "log-level=error:repeat-headers=1:aud=1"}, False),
     "raw.y4m": ("rawvideo", 1, 0, {}, False),
+    "a.nut": ("libx264", 12, 2, X264, False),
     "a.mxf": ("mpeg2video", 12, 2, {}, False),
     "qpel.avi": ("mpeg4", 30, 2, {"flags": "+qpel+mv4"}, False),
     "a.gif": ("gif", 1, 0, {}, False),

@@ -136,8 +136,13 @@ def test_a_cut_picture_of_a_transport_stream_is_told(tmp_path, codec, step):
         assert tells(path)
 
 
-# Where in the head of a packet a changed bit may make FFmpeg pass over a frame; RealMedia's begins 19 bytes earlier.
-HEADS = {"a.wmv": ("wmv2", range(26)), "a.rm": ("rv20", (-19, -18, -15, -14, -9)), "a.ts": ("mpeg2video", (4, 5, 6))}
+# Where in the head of a packet a changed bit may make FFmpeg pass over a frame, seen from the place that it states.
+HEADS = {
+    "a.wmv": ("wmv2", range(26)),
+    "a.rm": ("rv20", (-19, -18, -15, -14, -9)),
+    "a.ts": ("mpeg2video", (4, 5, 6)),
+    "a.nut": ("mpeg4", range(-3, 0)),
+}
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -207,7 +212,9 @@ def test_a_check_tells_a_flipped_bit(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", ["lost", "zeros"])
-@pytest.mark.parametrize("name", ["a.wmv", "mpeg2.mpg", "b.ts", "a.flv", "b.flv", "b.mkv", "vp8.webm", "closed.mp4"])
+@pytest.mark.parametrize(
+    "name", ["a.wmv", "mpeg2.mpg", "b.ts", "a.nut", "a.flv", "b.flv", "b.mkv", "vp8.webm", "closed.mp4"]
+)
 def test_a_hole_is_told(tmp_path, name, kind):
     path = write(tmp_path / name, *FORMATS[name][:4])
     data = path.read_bytes()
