@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from adatosk.experiments.cost_curve import ALL_PATCHES, MERGED, PARTITION, RANDOM
 from adatosk.experiments.grid import WITH, WITHOUT
 from adatosk.plots.scores import recalls
-from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALLEST, WIDEST, new_figure
+from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PAPERS, PURPLE, SMALLEST, WIDEST, new_figure
 
 _COLOURS = {WITH: BLUE, WITHOUT: ORANGE, MERGED: PURPLE, RANDOM: GREY}
 _SHADES = ("#08306b", "#2171b5", "#4a9bd1")  # of the hard mask ratios, from the densest to the sparsest view
@@ -155,10 +155,12 @@ def differences(table: pd.DataFrame) -> Figure:
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(-0.6, len(rows) - 0.4)
-        ax.set_title(f"{name.replace('table', 'Table ')}, less {references[0]}", loc="left", fontsize=SMALLEST)
+        table_name = name.replace("table", "Table ")
+        ax.set_title(f"{table_name}, points above '{references[0]}'", loc="left", fontsize=SMALLEST)
     reach = 1.5 * table[["paper", "ours"]].abs().max().max() + 1
-    axes[-1, 0].set(xlabel="points", xlim=(-reach, reach))
-    handles = [Line2D([], [], color="black", marker="|", linestyle="none", markersize=9, label="paper, DFEW")]
+    score = table["quantity"].iloc[0].removesuffix(", points")
+    axes[-1, 0].set(xlabel=f"points of {score}", xlim=(-reach, reach))
+    handles = [Line2D([], [], label="paper, DFEW", **PAPERS)]
     for name, colour in _DIRECTIONS.items():
         if name != "too few runs" or name in set(table["direction"]):
             label = f"ours, {name}" + (" direction" if name in ("same", "opposite") else "")
@@ -168,7 +170,7 @@ def differences(table: pd.DataFrame) -> Figure:
 
 
 def _beside(ax: Axes, place: int, row) -> None:
-    ax.plot(row.paper, place, "|", color="black", markersize=11, markeredgewidth=1.8, zorder=3)
+    ax.plot(row.paper, place, **PAPERS)
     if row.direction in _DIRECTIONS:
         colour = _DIRECTIONS[row.direction]
         ax.plot(row.ours, place, "o", color=colour, markersize=5)

@@ -4,6 +4,7 @@ Colours can be distinguished without red and green; a scale also varies in light
 """
 
 import sys
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +16,16 @@ from matplotlib.figure import Figure
 # takes more than a second.
 BLUE, ORANGE, GREEN, PURPLE = map(to_rgb, ("#0173b2", "#de8f05", "#029e73", "#cc78bc"))
 GREY = "0.55"
+# The paper's values are diamonds, over the dots of ours and hollow, so that these show through.
+PAPERS: dict[str, Any] = {
+    "color": "black",
+    "marker": "D",
+    "markersize": 6,
+    "markerfacecolor": "none",
+    "markeredgewidth": 1.2,
+    "linestyle": "none",
+    "zorder": 5,
+}
 # Points of the smallest text in a figure, and inches of the widest figure: what the text column of a notebook in
 # JupyterLab holds on a screen 1,366 pixels wide, so that no figure is shrunk, nor its text with it.
 SMALLEST, WIDEST = 9, 8.8

@@ -4,26 +4,30 @@ Means are dots with their 95 % interval, single repeats are small dots. The axes
 repeats may be so wide that it runs out of the picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from adatosk.experiments import statistics
-from adatosk.plots.style import BLUE, GREY, ORANGE, PURPLE, SMALLEST, new_figure
+from adatosk.plots.style import BLUE, GREY, ORANGE, PAPERS, PURPLE, SMALLEST, new_figure
 
 # Colour of a difference by where its interval lies.
 ABOVE, BELOW, OPEN, TOO_FEW = BLUE, ORANGE, GREY, "0.8"
 SIDES = {"above": ABOVE, "below": BELOW, "undecided": OPEN, "too few runs": TOO_FEW}
 VERDICTS = {"reproduced": ABOVE, "not reproduced": BELOW, "undecided": OPEN, "too few runs": TOO_FEW}
 HEAT = plt.get_cmap("YlGnBu")
+# What the side of a row's interval means, beside the row it is compared with.
+_COMPARED = {"above": "better", "below": "worse", "undecided": "undecided", "too few runs": "too few runs"}
 
 
 def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Series | None = None) -> Figure:
@@ -38,26 +42,27 @@ def rows_and_differences(table: pd.DataFrame, reference: str, reported: pd.Serie
     one_view = table[table["protocol"] == statistics.PROTOCOL]
     figure, axes = new_figure(1, 2, 8.6, 0.9 + 0.34 * len(rows), sharey=True)
     left, right = axes[0]
+    sides = set()
     for place, row in enumerate(rows):
-        colour = PURPLE if row == reference else BLUE
+        colour: object = PURPLE
+        if row != reference:
+            side = _difference(right, place, statistics.paired(table, row, reference))
+            colour = SIDES[side]  # on the left, too: a colour has one meaning
+            sides.add(side)
         wars = one_view["war"][one_view["row"] == row]
         draw_dot(left, place, wars, statistics.score_interval(wars), colour)
-        if row != reference:
-            _difference(right, place, statistics.paired(table, row, reference))
     left.axvline(one_view["war"][one_view["row"] == reference].mean(), color=PURPLE, linestyle=":", zorder=0)
     right.axvline(0, color=PURPLE, linestyle=":", zorder=0)
     span(left)
+    marks: list[Any] = []
     if reported is not None:
         there = reported.drop(index=reference).reindex(rows).dropna() - reported[reference]
         places = [rows.index(row) for row in there.index]
-        right.plot(
-            there, places, "D", color="black", markersize=5, markerfacecolor="none", label="the paper's, on DFEW"
-        )
-        right.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+        marks += right.plot(there, places, label="the paper's, on DFEW", **PAPERS)
     span(right, around=0)
-    left.set(xlabel="WAR, 1 view (%)", yticks=range(len(rows)), yticklabels=rows)
+    left.set(xlabel="WAR, 1 view (%)", yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
     right.set_xlabel(f"points of WAR above {reference}")
-    left.invert_yaxis()
+    _explain(figure, {name: SIDES[side] for side, name in _COMPARED.items() if side in sides}, *marks)
     return figure
 
 
@@ -72,17 +77,25 @@ def gain_by_look(table: pd.DataFrame, better: str, worse: str, first: int | None
         protocol: statistics.by_look(statistics.paired(table, better, worse, protocol=protocol), first)
         for protocol in protocols
     }
-    choices = list(next(iter(parts.values())))
-    figure, axes = new_figure(1, len(protocols), 3.6 * len(protocols), 1.2 + 0.4 * len(choices), sharey=True)
+    choices = next(iter(parts.values()))
+    width, height = 3.6 * len(protocols), 1.2 + 0.4 * len(choices)
+    figure, axes = new_figure(1, len(protocols), width, height, sharex=True, sharey=True)
     for ax, (protocol, found) in zip(axes[0], parts.items(), strict=True):
         for place, part in enumerate(found.values()):
             _difference(ax, place, part)
         ax.axvline(0, color=PURPLE, linestyle=":", zorder=0)
-        span(ax, around=0)
-        ax.set(title=protocol.replace("_", " "), xlabel="gain in WAR (points)", yticks=range(len(choices)))
-    axes[0, 0].set_yticklabels(f"seeds: {choice}" for choice in choices)
+        ax.set(title=_views(protocol), xlabel="gain in WAR (points)", yticks=range(len(choices)))
+    span(*axes[0], around=0)
+    said = {"all": "all {} seeds", "later": "the later {}"}
+    axes[0, 0].set_yticklabels(said.get(name, f"the {name}").format(len(part)) for name, part in choices.items())
     axes[0, 0].set_ylim(len(choices) - 0.5, -0.5)
     return figure
+
+
+def _views(protocol: str) -> str:
+    """The name of a test protocol as it is read: ``views_8`` is 8 views."""
+    views = protocol.removeprefix("views_")
+    return f"{views} view{'s' * (views != '1')}" if views != protocol else protocol.replace("_", " ")
 
 
 def _difference(ax: Axes, place: float, values: pd.Series) -> statistics.Side:
@@ -135,13 +148,15 @@ def comparisons(found: pd.DataFrame, margin: float = statistics.NEGLIGIBLE) -> F
             ax.annotate("impossible with these sizes", (0, place), (6, 0), textcoords="offset points", va="center")
     ax.axvline(0, color="black", linewidth=0.8, zorder=0.5)
     reach = np.nanmax(np.abs([*found["ours"].fillna(0), margin, *_near(found)]))
-    ax.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(places.max() + 0.5, -0.5), xlabel="points of WAR")
+    ax.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(places.max() + 0.5, -0.5))
+    ax.set_xlabel("points of WAR by which the first exceeds the second")
     claims = found["id"][begins]
     ax.set_yticks([*places, *(places[begins] - 1)], [*found["what"], *claims], fontsize=SMALLEST)
     for label in ax.get_yticklabels()[len(found) :]:
         label.set_fontweight("bold")
     ax.tick_params(axis="y", length=0)
-    _key(ax, _told(found))
+    band = Rectangle((0, 0), 1, 1, color="0.92", label=f"negligible: within ±{margin:g}")
+    _explain(figure, _told(found), *([band] if "negligible" in set(found["kind"]) else []))
     return figure
 
 
@@ -156,10 +171,10 @@ def _told(found: pd.DataFrame) -> dict[str, object]:
     return {name: colour for name, colour in VERDICTS.items() if colour != TOO_FEW or name in set(found["verdict"])}
 
 
-def _key(ax: Axes, colours: dict[str, object]) -> None:
-    for name, colour in colours.items():
-        ax.plot([], [], "o-", color=colour, label=name)
-    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(colours))
+def _explain(figure: Figure, colours: Mapping[str, object], *others: Artist) -> None:
+    """What the colours of dots mean, and other marks that have a label, above all panels."""
+    dots = [Line2D([], [], color=colour, marker="o", label=name) for name, colour in colours.items()]
+    figure.legend(handles=[*dots, *others], frameon=False, loc="outside upper center", ncols=len(dots) + len(others))
 
 
 def ratio_by_exclusion(cells: pd.DataFrame) -> Figure:
@@ -229,14 +244,13 @@ def ambiguities(differences: pd.DataFrame) -> Figure:
                 sides.add(_difference(ax, place, values))
         ax.axvline(0, color="black", linewidth=0.8, zorder=0)
         span(ax, around=0)
-        ax.set(title=protocol.replace("_", " "), xlabel="points of WAR above it", yticks=range(len(names)))
+        ax.set(title=_views(protocol), xlabel="points of WAR above it", yticks=range(len(names)))
     axes[0, 0].set_yticklabels(names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     colours = {"alternative better": ABOVE, "reference better": BELOW, "interval contains 0": OPEN}
     if "too few runs" in sides:
         colours["too few runs"] = TOO_FEW
-    handles = [plt.Line2D([], [], color=colour, marker="o", label=name) for name, colour in colours.items()]
-    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=len(handles))
+    _explain(figure, colours)
     return figure
 
 
@@ -253,7 +267,7 @@ def protocols(table: pd.DataFrame, chosen: Sequence[str]) -> Figure:
         wide = table[table["row"] == row].pivot(index="repeat", columns="protocol", values="war")[names]
         ax.plot(names, wide.T, color=colour, alpha=0.3, linewidth=0.9)
         ax.plot(names, wide.mean(), "o-", color=colour, linewidth=2, label=row)
-    ax.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
+    ax.set_xticks(range(len(names)), [_views(name) for name in names])
     ax.set_ylabel("WAR (%)")
     ax.margins(x=0.1)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -274,7 +288,7 @@ def claims_by_protocol(found: pd.DataFrame) -> Figure:
         ax.add_patch(box)
         ax.text(*place, "–" if np.isnan(one.ours) else f"{one.ours:+.1f}", ha="center", va="center")
     ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(whats) - 0.5, -0.5))
-    ax.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
+    ax.set_xticks(range(len(names)), [_views(name) for name in names])
     ax.set_yticks(range(len(whats)), whats)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -307,6 +321,6 @@ def costs(table: pd.DataFrame) -> Figure:
         ax.set_xlabel(quantity, fontsize=SMALLEST)
     handles = [Rectangle((0, 0), 1, 1, color=PURPLE, label="our interpretation"),
                Rectangle((0, 0), 1, 1, color=BLUE, label="others"),
-               plt.Line2D([], [], color=ORANGE, linewidth=2.5, label="the paper's number")]  # fmt: skip
+               Line2D([], [], color=ORANGE, linewidth=2.5, label="the paper's number")]  # fmt: skip
     figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=3)
     return figure

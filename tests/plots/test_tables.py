@@ -42,16 +42,38 @@ def test_rows_are_drawn_with_their_differences_and_the_papers(table):
     left, right = figure.axes
     assert {place: mean for place, (mean, _) in means(left).items()} == pytest.approx({0: 71, 1: 69, 2: 75.1, 3: 71})
     colours = {place: colour for place, (_, colour) in means(right).items()}
+    assert means(left)[0][1] == to_rgb(plots_tables.PURPLE)
+    assert colours == {place: colour for place, (_, colour) in means(left).items() if place}
+    assert said_above(figure) == ["better", "worse", "undecided", "the paper's, on DFEW"]
     assert colours == {1: to_rgb(plots_tables.BELOW), 2: to_rgb(plots_tables.ABOVE), 3: to_rgb(plots_tables.OPEN)}
     diamonds = next(line for line in right.lines if line.get_marker() == "D")
     assert (list(diamonds.get_xdata()), list(diamonds.get_ydata())) == ([-1], [1])
+    assert diamonds.get_zorder() > max(line.get_zorder() for line in right.lines if line is not diamonds)
     low, high = right.get_xlim()
     assert low < -2.2 and 4.2 < high < 8
 
 
+def said_above(figure: Figure) -> list[str]:
+    (key,) = figure.legends
+    return [text.get_text() for text in key.get_texts()]
+
+
 def test_a_single_seed_is_drawn_without_interval(table):
     figure = draw(plots_tables.rows_and_differences(table[table["repeat"] == 0], "whole"))
-    assert len(means(figure.axes[1])) == 3
+    assert len(means(figure.axes[1])) == 3 and said_above(figure) == ["too few runs"]
+
+
+def test_the_gain_is_drawn_for_all_seeds_and_those_after_the_interim_analysis(table):
+    figure = draw(plots_tables.gain_by_look(table, "less", "whole", 2, ["views_1", "views_8"]))
+    assert [ax.get_title() for ax in figure.axes] == ["1 view", "8 views"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "all 3 seeds",
+        "the first 2",
+        "the later 1",
+    ]
+    gains = {place: mean for place, (mean, _) in means(figure.axes[0]).items()}
+    assert gains == pytest.approx({0: -2, 1: -1.9, 2: -2.2})
+    assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()  # so that panels can be compared
 
 
 def test_comparisons_are_coloured_by_verdict_and_impossible_ones_said():
@@ -68,6 +90,7 @@ def test_comparisons_are_coloured_by_verdict_and_impossible_ones_said():
     assert lines == {0: "claim", 1: "a less b", 2: "b less c", 3: "other", 4: "c less d"}
     assert [text.get_text() for text in ax.texts] == ["impossible with these sizes"]
     assert ax.get_xlim()[1] > 5
+    assert said_above(ax.figure) == ["reproduced", "not reproduced", "undecided", "negligible: within ±1"]
 
 
 def test_table_2_hatches_what_is_empty():
@@ -88,7 +111,7 @@ def test_readings_have_a_panel_a_protocol():
     rows = [(f"{name} (1)", protocol, difference) for protocol in ("views_1", "views_8")
             for name, values in {"up": [2, 2.2, 2.1], "open": [-3, 3, 1]}.items() for difference in values]  # fmt: skip
     figure = draw(plots_tables.ambiguities(pd.DataFrame(rows, columns=["ambiguity", "protocol", "difference"])))
-    assert [ax.get_title() for ax in figure.axes] == ["views 1", "views 8"]
+    assert [ax.get_title() for ax in figure.axes] == ["1 view", "8 views"]
     colours = [colour for _, colour in means(figure.axes[0]).values()]
     assert colours == [to_rgb(plots_tables.ABOVE), to_rgb(plots_tables.OPEN)]
 
