@@ -98,7 +98,7 @@ def predict(
 
     Raises:
         FaceDetectorError: the face detector's weights are missing or damaged.
-        FaceNotFoundError: the sampled frames show no face, or none of that number.
+        FaceNotFoundError: the sampled frames show no face, none of that number, or one that is not upright.
         FileNotFoundError: the model's folder contains no weights.
         ValueError: there is no such device.
         VideoError: the video cannot be read whole.
@@ -111,8 +111,10 @@ def predict(
     batch = normalise(video.permute(1, 0, 2, 3)[None]).to(model.mask_token.device)  # (1, C, T, H, W)
     training = model.training
     model.eval()
-    logits = model.classify(batch, views, complementary)[0].cpu()
     one = model(batch, generator=torch.Generator().manual_seed(0), reconstruct=False)
+    # A single view has the same hard mask, and is not computed again.
+    single = views == 1 and not complementary
+    logits = (one.logits if single else model.classify(batch, views, complementary))[0].cpu()
     model.train(training)
     probabilities = dict(zip(config.classes, logits.softmax(dim=0).tolist(), strict=True))
     return Prediction(

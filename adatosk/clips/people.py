@@ -8,25 +8,30 @@ import numpy as np
 
 from adatosk.clips.faces import (
     Face,
-    Linker,
-    Track,
     check_person,
     check_there,
+    check_upright,
     is_seen,
     load_detector,
     search,
+    shows,
     squares_of,
+    turned_by,
 )
+from adatosk.clips.tracks import CutFinder, Linker, Track
 
 # Frames searched at one resolution, and held in memory at full size.
 TOGETHER = 16
+# Of the first so many of these groups, a frame each says whether the video has to be turned.
+LOOKED_AT_TURNED = 8
 
 
 class People:
     """The people whom at least one of a video's clips shows, the largest first, by the sum of their faces' areas.
 
-    Somebody is followed over the whole video, but not recognised: who is away for long counts as the same person only
-    when returning to the same place.
+    Somebody is followed over the whole video, but not recognised: who is away for long, or there again after a cut,
+    counts as the same person only in the same place. So does somebody else who is there then; :class:`Face` counts the
+    cuts.
 
     Args:
         clips: which of the frames that will be searched each clip consists of, int ``(clips, T)``.
@@ -41,6 +46,9 @@ class People:
         check_person(person)
         self.person = person
         self._clips, self._detector, self._linker = clips, load_detector(), Linker()
+        self._is_cut = CutFinder()
+        self._turned: list[int] = []
+        self._shots: list[int] = []  # of each frame
         self._size = (0, 0)
 
     @property
@@ -51,8 +59,12 @@ class People:
     def search(self, images: Sequence[np.ndarray]) -> None:
         """Search the next frames, uint8 ``(H, W, 3)``; by ``TOGETHER``, since they get one resolution."""
         self._size = images[0].shape[:2]
-        for boxes in search(self._detector, images)[0]:
-            self._linker.add(boxes)
+        cuts = list(map(self._is_cut, images))
+        for boxes, cut in zip(search(self._detector, images, cuts)[0], cuts, strict=True):
+            self._linker.add(boxes, cut)
+            self._shots.append(len(self._linker.cuts))
+        if len(self._turned) < LOOKED_AT_TURNED:
+            self._turned.append(turned_by(self._detector, images[len(images) // 2]))
 
     def guess(self, clip: int) -> np.ndarray | None:
         """The squares ``(T, 4)`` of who is the person as far as the video has been searched, beyond this clip at least.
@@ -63,11 +75,16 @@ class People:
         seen.sort(key=lambda track: -track.area)
         if len(seen) < self.person:
             return None
-        found = self._within(seen[self.person - 1], self._clips[clip])
-        return self._squares(found) if is_seen(len(found.times), self._clips.shape[1]) else None
+        track = seen[self.person - 1]
+        if not self._shown(track, clip):
+            return None
+        return self._squares(self._within(track, self._clips[clip]))
 
     def check(self, path: str | Path) -> None:
-        """Raise a `FaceNotFoundError` that names the video if it has nobody of the person's number."""
+        """Raise a `FaceNotFoundError` that names the video if nobody of this number is there, or is upright."""
+        turned = max(self._turned, key=self._turned.count)
+        if self._turned.count(turned) > len(self._turned) / 2:
+            check_upright(path, turned)
         check_there(path, self.person, len(self))
 
     def __len__(self) -> int:
@@ -76,7 +93,7 @@ class People:
     def faces(self, person: int | None = None) -> list[Face | None]:
         """A person's face in each clip, as :func:`adatosk.clips.faces.find_faces` places it in a single one.
 
-        ``None`` where the person is seen in less than a quarter of the clip's frames.
+        ``None`` where the clip does not show the person, see :func:`adatosk.clips.faces.shows`.
 
         Args:
             person: another one than whose face is wanted.
@@ -85,8 +102,13 @@ class People:
         track, shown = ranked[person - 1]
         parts = [self._within(track, clip) if there else None for clip, there in zip(self._clips, shown, strict=True)]
         return [
-            None if part is None else Face(self._squares(part), len(part.times), person, len(ranked)) for part in parts
+            None if part is None else Face(self._squares(part), len(part.times), person, len(ranked), self._cuts(clip))
+            for part, clip in zip(parts, self._clips, strict=True)
         ]
+
+    def _cuts(self, clip: np.ndarray) -> int:
+        """How many cuts a clip has."""
+        return bisect_right(self._linker.cuts, clip[-1]) - bisect_right(self._linker.cuts, clip[0])
 
     def counted(self) -> np.ndarray:
         """How many people each clip shows, int ``(clips,)``."""
@@ -97,10 +119,11 @@ class People:
         tracks = [(track, self._shown(track)) for track in self._linker.tracks]
         return sorted((one for one in tracks if one[1].any()), key=lambda one: -one[0].area)
 
-    def _shown(self, track: Track) -> np.ndarray:
+    def _shown(self, track: Track, clip: int | slice = slice(None)) -> np.ndarray:
+        """Which clips, or whether one, show a track."""
         there = np.zeros(self.searched, bool)
         there[track.times] = True
-        return np.array([is_seen(times, self._clips.shape[1]) for times in there[self._clips].sum(axis=1).tolist()])
+        return shows(there[self._clips[clip]], np.array(self._shots)[self._clips[clip]])
 
     def _within(self, track: Track, clip: np.ndarray) -> Track:
         """The part of a track within a clip, whose frames count from 0; its area is not needed."""

@@ -98,7 +98,10 @@ def _draw_curve(ax: Axes, curve: Curve) -> None:
         (line,) = ax.plot(curve.seconds, values, color=next(colours), linewidth=1.6, marker=".", markersize=3)
         peak = int(np.nanargmax(ahead))
         place = (curve.seconds[peak], values[peak])
-        ax.annotate(literal(name), place, (0, 3), textcoords="offset points", ha="center", color=line.get_color())
+        ax.annotate(
+            literal(name), place, (0, 3), textcoords="offset points", ha="center", color=line.get_color(),
+            path_effects=[effects.withStroke(linewidth=2.5, foreground="white")],  # other lines run behind it
+        )  # fmt: skip
     ax.set(xlabel="time (s)", ylabel="probability", xlim=(curve.starts[0], max(curve.ends[-1], 1e-3)), ylim=(0, 1.08))
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -107,7 +110,8 @@ def animate(curve: Curve, path: Path, fps: float = FPS, width: int = WIDTH) -> N
     """Write the video with face, soft mask, label and curve as an MP4 or, for a short video, a GIF.
 
     Each frame shows the clip whose middle is nearest: its label and, on the patches that the model saw, its soft mask
-    from light (light blue) to heavy (grey), black if excluded. Only a GIF is held in memory.
+    from light (light blue) to heavy (grey), black if excluded; or that the person is not seen. Only a GIF is held in
+    memory.
 
     Args:
         fps: as for :func:`adatosk.predict_over_time.predict_over_time`.
@@ -158,6 +162,8 @@ def _annotated(
             for colour, thickness in (((0, 0, 0), 5), ((255, 255, 255), 2)):
                 cv2.rectangle(picture, square[:2].tolist(), (square[2:] - 1).tolist(), colour, thickness)
             label = f"{label} {curve.probabilities[clip].max():.2f}"
+        else:
+            label = "person not seen"
         graph = strip.copy()
         at = round(np.interp(seconds[number], (curve.starts[0], max(curve.ends[-1], 1e-3)), (first, last)))
         graph[:, at : at + 2] = _NOW

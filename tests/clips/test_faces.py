@@ -13,7 +13,9 @@ from media import moving_frames
 from scenes import Walk, overlap, scene, standing
 
 from adatosk.clips import faces
-from adatosk.clips.faces import WEIGHTS, FaceDetectorError, FaceNotFoundError, face_in, find_faces
+from adatosk.clips.faces import TURN, WEIGHTS, FaceDetectorError, FaceNotFoundError, face_in, find_faces
+from adatosk.clips.people import People
+from adatosk.clips.tracks import CutFinder
 
 WALKS = {
     "past the camera": Walk(1, (10, 120), (530, 130), (96, 96)),
@@ -81,6 +83,42 @@ def test_people_who_cross_are_not_taken_for_each_other(height):
     assert len(faces) == 2
     for face, person in zip(faces, (right, left), strict=True):
         assert overlap(face.squares, person.boxes(16)).min() > 0.4
+
+
+@pytest.mark.parametrize("light", [0.5, 1], ids=["cut", "no cut"])
+def test_who_is_beside_the_person_after_a_cut_is_somebody_else(light):
+    before, after = standing(1, (200, 100), 120), standing(2, (290, 100), 120)
+    frames = np.concatenate([scene(before, count=8), (light * scene(after, count=8)).astype(np.uint8)])
+    found = find_faces(frames)
+    if light == 1:  # within a shot, it is the same person, who moves
+        assert len(found) == 1 and found[0].moves and found[0].cuts == 0
+        return
+    (face,) = found  # who is there after the cut, and so in the middle of the clip
+    assert str(face) == "the only face, seen in 8 of 16 frames, across a cut" and not face.moves
+    assert overlap(face.squares, after.boxes(16)).min() > 0.6
+
+
+def test_who_has_the_same_place_after_a_cut_is_the_same_person():
+    frames = [(light * scene(standing(1, (200, 100), 120), count=6)).astype(np.uint8) for light in (1, 0.5, 1)]
+    (face,) = find_faces(np.concatenate(frames))
+    assert str(face) == "the only face, seen in 18 of 18 frames, across 2 cuts" and not face.moves
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_video_that_has_to_be_turned_is_told(degrees):
+    frames = np.rot90(scene(standing(2, (300, 100), 120), count=4), degrees // 90, axes=(1, 2))
+    said = f"lying.mp4: its face is not upright; turn the video by {degrees} degrees clockwise.* -vf {TURN[degrees]} "
+    with pytest.raises(FaceNotFoundError, match=said):
+        face_in("lying.mp4", frames)
+    people = People(np.arange(4)[None])
+    people.search(list(frames))
+    with pytest.raises(FaceNotFoundError, match=said):
+        people.check("lying.mp4")
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_a_walk_is_no_cut(walk):
+    assert not any(map(CutFinder(), scene(walk)))
 
 
 @pytest.mark.parametrize("side", [70, 220, 1000])

@@ -49,6 +49,27 @@ def test_a_person_who_walked_out_is_not_expected_far_away():
         assert (faces[0] is None) != (faces[-1] is None)
 
 
+def test_the_cuts_of_each_clip_are_counted():
+    frames = scene(sitting(), count=LENGTH)
+    frames[20:] //= 2
+    faces = people_in(frames).faces()
+    assert [face.cuts for face in faces] == [0, 1, 1, 0, 0]  # the third clip begins at frame 16, the fourth at 24
+    for clip, face in zip(CLIPS, faces, strict=True):
+        assert str(face) == str(find_faces(frames[clip])[0])
+
+
+def test_after_a_cut_a_clip_shows_who_is_there_in_its_middle():
+    frames = scene(sitting(*range(20, LENGTH)), standing(2, (400, 40), 180, absent=tuple(range(20))), count=LENGTH)
+    frames[20:] //= 2
+    people = people_in(frames)
+    # The middles of the clips are frames 8, 16, 24, 32 and 40.
+    assert [face is not None for face in people.faces(1)] == [False, False, True, True, True]
+    assert [face is not None for face in people.faces(2)] == [True, True, False, False, False]
+    assert people.counted().tolist() == [1] * 5
+    for clip, guess in enumerate(people.guess(clip) for clip in range(len(CLIPS))):
+        assert (guess is None) == (people.faces()[clip] is None)
+
+
 def test_people_are_ordered_by_all_they_show_over_the_whole_video():
     near = standing(2, (400, 40), 180, absent=tuple(range(12, LENGTH)))
     frames = scene(sitting(), near, count=LENGTH)

@@ -108,6 +108,7 @@ def test_the_animation_shows_square_mask_and_label(made, tmp_path):
     outline = [frame[100 : height - 40, left - 5 : left].mean(axis=(0, 2)).min() < 120 for frame in frames]
     nearest = [LABELS[int(np.abs(made.seconds - number / 25).argmin())] for number in range(0, 93, 2)]
     assert outline == [label != "" for label in nearest]
+    assert all(frame[4:28, 8:120].min() < 60 for frame in frames)  # what the label is, or that nobody is seen
     # Excluded patches are darker than those that the hard mask hides, which are left as they are.
     side, shown = round(50 * WIDTH / 100 / 4), frames[16]  # frame 32 of the video, in the fifth step of the first clip
     dark, bright = [], []
