@@ -138,6 +138,11 @@ def test_scores_that_are_not_whole_are_named(tmp_path, text):
         _ = Run(tmp_path).metrics
 
 
+def test_classes_named_by_numbers_stay_apart(tmp_path):
+    (tmp_path / "predictions.csv").write_text("id,label,views_1\n007,01,1\n8,1,1\n9,1.0,01\n")
+    assert Run(tmp_path).predictions.to_numpy().tolist() == [["007", "01", "1"], ["8", "1", "1"], ["9", "1.0", "01"]]
+
+
 def test_a_damaged_log_and_damaged_predictions_are_named(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"epoch": 1, "loss": 2.5}\n{"epoch": 2, "lo')
     (tmp_path / "predictions.csv").write_bytes(b"id,label\na,happy\n\xb1,sad\n")

@@ -146,5 +146,7 @@ def read_metrics(path: Path) -> dict:
 
 def restoring(path: Path) -> str:
     """What to do about a damaged file of a run."""
+    if (path.parent / "checkpoints" / "finished").is_dir():
+        return "a training was killed while it moved its results there: start it again, which only completes that"
     published = path.absolute().is_relative_to(PUBLISHED)
     return "git checkout restores it" if published else "delete the run's folder to train it again"

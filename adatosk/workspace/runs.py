@@ -57,7 +57,7 @@ class Run:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """One row per test clip: id, label and the last weights' prediction under each protocol."""
-        return self._whole("predictions.csv", partial(read_csv, dtype={"id": str}))
+        return self._whole("predictions.csv", partial(read_csv, dtype=str))  # classes may be named 01 and 1
 
     def _whole(self, name: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
         """What ``read`` makes of a file of the run; ``ValueError`` names one that is damaged."""

@@ -55,6 +55,11 @@ def test_no_changed_byte_in_the_results_of_a_run_passes_without_a_word(data, pla
         (folder / name).write_bytes(flipped(whole[folder / name], -5, 1))
         with pytest.raises(ValueError, match=rf"{name}: damaged \(its SHA-256 differs .*: delete the run's folder"):
             read(Run(folder))
+    (folder / "checkpoints" / "finished").mkdir()  # the log was moved from there, and the scores were not yet
+    with pytest.raises(ValueError, match=r"log\.jsonl: damaged .*: a training was killed .*: start it again"):
+        read(Run(folder))
+    train(short_run(data), places, report=quiet)
+    assert not (folder / "checkpoints" / "finished").exists()
 
 
 def places_of(name: bytes, content: bytes) -> range:
