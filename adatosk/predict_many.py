@@ -12,7 +12,7 @@ if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is 
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -323,7 +323,10 @@ def _part(path: Path, settings: str, columns: list[str], rows: dict[str, dict]) 
 
 
 def _kept_rows(path: Path, settings: str, columns: list[str]) -> list[dict]:
-    """Rows with a label whose video is unchanged. A kill may truncate the last row, so it must end with a newline."""
+    """Rows with a label whose video is unchanged, and whose probabilities add up to 1.
+
+    A kill may truncate the last row, so it must end with a newline.
+    """
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     first, _, rest = text.partition("\n")
     if first != f"# {settings}":
@@ -334,8 +337,13 @@ def _kept_rows(path: Path, settings: str, columns: list[str]) -> list[dict]:
     whole = [record for record in records[1 : None if text.endswith("\n") else -1] if len(record) == len(columns)]
     rows = [dict(zip(columns, record, strict=True)) for record in whole]
     classes = columns[2:-3]
-    kept = [row for row in rows if row["label"] and row["stamp"] and row["stamp"] == _stamp(row["path"])]
-    return [row | {name: float(row[name]) for name in classes} for row in kept]
+    kept = []
+    for row in rows:
+        if row["label"] and row["stamp"] and row["stamp"] == _stamp(row["path"]):
+            with suppress(ValueError):  # a damaged row is predicted again
+                shares = {name: float(row[name]) for name in classes}
+                kept += [row | shares] if abs(sum(shares.values()) - 1) < 1e-4 else []
+    return kept
 
 
 def _stamp(path: str) -> str:

@@ -126,6 +126,17 @@ def test_a_row_that_a_kill_cut_off_is_made_again(folder, model, whole, read, par
     assert_whole(part.with_suffix(""), whole)
 
 
+@pytest.mark.parametrize("other", [b",9.", b",x."])
+def test_a_damaged_row_is_made_again(folder, model, whole, read, part, other):
+    content = part.read_bytes()
+    place = content.rindex(b",0.")
+    part.write_bytes(content[:place] + other + content[place + len(other) :])
+    kept = len(content.splitlines()) - 2
+    assert command(*arguments(folder, model, part.with_suffix(""))).exit_code == 0
+    assert_whole(part.with_suffix(""), whole)
+    assert len(read) == VIDEOS - (kept - 1)
+
+
 def test_rows_by_another_model_or_other_options_are_not_mixed(folder, model, part, tmp_path):
     out, before = part.with_suffix(""), part.read_bytes()
     other = tmp_path / "other"
