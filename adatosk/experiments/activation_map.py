@@ -17,31 +17,24 @@ from adatosk.clips import make_loader, normalise
 from adatosk.config import RunConfig
 from adatosk.evaluate import clip_masks
 from adatosk.experiments import grid, tables
-from adatosk.experiments.grid import AS_PUBLISHED, Row
+from adatosk.experiments.grid import AGNOSTIC, AS_PUBLISHED, BOTH, NO_MASK, SEMANTIC, Row, changed_row, split_row
 from adatosk.experiments.statistics import PROTOCOL, interval, judge_better, paired, side
 from adatosk.model import AdaTosk
 from adatosk.presets import MOTIONS, PROFILES
 from adatosk.utils.project import PUBLISHED, Places
 from adatosk.workspace import Workspace
 
-NO_MASK, AGNOSTIC, BOTH = "none", "CA", "CA + CS (A+M)"
-SEMANTIC, ALONE = "CS (A+M)", ("CS (M)", "CS (A)")
+ALONE = ("CS (M)", "CS (A)")
 # The two normalisations that the rule chooses from, the one that is Eq. 11 to the letter first.
 CANDIDATES = ("bounds as constants", "over the mean")
 # What the rule compares, and what the figure shows it beside.
-DECIDING = (NO_MASK, AGNOSTIC, *(f"{BOTH}, {change}" for change in (AS_PUBLISHED, *CANDIDATES)))
+DECIDING = (NO_MASK, AGNOSTIC, *(changed_row(BOTH, change) for change in (AS_PUBLISHED, *CANDIDATES)))
 
 
 def rows(base: RunConfig) -> list[Row]:
     """The study's rows, after the two of Table 3 in which nothing is normalised."""
     named = {row.name: row for row in grid.table3(base)}
     return [named[name] for name in (NO_MASK, AGNOSTIC)] + grid.activation_map(base)
-
-
-def split_name(row: str) -> tuple[str, str]:
-    """The mask of a row, and its change, which is empty without one: ``CS (A)`` and ``over the mean``."""
-    mask, _, change = row.partition(", ")
-    return mask, change
 
 
 def differences(table: pd.DataFrame) -> pd.DataFrame:
@@ -57,10 +50,10 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
     """
     found = []
     for row in table["row"].unique():
-        mask, change = split_name(row)
+        mask, change = split_row(row)
         if change in ("", AS_PUBLISHED):
             continue
-        published = f"{mask}, {AS_PUBLISHED}"
+        published = changed_row(mask, AS_PUBLISHED)
         one, other = interval(paired(table, row, published)), interval(paired(table, row, AGNOSTIC))
         war = table["war"][(table["row"] == row) & (table["protocol"] == PROTOCOL)].mean()
         found.append(
@@ -85,7 +78,7 @@ def order(table: pd.DataFrame) -> pd.DataFrame:
     known = set(table["row"])
 
     def named(mask: str, change: str) -> str:
-        return mask if mask == AGNOSTIC else f"{mask}, {change}"
+        return mask if mask == AGNOSTIC else changed_row(mask, change)
 
     pairs = [(BOTH, AGNOSTIC), (BOTH, SEMANTIC), *((SEMANTIC, one) for one in ALONE)]
     found = []
@@ -143,7 +136,7 @@ def chosen(motions: Mapping[str, pd.DataFrame]) -> str | None:
 
 def _above(table: pd.DataFrame, better: str, worse: str) -> bool:
     """Whether both masks together score higher under one normalisation than under another."""
-    return side(interval(paired(table, f"{BOTH}, {better}", f"{BOTH}, {worse}"))) == "above"
+    return side(interval(paired(table, changed_row(BOTH, better), changed_row(BOTH, worse)))) == "above"
 
 
 def token_statistics(model: AdaTosk, video: Tensor, labels: Tensor, visible: Tensor) -> dict[str, float]:
@@ -208,7 +201,7 @@ def observe_training(workspace: Workspace, mask: str = "CS (A)", clips: int = 64
     """
     from adatosk.train import train  # accelerate takes a second, and only this function trains
 
-    named = {split_name(row.name): row.config for row in rows(workspace.config)}
+    named = {split_row(row.name): row.config for row in rows(workspace.config)}
     changes = [change for change in (AS_PUBLISHED, *CANDIDATES) if (mask, change) in named]
     dataset = workspace.split("test")
     batch = next(iter(make_loader(dataset, min(clips, len(dataset)), workers=0, shuffle=True)))

@@ -1,11 +1,14 @@
 """The paper's claims with their verdicts, as tables for the pages and the notebooks."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from adatosk import paper
+from adatosk.config import RunConfig
+from adatosk.experiments import grid
 from adatosk.experiments.verdicts import JUDGED, verdicts
 from adatosk.presets import EMBEDDED, PROFILES
 
@@ -16,8 +19,8 @@ TITLE = (
     "of the paper's own model. A claim about other methods' scores *needs* the licensed set that it is about:"
 )
 SIDE_BY_SIDE_TITLE = (
-    "The claims about accuracy, on faces that move sparsely, on faces that move as real ones do, and on the latter at "
-    "the paper's token geometry; empty where not all runs have been made:"
+    "The claims about accuracy, on faces that move sparsely, also as in Eq. 11 to the letter, on faces that move as "
+    "real ones do, and on the latter at the paper's token geometry; empty where not all runs have been made:"
 )
 # Where the comparison behind a verdict is made, by the table of its rows or its kind.
 _NOTEBOOKS = {
@@ -65,14 +68,31 @@ def in_words(judged: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def about_accuracy(profile: str, results: Path) -> pd.DataFrame:
+def about_accuracy(base: RunConfig, results: Path) -> pd.DataFrame:
     """The rows of :func:`adatosk.experiments.verdicts.verdicts` that are about scores of a profile's own runs."""
-    judged = verdicts(PROFILES[profile], results, partial=True)
+    judged = verdicts(base, results, partial=True)
     return judged[judged["kind"].isin(["better", "negligible"])]
 
 
+def studied(profile: str, results: Path) -> Iterator[tuple[str, RunConfig, Path]]:
+    """What claims about accuracy are judged on: each kind of clips, and those of profile demo also as in Eq. 11.
+
+    Args:
+        profile: one of ``EMBEDDED``.
+        results: its results; those of the other kinds are in the folders beside it.
+
+    Yields:
+        its name, the configuration that the tables start from, and its results.
+    """
+    for kind, name in EMBEDDED.items():
+        base, folder = PROFILES[name], results if name == profile else results.parent / name
+        yield kind, base, folder
+        if grid.tables_as_published(base):
+            yield f"{kind}, {grid.AS_PUBLISHED}", grid.as_published(base), folder
+
+
 def side_by_side(profile: str, results: Path) -> pd.DataFrame | None:
-    """The claims about accuracy on each kind of clips of the embedded benchmark.
+    """The claims about accuracy on each kind of clips of the embedded benchmark, and with Eq. 11 as published.
 
     Args:
         profile: one of ``EMBEDDED``; otherwise there is nothing to compare.
@@ -85,8 +105,8 @@ def side_by_side(profile: str, results: Path) -> pd.DataFrame | None:
     if profile not in EMBEDDED.values():
         return None
     parts = {}
-    for kind, name in EMBEDDED.items():
-        judged = about_accuracy(name, results if name == profile else results.parent / name).set_index("text")
+    for kind, base, folder in studied(profile, results):
+        judged = about_accuracy(base, folder).set_index("text")
         points = [_span(one.ours_low, one.ours_high, _within(one), "") for one in judged.itertuples()]
         if len(judged):
             parts[f"{kind}, points"] = pd.Series(points, judged.index)

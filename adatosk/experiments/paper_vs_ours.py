@@ -23,7 +23,7 @@ from adatosk.presets import PROFILES
 Direction = Literal["same", "opposite", "undecided", "too few runs", "impossible here"]
 
 # The row that the other rows of a table are compared with.
-REFERENCE = {"table1": grid.WITHOUT, "table2": grid.cell_name(0.7, 2), "table3": "CA + CS (A+M)", "table4": "l1"}
+REFERENCE = {"table1": grid.WITHOUT, "table2": grid.cell_name(0.7, 2), "table3": grid.BOTH, "table4": "l1"}
 COLUMNS = ["table", "row", "quantity", "paper", "ours", "low", "high", "repeats"]
 
 

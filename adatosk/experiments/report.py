@@ -1,5 +1,6 @@
 """The main results, the paper's values next to ours, from runs alone: printed, saved, and kept in the pages."""
 
+import re
 from contextlib import suppress
 from math import nan
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from adatosk import paper
+from adatosk.config import RunConfig
 from adatosk.cost.operations import table1_cost
 from adatosk.experiments import claims
-from adatosk.experiments.grid import HEADLINE, TABLES, Row, first_look, table1
+from adatosk.experiments.grid import HEADLINE, TABLES, Row, chosen_on, table1
 from adatosk.experiments.paper_vs_ours import REFERENCE, reported
 from adatosk.experiments.statistics import FEWEST, PROTOCOL, VERDICTS, interval, looks, score_interval
 from adatosk.experiments.tables import over_folds, scores, summary
@@ -35,7 +37,13 @@ TITLES = {
     "every patch at once, so it has no views to average; `pre-trained` first learns to reconstruct):",
     "open_readings": "Alternatives to our interpretation of the paper, one change at a time:",
     "activation_map": "Masks of Table 3 with something changed about A (Eq. 10) or its normalisation (Eq. 11):",
+    "as_published": "Tables 1, 2 and 4 with Eq. 11 as published; Table 3's rows are in the table above:",
 }
+
+
+def _titled(profile: str) -> dict[str, str]:
+    """The tables of the grid that have rows on the profile's data, with their titles."""
+    return {name: title for name, title in TITLES.items() if TABLES[name](PROFILES[profile])}
 
 
 def headline_runs(profile: str, results: Path) -> dict[str, Run]:
@@ -118,9 +126,9 @@ def repeats_are(profile: str) -> str:
     return "fold" if manifest_of(PROFILES[profile]).folds else "seed"
 
 
-def seeds_table(profile: str, results: Path) -> pd.DataFrame:
+def seeds_table(base: RunConfig, results: Path) -> pd.DataFrame:
     """WAR of the pair for every finished seed or fold, and its gain; one row per seed or fold."""
-    found = scores(table1(PROFILES[profile]), results, partial=True)
+    found = scores(table1(base), results, partial=True)
     table = found[found["protocol"].isin(PROTOCOLS)].pivot(index="repeat", columns=["protocol", "row"], values="war")
     with_mask, without = list(HEADLINE)
     table = table.reindex(columns=pd.MultiIndex.from_product([PROTOCOLS, HEADLINE], names=table.columns.names)).dropna()
@@ -138,10 +146,10 @@ def with_mean(table: pd.DataFrame, repeats: str = "seed") -> pd.DataFrame:
 
 
 def gain_in_words(profile: str, results: Path) -> str:
-    """The gain of the soft mask with one view, over all seeds and over those run after the interim analysis."""
+    """The gain of the soft mask with one view, over all seeds and over those that no choice was made on."""
     base, repeats = PROFILES[profile], repeats_are(profile)
     with_mask, without = HEADLINE
-    found = looks(scores(table1(base), results, partial=True), with_mask, without, first_look(base))
+    found = looks(scores(table1(base), results, partial=True), with_mask, without, chosen_on(base))
     found = found[(found["score"] == "war") & (found["protocol"] == PROTOCOL)]
     parts = [
         f"{one.repeats}: {one.difference:.1f} in [{one.low:.1f}, {one.high:.1f}], p = {one.p:.2g}, "
@@ -150,12 +158,12 @@ def gain_in_words(profile: str, results: Path) -> str:
     ]
     if not parts:
         return "".join(
-            f"The soft mask gains {one.difference:.1f} points of WAR with one view over {one.count} {repeats}s, "
-            f"too few for an interval."
+            f"The gain of the soft mask is {one.difference:.1f} points of WAR with one view "
+            f"over {one.count} {repeats}s, too few for an interval."
             for one in found[found["repeats"] == "all"].itertuples()
         )
     text = f"The gain of the soft mask in points of WAR with one view, with 95 % intervals, paired by {repeats}"
-    looked = " The later seeds were run after an interim analysis of the first, so they are also judged alone."
+    looked = " The model was settled on the first seeds, so the later ones are also judged alone."
     return f"{text}: {'; '.join(parts)}.{looked if parts[-1].startswith('later') else ''}"
 
 
@@ -186,14 +194,13 @@ def headline_table(profile: str, results: Path) -> pd.DataFrame:
     columns = {"paper, on DFEW": [*scores_there, flops[0], parameters[0], str(len(paper.CLAIMS))]}
     kinds = {name: kind for kind, name in EMBEDDED.items()}
     judged = verdicts(PROFILES[profile], results, partial=True)
-    seeds = seeds_table(profile, results)
+    seeds = seeds_table(PROFILES[profile], results)
     column, scores_here = _pair_in_words(seeds, kinds.get(profile, "rendered faces"), repeats_are(profile))
     columns[column] = [*scores_here, flops[1], parameters[1], _counted(judged)]
-    for name, kind in kinds.items() if profile in kinds else ():
-        folder = results.parent / name
-        if name != profile and len(seeds := seeds_table(name, folder)) >= FEWEST:
-            column, scores_here = _pair_in_words(seeds, kind, repeats_are(name))
-            columns[column] = [*scores_here, "", "", _counted(claims.about_accuracy(name, folder))]
+    for kind, base, folder in claims.studied(profile, results) if profile in kinds else ():
+        if base != PROFILES[profile] and len(seeds := seeds_table(base, folder)) >= FEWEST:
+            column, scores_here = _pair_in_words(seeds, kind, "seed")
+            columns[column] = [*scores_here, "", "", _counted(claims.about_accuracy(base, folder))]
     lines = [
         "accuracy (WAR) with soft mask, %",
         "accuracy (WAR) without soft mask, %",
@@ -249,8 +256,9 @@ def pair_by_kind(profile: str, results: Path) -> pd.DataFrame | None:
 
 
 def headline_block(profile: str, results: Path) -> str:
-    """The text between the README's markers."""
-    return headline_table(profile, results).to_markdown(disable_numparse=True)
+    """The text between the README's markers, not padded to columns: the page is short, and is read as rendered."""
+    padded = headline_table(profile, results).to_markdown(disable_numparse=True)
+    return re.sub(r"(?<=-)-{3,}|(?<= ) +", "", padded)
 
 
 def results_block(profile: str, results: Path) -> str:
@@ -271,14 +279,14 @@ def results_block(profile: str, results: Path) -> str:
             " The paper's scores are on DFEW, which has to be requested from its authors: our cell stays empty until "
             "someone with access to the data runs it."
         )
-    seeds = with_mean(seeds_table(profile, results), repeats)
+    seeds = with_mean(seeds_table(PROFILES[profile], results), repeats)
     seeds.columns = [f"WAR, {protocol.replace('_', ' ')}, {name}" for protocol, name in seeds.columns]
     parts = [as_markdown(results_table(profile, results)), note, f"The same pair, {repeats} by {repeats}:"]
     parts += [seeds.to_markdown(disable_numparse=True), gain_in_words(profile, results)]
     folds = folds_table(profile, results)
     if folds is not None:
         parts += [f"With one view, the {MEAN} and the {POOLED}:", folds.to_markdown(disable_numparse=True)]
-    for name, title in TITLES.items():
+    for name, title in _titled(profile).items():
         table = grid_table(profile, name, results).map(lambda value: "" if pd.isna(value) else str(value))
         parts += [title, table.to_markdown(disable_numparse=True)]
     parts += [claims.TITLE, claims.claims_table(profile, results).to_markdown(disable_numparse=True)]
@@ -304,6 +312,6 @@ def update_page(page: Path, block: str) -> bool:
 def write_tables(profile: str, results: Path) -> None:
     """Write the tables that no notebook writes below ``results``; ``FileNotFoundError``: see :func:`headline_runs`."""
     write_csv(results / "tables" / "table1.csv", results_table(profile, results))
-    write_csv(results / "tables" / "seeds.csv", seeds_table(profile, results))
-    for name in TITLES:
+    write_csv(results / "tables" / "seeds.csv", seeds_table(PROFILES[profile], results))
+    for name in _titled(profile):
         write_csv(results / "tables" / f"{name}_summary.csv", grid_table(profile, name, results))

@@ -52,8 +52,8 @@ def _to_copy(target: Path, there: Run, here: Run) -> bool:
     if not all((target / name).is_file() for name in FILES):
         return True
     ships = read_metrics(target / "metrics.json")
-    digests = there.metrics.get("weights", ships["weights"])
-    return ships["last"] != there.metrics["last"] or ships["weights"] != digests
+    measured = there.metrics.get("weights", ships["weights"])
+    return ships["last"] != there.metrics["last"] or ships["weights"] != measured == here.metrics["weights"]
 
 
 def _copied(run: Run, target: Path) -> Iterator[Path]:
@@ -69,7 +69,7 @@ _TEXT = """# AdaTosk, {size}, {row}
 
 One of the two models of Table 1 of [AdaTosk](https://arxiv.org/abs/2502.21004) at the size of profile `{profile}`, as
 `make reproduce` trains it: {epochs} epochs from random weights, seed {seed}, on the {clips} training clips of `{data}`,
-rendered faces of {people} people with {classes} expressions ({names}).
+rendered faces of {people} people with {classes} expressions ({names}).{deviation}
 
 ## What it is not for
 
@@ -99,10 +99,17 @@ page is computed from it.
 """
 
 
+_OVER_THE_MEAN = """
+
+Its class-semantic mask is divided by the clip's mean; Eq. 11 of the paper has the clip's minimum and maximum
+([notebook 14](../../../../notebooks/14_activation_map.ipynb))."""
+
+
 def card(metrics: dict) -> str:
     """The model card of a run, in the format of the Hugging Face hub, from its ``metrics.json``."""
     run, last = RunConfig.model_validate(metrics["config"]), metrics["last"]
-    row = "with soft mask" if run.model.soft_mask is not None else "without soft mask"
+    mask = run.model.soft_mask
+    row = "with soft mask" if mask is not None else "without soft mask"
     manifest = manifest_of(run)
     train, test = manifest.subset("train", run.data.fold), manifest.subset("test", run.data.fold)
     table = pd.DataFrame({_protocol(name): [one["uar"], one["war"]] for name, one in last.items()})
@@ -140,6 +147,7 @@ def card(metrics: dict) -> str:
         data=manifest.name,
         classes=len(manifest.classes),
         names=", ".join(manifest.classes),
+        deviation=_OVER_THE_MEAN if mask is not None and mask.scaling == "mean" else "",
         tested=len(test),
         strangers=test["subject"].nunique(),
         scores=table.T.map("{:.1f}".format).to_markdown(disable_numparse=True),

@@ -25,7 +25,6 @@ from adatosk.experiments import grid, statistics, tables
 from adatosk.experiments.statistics import NOTHING, Interval, interval, paired
 
 _RATIOS = ("25%", "50%", "70%")
-_BOTH, _CS = "CA + CS (A+M)", "CS (A+M)"
 NOTHING_TO_COMPARE = "nothing to compare with"
 _NEEDS = "needs "
 
@@ -198,9 +197,9 @@ JUDGED: dict[str, Compared | Counted | Published] = {
     "gain of the mask": Compared("table1", ((grid.WITH, grid.WITHOUT),)),
     "parameters against ViT-B": Counted(lambda: _below("parameters_m", paper.group("videomae"), _PAIR)),
     "cost against ViT-B": Counted(lambda: _below("flops_g", paper.group("videomae"), _PAIR)),
-    "both masks against CA": Compared("table3", ((_BOTH, "CA"),)),
-    "both masks against CS": Compared("table3", ((_BOTH, _CS),)),
-    "one score in CS": Compared("table3", ((_CS, "CS (M)"), (_CS, "CS (A)"))),
+    "both masks against CA": Compared("table3", ((grid.BOTH, grid.AGNOSTIC),)),
+    "both masks against CS": Compared("table3", ((grid.BOTH, grid.SEMANTIC),)),
+    "one score in CS": Compared("table3", ((grid.SEMANTIC, "CS (M)"), (grid.SEMANTIC, "CS (A)"))),
     "cost of r = 2": Counted(lambda: _saved("r", 0, 2)),
     "loss of r = 2": Compared("table2", tuple((f"{r}, r=0", f"{r}, r=2") for r in _RATIOS), "negligible"),
     "ratio and WAR": Compared("table2", tuple((f"70%, r={r}", f"25%, r={r}") for r in (0, 2))),

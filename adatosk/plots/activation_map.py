@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from adatosk.experiments import activation_map, statistics
-from adatosk.experiments.grid import AS_PUBLISHED
+from adatosk.experiments.grid import AGNOSTIC, AS_PUBLISHED, NO_MASK, changed_row, split_row
 from adatosk.plots.style import GREY, new_figure
 from adatosk.plots.tables import OPEN, SIDES, draw_dot, span
 
@@ -26,8 +26,8 @@ def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
             Rows are those of the first; where another lacks one, its place stays empty.
     """
     first = next(iter(tables.values()))
-    named = {row: activation_map.split_name(row) for row in first["row"].unique()}
-    references = (activation_map.NO_MASK, activation_map.AGNOSTIC)
+    named = {row: split_row(row) for row in first["row"].unique()}
+    references = (NO_MASK, AGNOSTIC)
     changed = {mask for mask, change in named.values() if change not in ("", AS_PUBLISHED)}
     masks = [mask for mask in dict.fromkeys(mask for mask, _ in named.values()) if mask in changed]
     counts = [sum(one == mask for one, _ in named.values()) for mask in masks]
@@ -39,7 +39,7 @@ def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
         one_view = table[table["protocol"] == statistics.PROTOCOL].set_index("row")["war"]
         for ax, mask in zip(column, masks, strict=True):
             mine = [row for row, (one, _) in named.items() if one == mask]
-            published = f"{mask}, {AS_PUBLISHED}"
+            published = changed_row(mask, AS_PUBLISHED)
             for place, row in enumerate(mine):
                 if row not in one_view.index:
                     continue

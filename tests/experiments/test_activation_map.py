@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from adatosk import create_model
 from adatosk.experiments import activation_map, grid
-from adatosk.experiments.activation_map import AGNOSTIC, BOTH, CANDIDATES, chosen, differences, order, token_statistics
-from adatosk.experiments.grid import AS_PUBLISHED
+from adatosk.experiments.activation_map import CANDIDATES, chosen, differences, order, token_statistics
+from adatosk.experiments.grid import AGNOSTIC, AS_PUBLISHED, BOTH
 from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
 from adatosk.tokens import tube_mask
@@ -86,12 +86,21 @@ def test_a_change_is_compared_with_its_own_mask_and_with_the_class_agnostic_one(
 def test_every_row_differs_from_its_mask_in_what_its_name_says():
     rows = {row.name: row for row in activation_map.rows(PROFILES["demo"])}
     for name, row in rows.items():
-        mask, change = activation_map.split_name(name)
+        mask, change = grid.split_row(name)
         if change not in ("", AS_PUBLISHED):
             published = rows[f"{mask}, {AS_PUBLISHED}"]
             expected = published.config.change(model={"soft_mask": grid.ACTIVATIONS[change][0]})
             assert row.config == expected != published.config
             assert row.repeats <= published.repeats
+
+
+def test_the_profile_has_the_normalisation_that_the_rule_chose():
+    rows = {row.name: row.config for row in grid.activation_map(PROFILES["demo"])}
+    parts = [row for row in grid.table3(PROFILES["demo"]) if row.name not in ("none", AGNOSTIC)]
+    assert len(parts) == 6
+    for row in parts:
+        assert row.config == rows[f"{row.name}, over the mean"]
+        assert rows[f"{row.name}, {AS_PUBLISHED}"].model.soft_mask.scaling == "min_max"
 
 
 MASKS = [

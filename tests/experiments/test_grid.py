@@ -63,6 +63,8 @@ def test_open_readings_each_deviate_from_the_demo():
     assert [row.name for row in rows] == [grid.AS_PUBLISHED, *grid.AMBIGUITIES]
     configs = [row.config.model_dump_json() for row in rows]
     assert rows[0].config.model.soft_mask.scaling == "min_max" and len(set(configs)) == len(configs)
+    # One of them is the profile itself.
+    assert {row.name: row.config for row in rows}["over the mean (15)"] == base
 
 
 def test_every_table_has_its_number_of_seeds():
@@ -79,13 +81,28 @@ def test_every_table_has_its_number_of_seeds():
     }
     assert [run.seed for run in grid.repeated(grid.table1(base)[0])] == list(range(15))
     assert [run.seed for run in grid.repeated(grid.table1(base)[0], at_most=2)] == [0, 1]
-    for rows in grid.TABLES.values():
-        assert {len(grid.repeated(row)) for row in rows(PROFILES["geometry"])} == {3}
+    for name, rows in grid.TABLES.items():
+        counts = {len(grid.repeated(row)) for row in rows(PROFILES["geometry"])}
+        assert counts == (set() if name == "as_published" else {3})
+
+
+def test_the_tables_that_were_run_as_published_are_kept_on_the_clips_they_were_run_on():
+    rows = {row.name: row for row in grid.tables_as_published(PROFILES["demo"])}
+    for table in (grid.table1, grid.table2, grid.table4):
+        for row in table(PROFILES["demo"]):
+            if row.config.model.soft_mask is not None:
+                kept = rows.pop(f"{row.name}, as in Eq. 11")
+                assert kept.repeats == row.repeats
+                assert kept.config == row.config.change(model={"soft_mask": {"scaling": "min_max"}})
+    assert not rows
+    for name in ("smoke", "demo-lifelike", "geometry", "paper"):
+        assert grid.tables_as_published(PROFILES[name]) == []
+    assert grid.tables_as_published(grid.as_published(PROFILES["demo"])) == []
 
 
 def test_data_with_folds_is_repeated_over_its_folds(tmp_path):
     base = PROFILES["smoke"].change(data={"manifest": str(with_folds(tmp_path))})
-    assert grid.first_look(base) is None and grid.first_look(PROFILES["smoke"]) == 5
+    assert grid.chosen_on(base) is None and grid.chosen_on(PROFILES["smoke"]) == 6
     for row in (grid.table1(base)[0], grid.table3(base)[0]):
         runs = grid.repeated(row)
         assert [run.data.fold for run in runs] == [1, 2, 3] and {run.seed for run in runs} == {0}

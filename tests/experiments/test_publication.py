@@ -15,13 +15,18 @@ from adatosk.utils.provenance import file_digest, read_metrics
 from adatosk.workspace import adopt_published
 
 FIRST, SECOND = headline_configs("demo")
+LATER = ("weights", "files", "sha256")
 THIRD = next(run_id for run_id in configs("demo") if run_id not in (FIRST, SECOND))
 
 
 @pytest.fixture
 def project(tmp_path):
     """A project with the published runs, of which the pair was trained again: the first one with the same numbers."""
-    shutil.copytree(PUBLISHED / "demo" / "runs", tmp_path / "results" / "demo" / "runs")
+    published = tmp_path / "results" / "demo" / "runs"
+    shutil.copytree(PUBLISHED / "demo" / "runs", published)
+    # As the earliest runs were: which weights the scores were measured with is not recorded.
+    unrecorded = {k: v for k, v in read_metrics(published / FIRST / "metrics.json").items() if k not in LATER}
+    write_json(published / FIRST / "metrics.json", unrecorded)
     adopt_published("demo", tmp_path / "results", tmp_path / "outputs")
     (tmp_path / "outputs" / "demo" / "runs" / THIRD / "checkpoints").mkdir()  # in training: its scores are still a copy
     (tmp_path / "outputs" / "demo" / "runs" / THIRD / "config.json").write_text("{}")
@@ -58,6 +63,21 @@ def test_the_weights_that_the_published_scores_were_measured_with_ship_once(proj
     shutil.rmtree(target)
     (here / "checkpoints" / "last" / "model.safetensors").write_bytes(b"damaged")
     assert ship(published, outputs) == []
+
+
+def test_weights_with_the_same_scores_replace_others_only_if_they_are_those_that_were_measured(project):
+    published, outputs = project / "results", project / "outputs"
+    here, target = outputs / "demo" / "runs" / FIRST, published / "demo" / "weights" / "with-soft-mask"
+    assert len(ship(published, outputs)) == 4
+    record = published / "demo" / "runs" / FIRST / "metrics.json"
+    (here / "checkpoints" / "last" / "model.safetensors").write_bytes(b"others")
+    others = file_digest(here / "checkpoints" / "last" / "model.safetensors")
+    for measured, replaced in (("0" * 64, False), (others, True)):
+        scores = read_metrics(record)
+        write_json(record, scores | {"weights": {"last": measured, "best_on_test": measured}})
+        write_json(here / "metrics.json", sealed(scores | {"weights": {"last": others, "best_on_test": others}}))
+        assert bool(ship(published, outputs)) == replaced
+    assert (target / "model.safetensors").read_bytes() == b"others"
 
 
 def test_runs_with_new_numbers_are_published_and_others_keep_where_they_were_computed(project):

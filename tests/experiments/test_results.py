@@ -19,7 +19,7 @@ from adatosk import create_model, paper
 from adatosk.clips.transforms import central_window, cut
 from adatosk.evaluate import predict_split
 from adatosk.experiments import activation_map, ambiguities, cost_curve, paper_vs_ours, report, tables, verdicts
-from adatosk.experiments.grid import HEADLINE, HEADLINE_SEEDS, TABLES, first_look
+from adatosk.experiments.grid import HEADLINE, HEADLINE_SEEDS, TABLES, chosen_on
 from adatosk.experiments.runs import configs
 from adatosk.experiments.statistics import PROTOCOL, looks, score_interval
 from adatosk.presets import PROFILES
@@ -188,12 +188,12 @@ def motion() -> pd.DataFrame:
 
 COMPUTED: dict[str, Callable[[], pd.DataFrame]] = {
     "table1": lambda: report.results_table("demo", RESULTS),
-    "seeds": lambda: report.seeds_table("demo", RESULTS),
+    "seeds": lambda: report.seeds_table(PROFILES["demo"], RESULTS),
     **{f"{name}_summary": lambda name=name: report.grid_table("demo", name, RESULTS) for name in report.TITLES},
     "table2": lambda: tables.ratio_and_exclusion(scores_of("table2"), BASE),
     "table3": lambda: beside_the_papers("table3", "CA + CS (A+M)"),
     "table4": lambda: beside_the_papers("table4", "l1"),
-    "gain": lambda: looks(scores_of("table1"), *HEADLINE, first_look(BASE)),
+    "gain": lambda: looks(scores_of("table1"), *HEADLINE, chosen_on(BASE)),
     "recalls": recalls,
     "selection": selection,
     "open_readings": lambda: ambiguities.measured(scores_of("open_readings")),

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from adatosk.experiments.activation_map import AGNOSTIC, BOTH, CANDIDATES, NO_MASK
-from adatosk.experiments.grid import AS_PUBLISHED
+from adatosk.experiments.activation_map import CANDIDATES
+from adatosk.experiments.grid import AGNOSTIC, AS_PUBLISHED, BOTH, NO_MASK
 from adatosk.plots import activation_map as plots_activation_map
 from adatosk.plots.tables import ABOVE, BELOW, OPEN
 
