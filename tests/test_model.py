@@ -163,9 +163,9 @@ def test_activation_can_be_taken_inside_the_encoder(source):
         tokens, mask = model.look(patches, positions)
     torch.testing.assert_close(early.flatten(1, 2), x)
     torch.testing.assert_close(tokens, model.encoder.norm(raw))
-    inner = raw if source == "raw" else early
-    torch.testing.assert_close(mask.semantic, class_semantic_mask(inner, scores, kept))
-    assert not torch.allclose(mask.semantic, class_semantic_mask(tokens, scores, kept))
+    inner, scaling = raw if source == "raw" else early, config.soft_mask.scaling
+    torch.testing.assert_close(mask.semantic, class_semantic_mask(inner, scores, kept, scaling=scaling))
+    assert not torch.allclose(mask.semantic, class_semantic_mask(tokens, scores, kept, scaling=scaling))
     with pytest.raises(ValueError, match="inside the encoder"):
         model.soft_mask(tokens)
 
