@@ -199,6 +199,18 @@ def tables_as_published(base: RunConfig) -> list[Row]:
     return [replace(row, name=changed_row(name, AS_PUBLISHED)) for name, row in named.items() if name != WITHOUT]
 
 
+def confirmation(base: RunConfig) -> list[Row]:
+    """Both masks and the class-agnostic one, with as many seeds as Table 1's pair, on the clips of profile demo.
+
+    On the seeds of Table 3, which the normalisation of Eq. 11 was chosen on, both lead by 1.3 points with an interval
+    that only just excludes 0. The later seeds had no part in that choice; their number was fixed before they ran, and
+    they are judged alone. This is not one of ``TABLES`` before its runs are there.
+    """
+    named = {row.name: row.config for row in table3(base)}
+    rows = [Row(name, named[name], HEADLINE_SEEDS) for name in (AGNOSTIC, BOTH)]
+    return rows if base.data.manifest == _FIRST_RUN_ON else []
+
+
 _BASELINE = {"agnostic": False, "semantic": "none", "exclusion": "random"} | _EQ_11
 # Simple ways to do what the soft mask does, at its cost, as changes of it (adatosk.soft_mask.baselines).
 BASELINES: dict[str, dict[str, Any]] = {

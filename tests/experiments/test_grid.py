@@ -71,6 +71,7 @@ def test_every_table_has_its_number_of_seeds():
     base = PROFILES["demo"]
     for name, seeds in {"table1": 15, "table3": 6, "table4": 6, "open_readings": 4, "rivals": 3}.items():
         assert {row.repeats for row in grid.TABLES[name](base)} == {seeds}
+    assert [(row.name, row.repeats) for row in grid.confirmation(base)] == [("CA", 15), ("CA + CS (A+M)", 15)]
     counts = {row.name: row.repeats for row in grid.activation_map(base)}
     assert counts["CA + CS (A+M), over the mean"] == 6 and counts["CS (A), A of other tokens"] == 3
     # Where more is visible, a run takes longer.
@@ -96,7 +97,7 @@ def test_the_tables_that_were_run_as_published_are_kept_on_the_clips_they_were_r
                 assert kept.config == row.config.change(model={"soft_mask": {"scaling": "min_max"}})
     assert not rows
     for name in ("smoke", "demo-lifelike", "geometry", "paper"):
-        assert grid.tables_as_published(PROFILES[name]) == []
+        assert grid.tables_as_published(PROFILES[name]) == grid.confirmation(PROFILES[name]) == []
     assert grid.tables_as_published(grid.as_published(PROFILES["demo"])) == []
 
 
