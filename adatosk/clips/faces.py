@@ -197,9 +197,9 @@ def search(
     return found, best
 
 
-def is_seen(times: int, frames: int) -> bool:
-    """Whether so many frames show somebody who was detected in ``times`` of them."""
-    return times >= math.ceil(MIN_SHARE * frames)
+def is_seen(times: np.ndarray | int, frames: int) -> np.ndarray:
+    """Whether so many frames show somebody who was detected in ``times`` of them: bool, of the shape of ``times``."""
+    return np.greater_equal(times, math.ceil(MIN_SHARE * frames))
 
 
 def shows(seen: np.ndarray, shots: np.ndarray) -> np.ndarray:
@@ -214,7 +214,7 @@ def shows(seen: np.ndarray, shots: np.ndarray) -> np.ndarray:
     """
     frames = seen.shape[-1]
     middle = shots[..., frames // 2, None]
-    return (seen.sum(axis=-1) >= math.ceil(MIN_SHARE * frames)) & (seen & (shots == middle)).any(axis=-1)
+    return is_seen(seen.sum(axis=-1), frames) & (seen & (shots == middle)).any(axis=-1)
 
 
 def turned_by(detector: cv2.FaceDetectorYN, frame: np.ndarray) -> int:
