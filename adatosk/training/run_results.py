@@ -37,7 +37,7 @@ class RunResults:
         """Whether the last weights exist and match the digest in the scores, if it is recorded there."""
         weights = self.checkpoints / "last" / WEIGHTS
         expected = recorded_digest(weights, scores_of(weights))
-        return weights.is_file() and expected in (None, file_digest(weights))
+        return weights.is_file() and (expected is None or file_digest(weights) == expected)
 
     def stage(self) -> Path:
         """An empty folder for ``predictions.csv``, ``log.jsonl``, ``metrics.json``, ``best_on_test/`` and ``last/``."""
