@@ -1,6 +1,7 @@
 """The main results, the paper's values next to ours, from runs alone: printed, saved, and kept in the pages."""
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from math import nan
 from pathlib import Path
@@ -11,7 +12,7 @@ from adatosk import paper
 from adatosk.config import RunConfig
 from adatosk.cost.operations import table1_cost
 from adatosk.experiments import claims
-from adatosk.experiments.grid import HEADLINE, TABLES, Row, chosen_on, table1
+from adatosk.experiments.grid import AGNOSTIC, BOTH, HEADLINE, TABLES, Row, chosen_on, table1, table3
 from adatosk.experiments.paper_vs_ours import REFERENCE, reported
 from adatosk.experiments.statistics import FEWEST, PROTOCOL, VERDICTS, interval, looks, score_interval
 from adatosk.experiments.tables import over_folds, scores, summary
@@ -147,9 +148,21 @@ def with_mean(table: pd.DataFrame, repeats: str = "seed") -> pd.DataFrame:
 
 def gain_in_words(profile: str, results: Path) -> str:
     """The gain of the soft mask with one view, over all seeds and over those that no choice was made on."""
-    base, repeats = PROFILES[profile], repeats_are(profile)
-    with_mask, without = HEADLINE
-    found = looks(scores(table1(base), results, partial=True), with_mask, without, chosen_on(base))
+    return _by_look(profile, results, table1(PROFILES[profile]), HEADLINE, "The gain of the soft mask")
+
+
+def lead_in_words(profile: str, results: Path) -> str:
+    """Likewise the lead of both masks over the class-agnostic one; empty where one of the rows has no run."""
+    what = "The lead of both soft masks over the class-agnostic one"
+    return _by_look(profile, results, table3(PROFILES[profile]), (BOTH, AGNOSTIC), what)
+
+
+def _by_look(profile: str, results: Path, rows: list[Row], pair: Iterable[str], what: str) -> str:
+    repeats, (better, worse) = repeats_are(profile), pair
+    table = scores(rows, results, partial=True)
+    if not {better, worse} <= set(table["row"]):
+        return ""
+    found = looks(table, better, worse, chosen_on(PROFILES[profile]))
     found = found[(found["score"] == "war") & (found["protocol"] == PROTOCOL)]
     parts = [
         f"{one.repeats}: {one.difference:.1f} in [{one.low:.1f}, {one.high:.1f}], p = {one.p:.2g}, "
@@ -158,12 +171,12 @@ def gain_in_words(profile: str, results: Path) -> str:
     ]
     if not parts:
         return "".join(
-            f"The gain of the soft mask is {one.difference:.1f} points of WAR with one view "
-            f"over {one.count} {repeats}s, too few for an interval."
+            f"{what} is {one.difference:.1f} points of WAR with one view over {one.count} {repeats}s, too few for an "
+            "interval."
             for one in found[found["repeats"] == "all"].itertuples()
         )
-    text = f"The gain of the soft mask in points of WAR with one view, with 95 % intervals, paired by {repeats}"
-    looked = " The model was settled on the first seeds, so the later ones are also judged alone."
+    text = f"{what} in points of WAR with one view, with 95 % intervals, paired by {repeats}"
+    looked = " The normalisation of Eq. 11 was chosen on the first seeds, so the later ones are also judged alone."
     return f"{text}: {'; '.join(parts)}.{looked if parts[-1].startswith('later') else ''}"
 
 
@@ -289,6 +302,7 @@ def results_block(profile: str, results: Path) -> str:
     for name, title in _titled(profile).items():
         table = grid_table(profile, name, results).map(lambda value: "" if pd.isna(value) else str(value))
         parts += [title, table.to_markdown(disable_numparse=True)]
+        parts += [lead_in_words(profile, results)] if name == "table3" else []
     parts += [claims.TITLE, claims.claims_table(profile, results).to_markdown(disable_numparse=True)]
     kinds = claims.side_by_side(profile, results)
     if kinds is not None:

@@ -8,7 +8,7 @@ import pytest
 from verdict_runs import AS_CLAIMED, write_runs
 
 from adatosk import manifests
-from adatosk.experiments import claims, report
+from adatosk.experiments import claims, grid, report
 from adatosk.experiments.grid import HEADLINE, TABLES, WITH, as_published, repeated
 from adatosk.experiments.tables import over_folds
 from adatosk.experiments.verdicts import verdicts
@@ -58,16 +58,40 @@ def test_a_third_seed_gives_an_interval(results):
     assert "all: 4.0 in [-1.0, 9.0], p = 0.074, 3 seeds." in report.gain_in_words("smoke", results)
 
 
-def test_later_seeds_are_said_to_be_judged_alone_only_where_they_are(results):
-    for seed, gain in ((2, 3), (3, 5), (4, 4), (6, 3), (7, 2)):
-        for row, war in zip(TABLES["table1"](PROFILES["smoke"]), (60 + gain, 60), strict=True):
+def test_later_seeds_are_said_to_be_judged_alone_only_where_they_are(tmp_path):
+    pair = TABLES["table1"](PROFILES["demo"])
+    for seed, gain in ((0, 2), (1, 4), (2, 3), (3, 5), (4, 4), (6, 3), (7, 2)):
+        for row, war in zip(pair, (60 + gain, 60), strict=True):
+            make_run(tmp_path, repeated(row)[seed], war)
+    words = report.gain_in_words("demo", tmp_path)
+    assert "first 6: " in words and "later" not in words  # two of them
+    for row, war in zip(pair, (64, 60), strict=True):
+        make_run(tmp_path, repeated(row)[8], war)
+    words = report.gain_in_words("demo", tmp_path)
+    assert "later: 3.0 in [0.5, 5.5]" in words and words.endswith("so the later ones are also judged alone.")
+
+
+def test_nothing_is_judged_alone_on_clips_that_no_choice_was_made_on(results):
+    for seed in range(2, 10):
+        for row, war in zip(TABLES["table1"](PROFILES["smoke"]), (64, 60 + seed % 3), strict=True):
             make_run(results, repeated(row)[seed], war)
     words = report.gain_in_words("smoke", results)
-    assert "first 6: " in words and "later" not in words  # two of them
-    for row, war in zip(TABLES["table1"](PROFILES["smoke"]), (64, 60), strict=True):
-        make_run(results, repeated(row)[8], war)
-    words = report.gain_in_words("smoke", results)
-    assert "later: 3.0 in [0.5, 5.5]" in words and words.endswith("so the later ones are also judged alone.")
+    assert words.endswith(" 10 seeds.") and "first" not in words and "later" not in words
+
+
+def test_the_lead_over_the_class_agnostic_mask_is_judged_on_the_seeds_that_no_choice_was_made_on(results, tmp_path):
+    assert report.lead_in_words("smoke", results) == ""
+    demo = tmp_path / "demo"
+    assert report.lead_in_words("demo", demo) == ""
+    agnostic, both = (r for r in grid.table3(PROFILES["demo"]) if r.repeats == 15)
+    for seed in (0, 1, 6, 7, 8):
+        make_run(demo, repeated(both)[seed], 75 + seed)
+    assert report.lead_in_words("demo", demo) == ""
+    for seed, lead in ((0, 9), (1, 8), (6, 3), (7, 2), (8, 4)):
+        make_run(demo, repeated(agnostic)[seed], 75 + seed - lead)
+    words = report.lead_in_words("demo", demo)
+    assert words.startswith("The lead of both soft masks over the class-agnostic one") and "all: 5.2 in" in words
+    assert "first 6" not in words and "later: 3.0 in [0.5, 5.5], p = 0.035, 3 seeds." in words
 
 
 def test_a_seed_that_lacks_its_partner_is_left_out(results):
