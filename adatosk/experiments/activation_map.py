@@ -88,7 +88,7 @@ def order(table: pd.DataFrame) -> pd.DataFrame:
             if not known.issuperset(rows):
                 continue
             one = interval(paired(table, *rows))
-            what = f"{better} against {worse}"
+            what = f"{better} less {worse}"
             found.append((change, "better", what, one.mean, one.low, one.high, one.count, one.p, judge_better(one)))
     return pd.DataFrame(found, columns=["id", "kind", "what", "ours", "low", "high", "repeats", "p", "verdict"])
 

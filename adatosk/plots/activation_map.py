@@ -32,7 +32,7 @@ def normalisations(tables: Mapping[str, pd.DataFrame]) -> Figure:
     masks = [mask for mask in dict.fromkeys(mask for mask, _ in named.values()) if mask in changed]
     counts = [sum(one == mask for one, _ in named.values()) for mask in masks]
     figure, axes = new_figure(
-        len(masks), len(tables), 4.6 * len(tables) + 1.6, 1.4 + 0.34 * sum(counts),
+        len(masks), len(tables), 4.6 * len(tables) + 1.6, 1.2 + 0.31 * sum(counts),
         sharex="col", sharey="row", height_ratios=counts,
     )  # fmt: skip
     for column, (motion, table) in zip(axes.T, tables.items(), strict=True):

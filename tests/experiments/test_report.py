@@ -107,6 +107,23 @@ def test_rows_without_runs_stay_empty_and_say_that_they_have_none(results):
     assert table.loc["CA", "WAR on DFEW, paper"] == 76.64
 
 
+def test_a_table_has_a_column_for_other_clips_on_which_it_has_runs(tmp_path):
+    for profile, wars in (("demo", (70, 72)), ("demo-lifelike", (40, 44, 45)), ("geometry", (80,))):
+        none = TABLES["table3"](PROFILES[profile])[0]
+        for seed, war in enumerate(wars):
+            make_run(tmp_path / profile, repeated(none)[seed], war)
+    table = report.with_other_clips("demo", "table3", tmp_path / "demo")
+    assert table.loc["none", "WAR, views 1"] == "71.0 (n = 2)" and "nan" not in table.to_markdown()
+    assert table.loc["none", "WAR, views 1, lifelike faces"] == "43.0 ± 6.6, n = 3"
+    assert table.loc["none", "WAR, views 1, lifelike faces at the paper's geometry"] == "80.0, n = 1"
+    assert set(table.loc[["CA", "CS (M)"], "WAR, views 1, lifelike faces"]) == {""}
+    others = report.with_other_clips("demo", "table4", tmp_path / "demo")
+    assert list(others) == list(report.grid_table("demo", "table4", tmp_path / "demo"))
+    assert list(report.with_other_clips("smoke", "table3", tmp_path / "smoke")) == list(
+        report.grid_table("smoke", "table3", tmp_path / "smoke")
+    )
+
+
 def test_the_block_holds_every_table_and_no_nan(results):
     block = report.results_block("smoke", results)
     there = [title for name, title in report.TITLES.items() if TABLES[name](PROFILES["smoke"])]

@@ -19,7 +19,7 @@ from adatosk import create_model, paper
 from adatosk.clips.transforms import central_window, cut
 from adatosk.evaluate import predict_split
 from adatosk.experiments import activation_map, ambiguities, cost_curve, paper_vs_ours, report, tables, verdicts
-from adatosk.experiments.grid import HEADLINE, HEADLINE_SEEDS, TABLES, chosen_on
+from adatosk.experiments.grid import BOTH, HEADLINE, HEADLINE_SEEDS, TABLES, chosen_on
 from adatosk.experiments.runs import configs
 from adatosk.experiments.statistics import PROTOCOL, looks, score_interval
 from adatosk.presets import PROFILES
@@ -178,6 +178,10 @@ def changed_masks() -> pd.DataFrame:
     return tables.scores(activation_map.rows(BASE), RESULTS)
 
 
+def both_masks() -> pd.DataFrame:
+    return scores_of("table3").query("row == @BOTH")
+
+
 def motion() -> pd.DataFrame:
     means = {}
     for kind, name in (("sparse", "embedded-demo"), ("lifelike", "embedded-demo-lifelike")):
@@ -204,6 +208,7 @@ COMPUTED: dict[str, Callable[[], pd.DataFrame]] = {
     "verdicts": lambda: verdicts.verdicts(BASE, RESULTS).set_index("id"),
     "activation_map": lambda: activation_map.differences(changed_masks()).set_index(["mask", "change"]),
     "activation_map_order": lambda: activation_map.order(changed_masks()).set_index(["id", "what"]),
+    "baselines": lambda: tables.against(pd.concat([both_masks(), scores_of("baselines")]), BOTH),
     "table1_embedded": rivals,
     "motion": motion,
 }
