@@ -249,6 +249,13 @@ def test_committed_tables_and_verdicts_are_those_of_the_committed_runs(name, tmp
     check_table(name, read_committed(name), COMPUTED[name](), tmp_path)
 
 
+@pytest.mark.parametrize("name", [name for name in report.TITLES if TABLES[name](PROFILES["demo-lifelike"])])
+def test_committed_tables_of_lifelike_clips_are_those_of_their_runs(name, tmp_path):
+    there = RESULTS.parent / "demo-lifelike"
+    committed = pd.read_csv(there / "tables" / f"{name}_summary.csv")
+    check_table(f"{name}_summary", committed, report.grid_table("demo-lifelike", name, there), tmp_path)
+
+
 def test_every_committed_table_is_checked_or_known_to_take_more_than_the_runs():
     assert {path.stem for path in (RESULTS / "tables").glob("*.csv")} == set(COMPUTED) | OTHERS
 
