@@ -21,7 +21,10 @@ from adatosk.presets import MODELS
 # Number, quantity, option, whether it is our interpretation, our value, the paper's.
 Option = tuple[int, str, str, bool, float, float]
 # The row of Table 3 that an alternative is compared with if its name says which one it deviates from.
-_REFERENCES = {"no soft mask": "none", **{f"{row} alone": row for row in ("CS (A+M)", "CS (M)", "CS (A)")}}
+_REFERENCES = {
+    "no soft mask": grid.NO_MASK,
+    **{f"{row} alone": row for row in (grid.SEMANTIC, "CS (M)", "CS (A)")},
+}
 
 
 @dataclass(frozen=True)
@@ -162,25 +165,25 @@ _LAYER, _LAYER_NONE = (f"LayerNorm before the head{part} (16)" for part in ("", 
 # By claim: the interpretation, and its two rows; the row of Table 3 itself if the interpretation does not affect it.
 _CLAIMS: dict[str, list[tuple[str, str, str]]] = {
     "gain of the mask": [
-        (AS_PUBLISHED, AS_PUBLISHED, "none"),
-        (_MEAN, _MEAN, "none"),
-        *((name, name, "none") for name in grid.AMBIGUITIES if name.endswith(("(8)", "(9)", "(13)", "(14)"))),
-        (_WARM, _WARM, "none"),
-        (_RAW, _RAW, "none"),
+        (AS_PUBLISHED, AS_PUBLISHED, grid.NO_MASK),
+        (_MEAN, _MEAN, grid.NO_MASK),
+        *((name, name, grid.NO_MASK) for name in grid.AMBIGUITIES if name.endswith(("(8)", "(9)", "(13)", "(14)"))),
+        (_WARM, _WARM, grid.NO_MASK),
+        (_RAW, _RAW, grid.NO_MASK),
         (_LAYER, _LAYER, _LAYER_NONE),
     ],
     "both masks against CA": [(name, name, grid.AGNOSTIC) for name in (AS_PUBLISHED, _MEAN, _WARM, _RAW)],
     "both masks against CS": [
-        (AS_PUBLISHED, AS_PUBLISHED, "CS (A+M)"),
+        (AS_PUBLISHED, AS_PUBLISHED, grid.SEMANTIC),
         (_MEAN, _MEAN, _MEAN_BOTH),
         (_WARM, _WARM, _WARM_BOTH),
         (_RAW, _RAW, _RAW_BOTH),
     ],
     "one score in CS": [
-        (f"{AS_PUBLISHED}, over M", "CS (A+M)", "CS (M)"),
+        (f"{AS_PUBLISHED}, over M", grid.SEMANTIC, "CS (M)"),
         (f"{_MEAN}, over M", _MEAN_BOTH, _MEAN_M),
         (f"{_RAW}, over M", _RAW_BOTH, "CS (M)"),
-        (f"{AS_PUBLISHED}, over A", "CS (A+M)", "CS (A)"),
+        (f"{AS_PUBLISHED}, over A", grid.SEMANTIC, "CS (A)"),
         (f"{_MEAN}, over A", _MEAN_BOTH, _MEAN_A),
         (f"{_WARM}, over A", _WARM_BOTH, "CS (A)"),
         (f"{_RAW}, over A", _RAW_BOTH, _RAW_A),

@@ -201,13 +201,13 @@ def with_other_clips(profile: str, name: str, results: Path) -> pd.DataFrame:
     """:func:`grid_table` as text, with WAR with one view and seeds on the embedded benchmark's other clips."""
     table = grid_table(profile, name, results).map(lambda value: "" if pd.isna(value) else str(value))
     for kind, other in EMBEDDED.items() if profile in EMBEDDED.values() else ():
-        found = scores(TABLES[name](PROFILES[other]), results.parent / other, partial=True)
-        if other == profile or found.empty:
+        if other == profile:
             continue
-        seeds = found.groupby("row")["repeat"].nunique()
-        war = summary(found)[PROTOCOL]
-        there = {row: f"{war[row].partition(' (n =')[0]}, n = {seeds[row]}" for row in war.index}
-        table[f"WAR, views 1, {kind}"] = pd.Series(there).reindex(table.index).fillna("")
+        there = grid_table(other, name, results.parent / other)
+        there = there[there["seeds"] > 0]
+        if len(there):
+            text = there["WAR, views 1"].str.partition(" (n =")[0] + ", n = " + there["seeds"].astype(str)
+            table[f"WAR, views 1, {kind}"] = text.reindex(table.index).fillna("")
     return table
 
 
