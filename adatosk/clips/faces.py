@@ -245,9 +245,8 @@ def _detect(detector: cv2.FaceDetectorYN, frames: Sequence[np.ndarray], side: in
     detector.setInputSize((size[0] + right, size[1] + below))
     found = []
     for frame in frames:
-        picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        if shrink < 1:
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if shrink < 1 else frame
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         if right or below:
             picture = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT)
         rows = detector.detect(picture)[1]

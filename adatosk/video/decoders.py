@@ -1,297 +1,111 @@
-"""Frames of a video file by index, decoded by PyAV from the preceding keyframe.
+"""From a keyframe on, a video file's frames, decoded by PyAV; damage is an error, never a frame.
 
 A reader is opened where it is used, with a single thread: a reader that crosses a fork deadlocks, and parallelism is
-over clips. Frames are streamed: each is converted, resized and released before the next one is decoded.
-
-So the memory is FFmpeg's own, and one RGB image: 100 MB at 8K (7680×4320). FFmpeg holds the pictures that others refer
-to, and those that it reorders, and the stream alone decides how many: there is one decoding thread already, and FFmpeg
-decodes H.264, HEVC, VP9 and AV1 neither at a lower resolution nor with fewer references. So 8K takes more than 300 MB
-in HEVC, AV1 and H.264 with several references. Measured at 8K, in MB: 50 for Motion JPEG; 143 for H.264 with one
-reference, 240 with 10 bits a colour, 340 with four references, 1,130 with sixteen; 430 for HEVC, 720 with 10 bits; 160
-for VP9; 300 to 410 for AV1. At 4K, with the image: 36 for Motion JPEG; 58 for H.264 with one reference, 254 with
-sixteen; 131 for HEVC, 204 with 10 bits; 88 for VP9; 97 for ProRes; 138 for AV1.
+over clips.
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
-from adatosk.video.files import ADVICE, Packets, VideoFile, demuxed, opened, reason
+from adatosk.video.files import ADVICE, VideoFile, demuxed, opened, reason
 from adatosk.video.folders import VideoError
-from adatosk.video.orientation import Turn, turn_of, upright
-from adatosk.video.packets import continued
+from adatosk.video.packets import continued, is_left_alone
 
-# Up to this many bytes, decoded frames are kept while a file's frames are counted; beyond it, they are decoded twice.
-HELD_BYTES = 64 << 20
-# Up to this distance in frames, decoding on is cheaper than reopening the file at the next keyframe.
-NEAR = 30
 # Skipping up to this many packets is cheaper than seeking.
 FEW_PACKETS = 300
-# Formats without lengths, in which nothing but the picture itself tells whether the last one is whole.
-OPEN_ENDED = frozenset({"hevc", "mpegts", "mpeg"})
 # FFmpeg's VP9 decoder conceals nearly all damage; libvpx reports it, and takes 11 % longer.
 CHECKERS = {"vp9": "libvpx-vp9"}
-# Beside those that only have keyframes, codecs in which each packet is a frame; some packets of others are not shown.
-A_FRAME_EACH = frozenset({"cinepak", "svq1", "qtrle", "rpza", "smc", "msvideo1"})
-# Codecs in which each packet is a frame, unless it takes a few bytes only: these say that the last one stays.
-A_FRAME_OR_NOTHING = frozenset({"mpeg4", "flv1", "h263", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"})
-NOTHING = 12
 
 
-class _AnotherOrder(Exception):
-    """Decoding from a keyframe does not give the same frames as decoding from the start."""
+class AnotherOrder(Exception):
+    """Decoding from a keyframe, or without some frames, does not give what decoding everything gives."""
 
 
-class Frames:
-    """A video file's frames, counted once, in presentation order.
-
-    Args:
-        file: as returned by :func:`adatosk.video.files.inspect`.
-        thorough: decode VP9 with libvpx, too, to find damage that FFmpeg conceals.
-
-    Attributes:
-        count: number of frames that decode.
-        times: presentation time of each; ``None`` if times do not increase from frame to frame.
-
-    Raises:
-        VideoError: frames have to be decoded to be counted, and one of them is damaged or truncated.
-    """
-
-    def __init__(self, file: VideoFile, thorough: bool = False):
-        self.file, self.thorough = file, thorough
-        self.times = file.times
-        self._held: list[av.VideoFrame] | None = None
-        self._known_keys: tuple[np.ndarray, np.ndarray] | None = None
-        self.count = len(file.times) if file.times is not None else self._count_decoded()
-
-    def _count_decoded(self) -> int:
-        held, size, times, sums = [], 0, [], []
-        packets = self.file.packets
-        open_ended = packets.codec == "hevc" and packets.format in OPEN_ENDED
-        for frame in _decode(self.file, packets.first, self.thorough):
-            times.append(frame.pts)
-            if open_ended:
-                sums.append(_sum(frame))
-            size += sum(plane.buffer_size for plane in frame.planes)
-            if size <= HELD_BYTES:
-                held.append(frame)
-            else:
-                held.clear()
-            del frame
-        if not times:
-            raise VideoError(f"{self.file.path}: the video has no frames: {ADVICE}")
-        if len(times) < (whole := _least_count(packets)):
-            raise VideoError(f"{self.file.path}: damaged: only {len(times)} of {whole} frames decode: {ADVICE}")
-        if None not in times and all(one < other for one, other in pairwise(times)):
-            self.times = np.array(times, dtype=np.int64)
-        if open_ended and sums != _sums_without_an_end(self.file):
-            raise VideoError(f"{self.file.path}: cut short: its last frame is not whole: {ADVICE}")
-        self._held = held or None
-        return len(times)
-
-    def images(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        """Upright RGB images, uint8 ``(H, W, 3)``, of frames by increasing index; each is valid only until the next.
-
-        Raises:
-            VideoError: a frame is damaged, missing or not of the same size as the first.
-        """
-        convert = VideoReformatter()
-        for frame, turn in self._turned(numbers):
-            # Without a name, so that an image is released before the next frame is decoded: one of 8K takes 100 MB.
-            yield upright(_rgb(convert, frame), turn)
-            del frame
-
-    def decode_all(self) -> tuple[int, int]:
-        """Decode every frame, convert none; height and width of the upright ones; errors as in :meth:`images`."""
-        shape = 0, 0
-        for frame, turn in self._turned(range(self.count)):
-            shape = _upright_shape(frame, turn)
-            del frame
-        return shape
-
-    def _turned(self, numbers: Sequence[int]) -> Iterator[tuple[av.VideoFrame, Turn]]:
-        """Frames of one size, with their orientation."""
-        shape, turn = None, None
-        for frame in self.decoded(numbers):
-            turn = turn_of(frame) if turn is None or frame.key_frame else turn
-            if turn is None:
-                raise VideoError(
-                    f"{self.file.path}: its pictures are to be turned by an angle that is no quarter turn: {ADVICE}"
-                )
-            found = _upright_shape(frame, turn)
-            shape = shape or found
-            if found != shape:
-                sizes = f"{shape[1]}×{shape[0]}, {found[1]}×{found[0]} pixels"
-                raise VideoError(f"{self.file.path}: its frames change their size ({sizes}): {ADVICE}")
-            yield frame, turn
-            del frame
-
-    @property
-    def keyframes(self) -> list[int]:
-        """Indices of the frames from which decoding may start."""
-        return self._keys()[1].tolist()
-
-    def decoded(self, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
-        """PyAV's frames, neither converted nor rotated; indices and errors as in :meth:`images`."""
-        if self._held is not None:
-            yield from (self._held[number] for number in numbers)
-            return
-        done = 0
-        while done < len(numbers):
-            start, first = self._start(numbers[done])
-            stop = done + 1
-            while stop < len(numbers) and self._start(numbers[stop])[1] <= numbers[stop - 1] + NEAR:
-                stop += 1
-            try:
-                for frame in self._from(start, first, numbers[done:stop]):
-                    yield frame
-                    del frame
-                    done += 1
-            except _AnotherOrder:
-                yield from self._from(self.file.packets.first, 0, numbers[done:stop])
-                done = stop
-
-    def _start(self, number: int) -> tuple[int, int]:
-        """The packet of the last keyframe from which frame ``number`` can be decoded, and that keyframe's index."""
-        places, firsts = self._keys()
-        chosen = np.searchsorted(firsts, number, side="right") - 1
-        return (int(places[chosen]), int(firsts[chosen])) if chosen >= 0 else (self.file.packets.first, 0)
-
-    def _keys(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._known_keys is None:
-            packets = self.file.packets
-            places, firsts = [packets.first], [0]
-            if self.times is not None:
-                for place in np.flatnonzero(packets.keys)[1:]:
-                    time = packets.times[place]
-                    number = np.searchsorted(self.times, time) if time is not None else len(self.times)
-                    if firsts[-1] < number < len(self.times) and self.times[number] == time:
-                        places.append(place)
-                        firsts.append(number)
-            self._known_keys = np.array(places), np.array(firsts)
-        return self._known_keys
-
-    def _from(self, place: int, first: int, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
-        """Frames ``numbers``, decoded from packet ``place`` on, whose frame has the index ``first``."""
-        sequential = place == self.file.packets.first
-        wanted, number = iter(numbers), first
-        target = next(wanted)
-        for frame in _decode(self.file, place, self.thorough):
-            if not sequential and self.times is not None and (frame.pts is None or frame.pts < self.times[first]):
-                continue  # before the keyframe, in an open group
-            if self.times is not None and (number == self.count or frame.pts != self.times[number]):
-                if not sequential:
-                    raise _AnotherOrder
-                raise VideoError(
-                    f"{self.file.path}: damaged: frame {number} of {self.count} is another one than its packets say: "
-                    f"{ADVICE}"
-                )
-            if number == target:
-                yield frame
-                target = next(wanted, None)
-                if target is None and numbers[-1] < self.count - 1:
-                    return
-            del frame
-            number += 1
-        if target is not None:
-            if not sequential:
-                raise _AnotherOrder
-            raise VideoError(
-                f"{self.file.path}: cut short or damaged: only {number} of {self.count} frames decode: {ADVICE}"
-            )
-
-
-def _least_count(packets: Packets) -> int:
-    """How many frames intact packets give at least; 0 where packets do not tell."""
-    there = list(zip(packets.shown, packets.sizes, strict=True))[packets.first :]
-    if packets.codec in A_FRAME_EACH or av.codec.Codec(packets.codec, "r").intra_only:
-        return sum(shown for shown, _ in there)
-    if packets.codec in A_FRAME_OR_NOTHING:
-        return sum(shown and size > NOTHING for shown, size in there) - packets.leading
-    return 0
-
-
-def _upright_shape(frame: av.VideoFrame, turn: Turn) -> tuple[int, int]:
-    return (frame.width, frame.height) if turn.exchange else (frame.height, frame.width)
-
-
-def _rgb(convert: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
-    # One converter per clip, with one thread: PyAV's to_ndarray creates one per frame, with one thread per core, which
-    # takes longer than decoding a small frame.
-    plane = convert.reformat(frame, format="rgb24", threads=1).planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
-    return rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
-
-
-def _sum(frame: av.VideoFrame) -> list[int]:
+def checksums(frame: av.VideoFrame) -> list[int]:
     """Checksums of a frame's planes, without the bytes that only fill their rows."""
     wide = 1 + (frame.format.components[0].bits > 8)
     rows = [np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size) for plane in frame.planes]
     return [zlib.crc32(row[:, : plane.width * wide].tobytes()) for row, plane in zip(rows, frame.planes, strict=True)]
 
 
-def _sums_without_an_end(file: VideoFile) -> list[list[int]]:
+def sums_without_an_end(file: VideoFile) -> list[list[int]]:
     """Checksums of all frames of a stream whose last picture goes on; empty if it has none or does not decode."""
     try:
-        return [_sum(frame) for frame in _decode(file, file.packets.first, going_on=True)]
+        return [checksums(frame) for frame in decode(file, file.packets.first, going_on=True)]
     except VideoError:
         return []
 
 
-def _decode(file: VideoFile, place: int, thorough: bool = False, going_on: bool = False) -> Iterator[av.VideoFrame]:
+def decode(
+    file: VideoFile,
+    place: int,
+    thorough: bool = False,
+    going_on: bool = False,
+    unneeded: frozenset[int] = frozenset(),
+    end: int | None = None,
+) -> Iterator[av.VideoFrame]:
     """Frames from packet ``place`` on, which is a keyframe; all of them intact.
 
     Args:
         thorough: decode with one of ``CHECKERS``, too.
         going_on: let the last picture go on with other bytes, see :func:`adatosk.video.packets.continued`.
+        unneeded: times of frames of an H.264 file to leave out if no other refers to them.
+        end: time of the frame after which no other is needed. Those that have been decoded by then still come, since
+            damage is told of a frame when it is shown, which may be after frames that refer to it.
 
     Raises:
-        VideoError: a frame is damaged when decoding from the first keyframe.
-        _AnotherOrder: a frame is damaged when decoding from another keyframe, or the keyframe is not found again.
+        VideoError: a frame is damaged when decoding everything from the first keyframe.
+        AnotherOrder: a frame is damaged when decoding from another keyframe or without the ``unneeded``, or the
+            keyframe is not found again.
     """
     path, packets = file.path, file.packets
-    sequential, bad, number = place == packets.first, None, 0
+    tentative, bad, number, ended = bool(unneeded) or place != packets.first, None, 0, False
     begin = packets.times[place] if packets.times else None
     with opened(path) as (container, stream):
         checker = _checker(stream) if thorough else None
         for index, packet in enumerate(_packets_from(container, stream, file, place), start=place):
+            if not ended and packet.pts in unneeded and is_left_alone(bytes(packet), stream.codec_context.extradata):
+                continue
             data = continued(packet) if going_on and index == len(packets.keys) - 1 else packet
             if data is None:
                 raise VideoError(f"{path}: cut short: its last picture is missing: {ADVICE}")
             try:
-                frames = data.decode()
+                frames = stream.decode(None if ended else data)
                 if checker:
                     checker.decode(data)
             except MemoryError:
                 raise
             except av.FFmpegError as error:
-                if not sequential:
-                    raise _AnotherOrder from error
-                if _before(packet.pts, begin):
+                if not tentative and _before(packet.pts, begin):
                     continue
-                raise VideoError(
-                    f"{path}: damaged: frame {number} does not decode ({reason(error)}): {ADVICE}"
-                ) from error
+                raise damage(f"{path}: damaged: frame {number} does not decode ({reason(error)})", tentative) from error
+            drained = ended
             while frames:
                 frame = frames.pop(0)
                 if frame.is_corrupt and _before(frame.pts, begin):
                     continue
-                if frame.is_corrupt and not sequential:
-                    raise _AnotherOrder
-                if bad is not None:
-                    raise VideoError(f"{path}: damaged: frame {bad} does not decode whole: {ADVICE}")
+                if bad is not None or (frame.is_corrupt and tentative):
+                    raise damage(f"{path}: damaged: frame {bad} does not decode whole", tentative)
                 if frame.is_corrupt:
                     bad = number
                 else:
                     yield frame
+                ended |= end is not None and frame.pts == end
                 del frame
                 number += 1
+            if drained:
+                break
     if bad is not None:
-        raise VideoError(f"{path}: cut short: its last frame, number {bad}, is not whole: {ADVICE}")
+        said = "damaged" if ended else "cut short: its last frame"
+        raise damage(f"{path}: {said}: frame {bad} is not whole", tentative)
+
+
+def damage(text: str, tentative: bool) -> AnotherOrder | VideoError:
+    """What to raise: when decoding is ``tentative``, nothing is told before everything has been decoded."""
+    return AnotherOrder(text) if tentative else VideoError(f"{text}: {ADVICE}")
 
 
 def _checker(stream: av.VideoStream) -> av.VideoCodecContext | None:
@@ -322,7 +136,7 @@ def _packets_from(
                 yield packet
                 break
             if packet.dts is None or packet.dts > order:
-                raise _AnotherOrder
+                raise AnotherOrder
     else:
         for packet in source:
             number += packet.size > 0

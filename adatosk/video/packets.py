@@ -11,6 +11,7 @@ import av
 _H264_IDR, _HEVC_IDR = {5}, {19, 20}
 _H264_PICTURES, _HEVC_PICTURES = range(1, 6), range(32)
 _H264_SPS, _HEVC_SPS = 7, 33
+_H264_SLICE, _H264_DELIMITER = 1, 9
 
 _BEHIND = b"\x55" * 64
 
@@ -28,11 +29,15 @@ def look_for(codec: str, extradata: bytes | None) -> Look | None:
         extradata: the stream's extradata, which for H.264 and HEVC states the size of a unit's length field.
     """
     if codec in ("h264", "hevc"):
-        place = 4 if codec == "h264" else 21
-        if not extradata or extradata[0] != 1 or len(extradata) <= place:
-            return None  # units between start codes, as in a stream
-        return _units(codec, (extradata[place] & 3) + 1)
+        width = _width(codec, extradata)
+        return _units(codec, width) if width else None
     return {"vp8": _vp8, "vp9": _vp9, "flv1": _flv1, "mjpeg": _mjpeg}.get(codec)
+
+
+def _width(codec: str, extradata: bytes | None) -> int:
+    """Bytes of the length before each unit of H.264 or HEVC; 0 for units between start codes, as in a stream."""
+    place = 4 if codec == "h264" else 21
+    return (extradata[place] & 3) + 1 if extradata and extradata[0] == 1 and len(extradata) > place else 0
 
 
 def _units(codec: str, width: int) -> Look:
@@ -64,6 +69,18 @@ def _units(codec: str, width: int) -> Look:
         return OPEN if keyframe and not shown <= idr else ""
 
     return look
+
+
+def is_left_alone(packet: bytes, extradata: bytes | None) -> bool:
+    """Whether no picture refers to that of an H.264 packet, which `look_for` finds usual: its slices say so (7.4.1)."""
+    place, width = 0, _width("h264", extradata)
+    while width and place < len(packet):
+        start = place + width
+        # Bits 5 and 6 of a reference are not both 0; a unit of another kind may change how later pictures are decoded.
+        if packet[start] not in (_H264_SLICE, _H264_DELIMITER):
+            return False
+        place = start + int.from_bytes(packet[place:start], "big")
+    return bool(width)
 
 
 def continued(packet: av.Packet) -> av.Packet | None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adatosk.video.decoders import Frames
 from adatosk.video.files import MATROSKA, MP4, Packets
 from adatosk.video.folders import VideoError
+from adatosk.video.frames import Frames
 from adatosk.video.orientation import AS_STORED, turn_of
 
 if TYPE_CHECKING:

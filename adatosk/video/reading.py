@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from adatosk.video.decoders import Frames
 from adatosk.video.files import inspect
 from adatosk.video.folders import Like, VideoError, image_names, image_paths, in_groups, is_image, read_images
+from adatosk.video.frames import Frames
 from adatosk.video.proven import chosen_decoder, read_decord
 from adatosk.video.resize import fit, stack
 from adatosk.video.sampling import frame_indices

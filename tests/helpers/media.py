@@ -57,3 +57,9 @@ def truncate(path: Path, share: float) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     return path
+
+
+def packets_of(path: Path) -> list[av.Packet]:
+    """Packets of a file's video, in the order of decoding."""
+    with av.open(str(path)) as container:
+        return [packet for packet in container.demux(video=0) if packet.size]

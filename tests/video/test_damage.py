@@ -9,16 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from barcodes import FORMATS, HEIGHT, NUMBER, WIDTH, X264, write
-from media import moving_frames, truncate, write_frames, write_video
+from media import moving_frames, packets_of, truncate, write_frames, write_video
 
 from adatosk.manifests import Manifest
 from adatosk.video import VideoError, count_frames, decode_all, read_clip
 from adatosk.video.reading import decode_whole
-
-
-def packets_of(path: Path) -> list[av.Packet]:
-    with av.open(str(path)) as container:
-        return [packet for packet in container.demux(video=0) if packet.size]
 
 
 def largest(sizes, count: int) -> list[int]:
