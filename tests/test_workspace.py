@@ -45,15 +45,16 @@ def test_the_cell_can_be_run_again_after_the_rest_of_the_notebook():
     assert read_parameters(names, seed=int).seed == 0
 
 
-def test_a_parameter_added_while_the_kernel_runs_is_unknown_as_it_is_in_a_fresh_one():
-    cells = ["seed = 0\nroot = None", "read_parameters(globals())", "table = [1, 2, 3]", "this is no Python"]
+@pytest.mark.parametrize("added", ["epochs = 3", "epochs: int = 3", "epochs, other[0] = 3, 4"])
+def test_a_parameter_added_while_the_kernel_runs_is_unknown_as_it_is_in_a_fresh_one(added):
+    cells = ["seed: int = 0\nroot = None", "read_parameters(globals())", "table = [1, 2, 3]", "this is no Python"]
     names = {**KERNEL, "seed": 0, "root": None, "In": cells}
     expected = {"seed": int, "root": str | None}
     read_parameters(names, **expected)
     names |= {"table": [1, 2, 3], "epochs": 3}
     names["In"] += ["seed = 1", "read_parameters(globals())"]  # a cell of one's own, of which nothing is a parameter
     read_parameters(names, **expected)
-    names["In"] += ["seed = 1\nroot = None\nepochs = 3", "read_parameters(globals())"]
+    names["In"] += [f"seed = 1\nroot = None\ntable: list\n{added}", "read_parameters(globals())"]
     with pytest.raises(NameError, match="unknown parameter epochs: this notebook has root, seed"):
         read_parameters(names, **expected)
 

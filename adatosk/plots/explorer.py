@@ -211,7 +211,7 @@ def moment(frames: np.ndarray, visible: Tensor, mask: SoftMask, activation: Tens
     frame.imshow(shown[step], interpolation="nearest")
     kept = mask.kept[0]
     panels: list[tuple[str, np.ndarray, Colormap, np.ndarray | None]]
-    panels = [("activation A", activation.numpy(), activation_colours(), None)]
+    panels = [("activation map A", activation.numpy(), activation_colours(), None)]
     for name, weights in (("class-semantic mask", semantic[0]), ("class-agnostic mask", agnostic[0].mean(dim=-1))):
         values = spread(weights.masked_fill(~kept, torch.nan).numpy(), visible)
         panels.append((name, values, SOFT_MASK, ~visible.numpy()))

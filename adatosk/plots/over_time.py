@@ -47,7 +47,7 @@ def expression_over_time(curve: Curve, moments: Mapping[int, np.ndarray]) -> Fig
     grid = figure.add_gridspec(rows + 1, max(1, len(moments)), height_ratios=[1] * rows + [2.2])
     for column, (clip, frames) in enumerate(sorted(moments.items())):
         step, hidden = curve.decisive_step(clip), ~curve.visible.numpy()
-        shown = frames[(step + 1) * curve.config.tubelet - 1][None]
+        shown = frames[_decisive_frame(curve, clip)][None]
         pictures = [shown[0]]
         if curve.weights is not None:
             pictures.append(tint_patches(shown, curve.weights[clip, step][None], SOFT_MASK, hidden)[0])
@@ -67,24 +67,31 @@ def expression_over_time(curve: Curve, moments: Mapping[int, np.ndarray]) -> Fig
 
 
 def faces_found(curve: Curve, moments: Mapping[int, np.ndarray]) -> Figure:
-    """The middle frames of some clips, with a white square around what the model saw of them.
+    """The frames that decided some clips, whole, with a white square around what the model saw of them.
+
+    They are the frames of :func:`expression_over_time`.
 
     Args:
         moments: by the number of a clip, its whole frames uint8 ``(T, H, W, 3)`` from :meth:`Curve.read`.
     """
-    middle = curve.frames.shape[1] // 2
     figure = plt.figure(figsize=(9, 2.2), layout="constrained")
     plt.close(figure)
     axes = figure.subplots(1, max(1, len(moments)), squeeze=False)[0]
     for ax, (clip, frames) in zip(axes, sorted(moments.items()), strict=False):
-        left, top, right, bottom = _square(curve, clip, middle, frames.shape[1:]).tolist()
-        ax.imshow(frames[middle])
+        time = _decisive_frame(curve, clip)
+        left, top, right, bottom = _square(curve, clip, time, frames.shape[1:]).tolist()
+        ax.imshow(frames[time])
         square = Rectangle((left, top), right - left - 1, bottom - top - 1, fill=False, edgecolor="white", linewidth=2)
         square.set_path_effects([effects.withStroke(linewidth=4, foreground="black")])
         ax.add_patch(square)
         ax.set_axis_off()
         ax.set_title(f"{curve.seconds[clip]:.1f} s", fontsize=9)
     return figure
+
+
+def _decisive_frame(curve: Curve, clip: int) -> int:
+    """Which of a clip's frames stands for its decisive step: the last of the tubelet, as in the figures of masks."""
+    return (curve.decisive_step(clip) + 1) * curve.config.tubelet - 1
 
 
 def _draw_curve(ax: Axes, curve: Curve) -> None:

@@ -108,7 +108,10 @@ def _transfer(affinity: Tensor, score: Tensor, keep: Tensor) -> Tensor:
 
 
 def semantic_scores(tokens: Tensor) -> Tensor:
-    """Activated attention map A, the sum of absolute activations (Eq. 10): ``(B, n_t, n_s)``, non-negative."""
+    """Activation map A, the sum of absolute activations (Eq. 10): ``(B, n_t, n_s)``, non-negative.
+
+    The paper also calls it the activated attention map.
+    """
     return tokens.abs().sum(dim=-1)
 
 

@@ -18,16 +18,22 @@ def _assigned_with(names: set[str], namespace: MutableMapping[str, Any]) -> set[
             statements = ast.parse(source).body
         except SyntaxError:  # the kernel remembers what failed, too
             continue
-        targets = {
-            node.id
-            for one in statements
-            if isinstance(one, ast.Assign)
-            for node in one.targets
-            if isinstance(node, ast.Name)
-        }
+        targets = {name for one in statements for name in _assigned(one)}
         if names <= targets:
             return targets
     return set()
+
+
+def _assigned(statement: ast.stmt) -> set[str]:
+    """The names that a statement assigns: ``a = 1``, ``a, b = 1, 2``, or ``a: int = 1`` with its type."""
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        targets = [statement.target]
+    else:
+        return set()
+    nodes = [node for target in targets for node in ast.walk(target)]
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def read_parameters(namespace: MutableMapping[str, Any], **expected: Any) -> types.SimpleNamespace:

@@ -75,6 +75,6 @@ def test_a_moment_is_the_step_that_is_chosen(model, clips, monkeypatch):
     frame, *others = shown.pictures[-1].axes
     assert np.array_equal(frame.images[0].get_array(), clips["sad"][13])
     assert frame.get_title().startswith("frame 14")
-    assert [ax.get_title() for ax in others] == ["activation A", "class-semantic mask", "class-agnostic mask"]
+    assert [ax.get_title() for ax in others] == ["activation map A", "class-semantic mask", "class-agnostic mask"]
     hatched = [sum(len(one.get_paths()) for one in ax.collections) for ax in others]
     assert hatched == [0, 6, 6]  # one a step

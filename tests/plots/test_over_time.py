@@ -58,19 +58,17 @@ def test_turns_and_what_decided(made):
     assert replace(made, weights=None).decisive_step(1) == 4
 
 
-def test_the_faces_that_were_found_are_framed(made):
-    figure = faces_found(made, {clip: made.read(clip) for clip in (3, 1)})
+def test_the_faces_that_were_found_are_framed_in_the_frames_that_decided(made):
+    squares = np.array([30, 10, 80, 60]) + np.arange(16)[:, None] * [1, 0, 1, 0]  # a face that moves
+    moving = replace(made, faces=[Face(squares, 16, 1, 1)] * 5)
+    figure = faces_found(moving, {clip: made.read(clip) for clip in (3, 1)})
     assert not plt.get_fignums()
     assert [ax.get_title() for ax in figure.axes] == [f"{made.seconds[clip]:.1f} s" for clip in (1, 3)]
     for ax, clip in zip(figure.axes, (1, 3), strict=True):
-        assert np.array_equal(ax.images[0].get_array(), made.read(clip)[8]) and made.read(clip).shape == (
-            16,
-            60,
-            100,
-            3,
-        )
+        frames, time = made.read(clip), 2 * made.decisive_step(clip) + 1
+        assert np.array_equal(ax.images[0].get_array(), frames[time]) and frames.shape == (16, 60, 100, 3)
         (square,) = ax.patches
-        assert (*square.get_xy(), square.get_width(), square.get_height()) == (30, 10, 49, 49)
+        assert (*square.get_xy(), square.get_width(), square.get_height()) == (30 + time, 10, 49, 49)
     (ax,) = faces_found(replace(made, faces=None), {0: made.read(0)}).axes
     assert (*ax.patches[0].get_xy(), ax.patches[0].get_width()) == (20, 0, 59)  # the central square
 
