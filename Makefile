@@ -157,6 +157,7 @@ notebooks: setup
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_cell_metadata_mask='[("tags",)]' \
 		--ClearMetadataPreprocessor.preserve_nb_metadata_mask='[("kernelspec",), ("language_info",), ("adatosk",), ("widgets",)]' notebooks/[0-9]*.ipynb
+	$(BIN)/jupyter nbconvert --coalesce-streams --inplace notebooks/[0-9]*.ipynb
 
 lock: $(UV)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header --no-annotate \

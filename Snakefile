@@ -267,10 +267,12 @@ for name in CARDS:
             [update(path) for path in written_by(name)],
         params:
             command=execution(name),
-            unfinished=lambda wildcards, output: unfinished(output[0]),
+            finish=lambda wildcards, output: [
+                sys.executable, "-m", "adatosk.experiments.executed", unfinished(output[0]), output[0]
+            ],
         # Those that load weights of the paper's models.
         threads: CORES if CARDS[name].weights and not RENDERED else 1
         resources:
             gres=ONE_GPU if CARDS[name].weights and not RENDERED else "",
         shell:
-            "{params.command:q} && mv {params.unfinished:q} {output[0]:q}"
+            "{params.command:q} && {params.finish:q}"
