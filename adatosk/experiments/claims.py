@@ -20,7 +20,8 @@ TITLE = (
 )
 SIDE_BY_SIDE_TITLE = (
     "The claims about accuracy, on faces that move sparsely, also as in Eq. 11 to the letter, on faces that move as "
-    "real ones do, and on the latter at the paper's token geometry; empty where not all runs have been made:"
+    "real ones do, and on the latter at the paper's token geometry; empty where runs are missing, and a column without "
+    "any is left out:"
 )
 # Where the comparison behind a verdict is made, by the table of its rows or its kind.
 _NOTEBOOKS = {

@@ -31,21 +31,25 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 PROTOCOLS = ("views_1", "views_8")
 GAIN = "gain of the soft mask"
 TITLES = {
-    "table3": "Table 3, the parts of the soft mask (mean ± 95 % interval):",
+    "table3": "Table 3, the parts of the soft mask (mean ± 95 % interval; only rows of one column compare: models at "
+    "the paper's geometry see five times as many patches for twice as many epochs):",
     "table4": "Table 4, the frame distance:",
-    "table2": "Table 2, hard mask ratio and excluded tokens r (cells without a row are impossible at this size):",
+    "table2": "Table 2, hard mask ratio and excluded tokens r (as the paper counts; its r = 2 is {excluded} of each "
+    "step's tokens here; cells without a row are impossible at this size):",
     "baselines": "Simple ways to weigh tokens, and to exclude them at random, at the soft mask's cost:",
     "rivals": "Alternative methods on the same data (`joint` is the model without the soft mask; `all tokens` sees "
     "every patch at once, so it has no views to average; `pre-trained` first learns to reconstruct):",
-    "open_readings": "Alternatives to our interpretation of the paper, one change at a time:",
+    "open_readings": "Alternatives to our interpretation of the paper, each a single change of the first row or, where "
+    "it names one, of a row of Table 3 as in Eq. 11:",
     "activation_map": "Masks of Table 3 with something changed about A (Eq. 10) or its normalisation (Eq. 11):",
-    "as_published": "Tables 1, 2 and 4 with Eq. 11 as published; Table 3's rows are in the table above:",
+    "as_published": "Tables 1, 2 and 4 as in Eq. 11, to the letter; Table 3's rows are in the table above:",
 }
 
 
 def _titled(profile: str) -> dict[str, str]:
     """The tables of the grid that have rows on the profile's data, with their titles."""
-    return {name: title for name, title in TITLES.items() if TABLES[name](PROFILES[profile])}
+    excluded = PROFILES[profile].model.required_soft_mask.excluded_per_step
+    return {name: title.format(excluded=excluded) for name, title in TITLES.items() if TABLES[name](PROFILES[profile])}
 
 
 def headline_runs(profile: str, results: Path) -> dict[str, Run]:
@@ -300,7 +304,8 @@ def results_block(profile: str, results: Path) -> str:
     first = f"fold {made[0]['config']['data']['fold']}" if repeats == "fold" else f"seed {made[0]['seed']}"
     note = (
         f"Profile `{profile}`, {first}, {clips} test clips, last epoch; trained in {minutes} minutes on "
-        f"{where['device']}, torch {where['torch']}."
+        f"{where['device']}, torch {where['torch']}. *Views 1* is one random hard mask a clip, as the paper's cost "
+        "implies; *views 8* averages the logits over eight, *complementary* over masks that partition the patches."
     )
     if made[0]["manifest"]["name"] not in paper.SETS:
         note += (

@@ -144,8 +144,8 @@ def tables() -> str:
     for share in SHARES:
         sizes = " | ".join(f"{memory(config, share):.0f} GB" for config in models.values())
         lines.append(f"| {share} | {SHARES[0] // share} | {sizes} |")
-    cores = ", ".join(f"{count} of {device}" for device, count in cores_for().items())
-    lines += ["", f"Cores that feed one GPU from folders of JPEG images: {cores}."]
+    cores = ", ".join(f"{count} (measured on {device})" for device, count in cores_for().items())
+    lines += ["", f"Cores that one GPU needs to be fed from folders of JPEG images: {cores}."]
     return "\n".join(lines)
 
 
