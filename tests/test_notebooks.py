@@ -235,7 +235,9 @@ def test_on_profile_smoke_it_says_so_on_top(path):
 
 def test_the_line_on_top_is_for_profile_smoke_alone_and_links_what_there_is():
     assert smoke_notice("demo", "04_evaluation") is None
-    assert "mean nothing" in smoke_notice("smoke", "04_evaluation").data
+    assert "below mean nothing.<" in smoke_notice("smoke", "04_evaluation").data
+    sound = smoke_notice("smoke", "11_paper_vs_ours", sound="costs and published results")
+    assert "below mean nothing, except costs and published results.<" in sound.data
     assert "mean nothing" not in smoke_notice("smoke", "05_efficiency", trains=False).data
     assert "href" not in smoke_notice("smoke", "99_nothing").data
 

@@ -81,12 +81,13 @@ def notebook_cards(folder: Path) -> dict[str, NotebookCard]:
     return {path.stem: NotebookCard.read(path) for path in sorted(folder.glob(NUMBERED))}
 
 
-def smoke_notice(profile: str, notebook: str, trains: bool = True) -> "HTML | None":
+def smoke_notice(profile: str, notebook: str, trains: bool = True, sound: str = "") -> "HTML | None":
     """What to know before reading a notebook on profile ``smoke``, with a link to it executed on ``demo``.
 
     Args:
         notebook: its own name, without the suffix.
         trains: whether it shows what a trained model does.
+        sound: what of its scores and verdicts holds nevertheless, because it does not come from such a model.
 
     Returns:
         a line to display; ``None`` on other profiles.
@@ -97,7 +98,8 @@ def smoke_notice(profile: str, notebook: str, trains: bool = True) -> "HTML | No
 
     said = "Profile <code>smoke</code> uses a few dozen clips, so that everything runs in seconds."
     if trains:
-        said += " Its models have learned nothing: <b>scores, masks and verdicts below mean nothing.</b>"
+        exception = f", except {sound}" if sound else ""
+        said += f" Its models have learned nothing: <b>scores, masks and verdicts below mean nothing{exception}.</b>"
     executed = PUBLISHED / "demo" / "notebooks" / f"{notebook}.ipynb"
     if executed.is_file():
         where = f"../{executed.relative_to(PROJECT).as_posix()}"

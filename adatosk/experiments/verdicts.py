@@ -281,3 +281,14 @@ def verdicts(
         why=("why", lambda reasons: "; ".join(dict.fromkeys(reasons))),
     )
     return paper.claims().merge(ours, left_on="id", right_index=True)
+
+
+def contradicted(judged: pd.DataFrame) -> str:
+    """Which claims are not reproduced, in words; that no claim has enough runs to say, where that is so.
+
+    Args:
+        judged: from :func:`verdicts`.
+    """
+    if (judged["verdict"] == "too few runs").all():
+        return "too few runs to say"
+    return ", ".join(judged["id"][judged["verdict"] == "not reproduced"]) or "none"

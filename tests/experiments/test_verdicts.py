@@ -86,6 +86,19 @@ def test_one_and_two_seeds_decide_nothing(tmp_path, repeats):
     assert not (table.drop(index=compared)["verdict"] == "too few runs").any()
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (["too few runs", "too few runs"], "too few runs to say"),
+        (["too few runs", "reproduced"], "none"),
+        (["not reproduced", "undecided"], "a"),
+        (["not reproduced", "not reproduced"], "a, b"),
+    ],
+)
+def test_claims_that_are_contradicted_are_named_where_any_could_be(found, said):
+    assert verdicts.contradicted(pd.DataFrame({"id": ["a", "b"], "verdict": found})) == said
+
+
 def test_seeds_that_scatter_more_than_the_rows_differ_decide_nothing_either(tmp_path):
     write_runs(tmp_path, DEMO, {}, spread=8.0)
     table = judged(tmp_path, table="table3")
