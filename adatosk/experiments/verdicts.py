@@ -108,7 +108,7 @@ class Counted:
         found = []
         for name, number in self.numbers().items():
             verdict = statistics.judge_count(number, claim.low, claim.high, claim.rounding)
-            found.append(Finding(name, Interval(number, nan, nan, 1), verdict, f"{name}: {number:.1f}"))
+            found.append(Finding(name, Interval(number, nan, nan, 1), verdict, f"{name}: {number:z.1f}"))
         return found
 
 

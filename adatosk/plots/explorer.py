@@ -166,25 +166,28 @@ def _scale(ax: Axes, colours: Colormap, values: np.ndarray) -> None:
     bar.outline.set_visible(False)
 
 
-def explore_frames(model: AdaTosk, clips: Mapping[str, np.ndarray], chosen: str, seed: int = 0) -> None:
+def explore_frames(
+    model: AdaTosk, clips: Mapping[str, np.ndarray], visible: Mapping[str, Tensor], chosen: str, seed: int = 0
+) -> None:
     """One moment of a clip at a time: the frame, A, and both soft masks.
 
     Args:
-        model, clips, chosen, seed: as for :func:`explore_masks`.
+        model, clips, chosen: as for :func:`explore_masks`.
+        visible: the hard mask of each clip, bool ``(N_s,)``.
+        seed: of the complementary hard masks that A is put together from.
     """
     import ipywidgets
 
     config = model.config
-    visible = tube_mask(1, config.patches, config.mask_ratio, seeds.generator(seed))
     views = complementary_masks(1, config.patches, config.mask_ratio, seeds.generator(seed))
     known: dict[str, tuple[SoftMask, Tensor]] = {}
 
     def draw(clip: str, step: int) -> Figure:
         if clip not in known:
             with torch.inference_mode():
-                mask = model(_batch(clips[clip]), visible, reconstruct=False).soft_mask
+                mask = model(_batch(clips[clip]), visible[clip][None], reconstruct=False).soft_mask
                 known[clip] = mask, whole_activation(model, _batch(clips[clip]), views)[0]
-        return moment(clips[clip], visible[0], *known[clip], step - 1)
+        return moment(clips[clip], visible[clip], *known[clip], step - 1)
 
     wide = {"style": {"description_width": "60px"}, "layout": {"width": "auto"}}
     controls = {

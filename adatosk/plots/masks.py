@@ -38,7 +38,7 @@ from adatosk.soft_mask import SoftMask
 YELLOW = (1.0, 0.84, 0.0)
 RED = (0.85, 0.1, 0.1)
 # Shares of the kept tokens, by weight, from which on Figure 3 is yellow and red. The paper's is orange and red; orange
-# is the border of active frames here.
+# is the border of active frames here. Red is the darker one: in this scale alone, lightness does not rise with rank.
 _YELLOW_FROM, _RED_FROM = 0.8, 0.9
 _FINE = 200
 _LINE = "0.25"

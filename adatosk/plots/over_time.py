@@ -117,8 +117,8 @@ def animate(curve: Curve, path: Path, fps: float = FPS, width: int = WIDTH) -> N
     """Write the video with face, soft mask, label and curve as an MP4 or, for a short video, a GIF.
 
     Each frame shows the clip whose middle is nearest: its label and, on the patches that the model saw, its soft mask
-    from light (light blue) to heavy (grey), black if excluded; or that the person is not seen. Only a GIF is held in
-    memory.
+    by weight from low (grey) to high (light blue), black if excluded; or that the person is not seen. Only a GIF is
+    held in memory.
 
     Args:
         fps: as for :func:`adatosk.predict_over_time.predict_over_time`.

@@ -1,6 +1,8 @@
 """Colours, fonts and empty figures that all plots share.
 
 Colours can be distinguished without red and green; a scale also varies in lightness, so it survives greyscale printing.
+Figure 3's scale of ranks alone does not: above its blue, essential tokens are yellow and red, as the paper's are orange
+and red, and the red is darker than the yellow.
 """
 
 import sys

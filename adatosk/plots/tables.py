@@ -286,7 +286,7 @@ def claims_by_protocol(found: pd.DataFrame) -> Figure:
         place = names.index(one.protocol), whats.index(one.what)
         box = Rectangle((place[0] - 0.47, place[1] - 0.45), 0.94, 0.9, color=VERDICTS[one.verdict], alpha=0.6)
         ax.add_patch(box)
-        ax.text(*place, "–" if np.isnan(one.ours) else f"{one.ours:+.1f}", ha="center", va="center")
+        ax.text(*place, "–" if np.isnan(one.ours) else f"{one.ours:+z.1f}", ha="center", va="center")
     ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(whats) - 0.5, -0.5))
     ax.set_xticks(range(len(names)), [_views(name) for name in names])
     ax.set_yticks(range(len(whats)), whats)
@@ -313,14 +313,14 @@ def costs(table: pd.DataFrame) -> Figure:
     for ax, (quantity, part) in zip(axes.flat, parts.items(), strict=False):
         places = np.arange(len(part))
         ax.barh(places, part["ours"], color=[PURPLE if default else BLUE for default in part["default"]], height=0.7)
-        ax.vlines(part["paper"], places - 0.45, places + 0.45, color=ORANGE, linewidth=2.5)
+        ax.vlines(part["paper"], places - 0.45, places + 0.45, color="black", linewidth=2.5)
         for place, ours in zip(places, part["ours"], strict=True):
             ax.text(0, place, f" {ours:.1f}", va="center_baseline", color="white", fontsize=SMALLEST)
         ax.set_yticks(places, part["option"], fontsize=SMALLEST)
         ax.invert_yaxis()
-        ax.set_xlabel(quantity, fontsize=SMALLEST)
+        ax.set_xlabel(quantity, fontsize=SMALLEST, loc="right")  # long ones would leave the figure
     handles = [Rectangle((0, 0), 1, 1, color=PURPLE, label="our interpretation"),
                Rectangle((0, 0), 1, 1, color=BLUE, label="others"),
-               Line2D([], [], color=ORANGE, linewidth=2.5, label="the paper's number")]  # fmt: skip
+               Line2D([], [], color="black", linewidth=2.5, label="the paper's number")]  # fmt: skip
     figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=3)
     return figure

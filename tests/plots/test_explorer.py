@@ -6,6 +6,9 @@ import torch
 
 from adatosk import create_model
 from adatosk.plots import ORANGE, explorer
+from adatosk.plots.frames import HIDDEN
+from adatosk.tokens import tube_mask
+from adatosk.utils import seeds
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,9 @@ def test_an_impossible_value_keeps_the_picture_and_says_why(model, clips, monkey
 
 
 def test_a_moment_is_the_step_that_is_chosen(model, clips, monkeypatch):
-    controls, shown = controls_of(explorer.explore_frames, monkeypatch, model, clips, "sad")
+    patches = model.config.patches
+    masks = {clip: tube_mask(1, patches, 0.4, seeds.generator(seed))[0] for seed, clip in enumerate(clips)}
+    controls, shown = controls_of(explorer.explore_frames, monkeypatch, model, clips, masks, "sad")
     controls["step"].value = 7
     frame, *others = shown.pictures[-1].axes
     assert np.array_equal(frame.images[0].get_array(), clips["sad"][13])
@@ -78,3 +83,5 @@ def test_a_moment_is_the_step_that_is_chosen(model, clips, monkeypatch):
     assert [ax.get_title() for ax in others] == ["activation map A", "class-semantic mask", "class-agnostic mask"]
     hatched = [sum(len(one.get_paths()) for one in ax.collections) for ax in others]
     assert hatched == [0, 6, 6]  # one a step
+    hidden = [(ax.images[0].get_array()[4::8, 4::8] == HIDDEN).all(axis=-1).ravel() for ax in others]
+    assert not hidden[0].any() and all((one == ~masks["sad"].numpy()).all() for one in hidden[1:])

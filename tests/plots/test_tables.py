@@ -124,7 +124,7 @@ def test_protocols_join_the_means_of_each_row(table):
 
 def test_claims_by_protocol_has_a_number_a_cell():
     rows = [("a less b", "views_1", 1.25, "reproduced"), ("a less b", "views_8", np.nan, "undecided"),
-            ("c less d", "views_1", -2.0, "not reproduced"), ("c less d", "views_8", 0.0, "undecided")]  # fmt: skip
+            ("c less d", "views_1", -2.0, "not reproduced"), ("c less d", "views_8", -0.04, "undecided")]  # fmt: skip
     (ax,) = draw(
         plots_tables.claims_by_protocol(pd.DataFrame(rows, columns=["what", "protocol", "ours", "verdict"]))
     ).axes
@@ -137,4 +137,6 @@ def test_costs_mark_the_papers_number():
     figure = draw(plots_tables.costs(cost))
     assert len(figure.axes) == cost["quantity"].nunique()
     assert sum(len(ax.patches) for ax in figure.axes) == len(cost)
-    assert {segment[0][0] for segment in figure.axes[0].collections[0].get_segments()} == {74}
+    (papers,) = figure.axes[0].collections
+    assert {segment[0][0] for segment in papers.get_segments()} == {74}
+    assert {to_rgb(colour) for colour in papers.get_edgecolor()} == {to_rgb("black")}  # as its values elsewhere
