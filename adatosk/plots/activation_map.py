@@ -1,6 +1,7 @@
 """Figures of the study of A: scores under each normalisation of Eq. 11, and the tokens during training."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,10 +12,13 @@ from adatosk.experiments.grid import AGNOSTIC, AS_PUBLISHED, NO_MASK, changed_ro
 from adatosk.plots.style import GREY, new_figure
 from adatosk.plots.tables import OPEN, SIDES, draw_dot, span
 
-# Line and marker of each normalisation, so that none is told apart by colour alone.
-_LINES = {
-    AS_PUBLISHED: ("-", "o"),
-    **dict(zip(activation_map.CANDIDATES, (("--", "s"), (":", "^")), strict=True)),
+# Line and marker of each normalisation, so that none is told apart by colour alone. The second marker is hollow and
+# larger, so that the third's shows within it where both have the same place.
+_CONSTANT, _MEAN = activation_map.CANDIDATES
+_LINES: dict[str, dict[str, Any]] = {
+    AS_PUBLISHED: {"linestyle": "-", "marker": "o", "markersize": 4},
+    _CONSTANT: {"linestyle": "--", "marker": "s", "markersize": 8, "markerfacecolor": "none"},
+    _MEAN: {"linestyle": ":", "marker": "^", "markersize": 4},
 }
 
 
@@ -82,8 +86,7 @@ def tokens_in_training(observed: pd.DataFrame) -> Figure:
     for ax, (column, title) in zip(axes[0], panels.items(), strict=True):
         scale = 100 if column == "extremes" else 1
         for change, part in observed.groupby("change", sort=False):
-            line, marker = _LINES[change]
-            ax.plot(part["epoch"], scale * part[column], line, marker=marker, markersize=4, label=change)
+            ax.plot(part["epoch"], scale * part[column], label=change, **_LINES[change])
         ax.set(xlabel="epoch", title=title, ylim=(0, 1.08 * scale * observed[column].max()))
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes[0, 2].axhline(100 * observed["even"].iloc[0], color=GREY, linestyle="-.", label="evenly spread")

@@ -76,5 +76,8 @@ def test_training_is_drawn_epoch_by_epoch_and_beside_an_even_gradient():
     figure = plots_activation_map.tokens_in_training(observed)
     figure.canvas.draw()
     gradient = figure.axes[2]
-    lines = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in gradient.lines}
+    drawn = {line.get_label(): line for line in gradient.lines}
+    lines = {name: np.asarray(line.get_ydata()).tolist() for name, line in drawn.items()}
     assert lines == {AS_PUBLISHED: [40, 50], **{key: [40, 50] for key in CANDIDATES}, "evenly spread": [2, 2]}
+    below, above = (drawn[change] for change in CANDIDATES)  # on the same places
+    assert below.get_markerfacecolor() == "none" and below.get_markersize() >= 1.5 * above.get_markersize()
