@@ -270,9 +270,9 @@ for name in CARDS:
             finish=lambda wildcards, output: [
                 sys.executable, "-m", "adatosk.experiments.executed", unfinished(output[0]), output[0]
             ],
-        # Those that load weights of the paper's models.
-        threads: CORES if CARDS[name].weights and not RENDERED else 1
+        # Those that load weights of the paper's models, or train some.
+        threads: CORES if CARDS[name].computes and not RENDERED else 1
         resources:
-            gres=ONE_GPU if CARDS[name].weights and not RENDERED else "",
+            gres=ONE_GPU if CARDS[name].computes and not RENDERED else "",
         shell:
             "{params.command:q} && {params.finish:q}"

@@ -15,6 +15,7 @@ from runs import render_pair, short_run, train_cut_off, weights_of
 from adatosk.clips.transforms import central_window, cut, cut_batch, draw_window
 from adatosk.config import TrainConfig
 from adatosk.evaluate import predict_split
+from adatosk.experiments.activation_map import token_statistics
 from adatosk.export import export_program
 from adatosk.losses import reconstruction_loss, total_loss
 from adatosk.model import create_model
@@ -84,6 +85,12 @@ def test_logits_loss_masks_and_gradients_are_the_cpus(gpu, change):
         if parameter.grad is not None:
             difference = there.get_parameter(name).grad.cpu() - parameter.grad
             assert difference.norm() <= 1e-4 * parameter.grad.norm() + 1e-6 * whole, name
+
+
+def test_where_the_gradient_of_a_clip_goes_is_measured_as_on_the_cpu(gpu):
+    here, there, *batch = pair(gpu)
+    expected = token_statistics(here, *batch)
+    assert token_statistics(there, *batch) == pytest.approx(expected, rel=1e-3)
 
 
 def test_bf16_keeps_the_same_tokens_and_nearly_the_logits(gpu):

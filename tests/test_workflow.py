@@ -17,7 +17,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from adatosk.experiments.notebooks import notebook_cards
-from adatosk.experiments.runs import REPRODUCE, configs, headline_configs, weighed
+from adatosk.experiments.runs import configs, headline_configs, weighed
 from adatosk.manifests import manifest_of
 from adatosk.presets import PROFILES
 from adatosk.utils.launch import gpu_count
@@ -170,15 +170,25 @@ def test_a_root_of_any_characters_reaches_training_and_notebooks_as_it_is(clone)
 PROFILES_OF_JOBS = sorted((PROJECT / "workflow" / "profiles").glob("*.yaml"))
 
 
-def test_the_profiles_give_gpus_to_runs_and_to_the_notebooks_that_load_weights():
-    loading = {f"notebook_{name}" for name, card in notebook_cards(PROJECT / "notebooks").items() if card.weights}
+def test_the_profiles_give_gpus_to_runs_and_to_the_notebooks_that_load_weights_or_train():
+    cards = {f"notebook_{name}": card for name, card in notebook_cards(PROJECT / "notebooks").items()}
+    computing = {name for name, card in cards.items() if card.computes}
     assert [path.stem for path in PROFILES_OF_JOBS] == ["local", "slurm-nodes", "slurm"]
     for path in PROFILES_OF_JOBS[1:]:
-        resources = yaml.safe_load(path.read_text())["set-resources"]
-        assert {rule for rule, given in resources.items() if "gres" in given} == loading | {"train", "finish"}
+        profile = yaml.safe_load(path.read_text())
+        resources = profile["set-resources"]
+        assert {rule for rule, given in resources.items() if "gres" in given} == computing | {"train", "finish"}
         assert resources["train"] == resources["finish"]
         assert resources["train"].get("nodes") == resources["train"].get("tasks")
         assert all(gpu_count(given["gres"]) > 0 for given in resources.values() if "gres" in given)
+        # One that trains has as much of a GPU's node as a run that stays on one; it is one process.
+        run = gpu_count(resources["train"]["gres"])
+        for name in (name for name, card in cards.items() if card.trains):
+            given = resources[name]
+            assert gpu_count(given["gres"]) == 1 and "nodes" not in given
+            assert given["runtime"] == resources["train"]["runtime"]
+            assert run * given["mem_mb"] >= resources["train"]["mem_mb"]
+            assert run * profile["set-threads"][name] >= profile["set-threads"]["train"]
 
 
 def test_jobs_of_a_real_set_share_the_gpus_and_cores_of_a_machine(clone):
@@ -190,7 +200,7 @@ def test_jobs_of_a_real_set_share_the_gpus_and_cores_of_a_machine(clone):
     rows = "".join(f"{fold}.mp4,clip{fold},neutral,{fold},,64\n" for fold in (1, 2))
     (clone / "data_manifests" / "ravdess.csv").write_text(f"{header}path,id,label,fold,split,frames\n{rows}")
     local = ["--workflow-profile", str(PROFILES_OF_JOBS[0]), "--printshellcmds"]
-    done = dry_run(clone, "paper-ravdess", "pair", *local, "--cores", "8", tree=clone, CUDA_VISIBLE_DEVICES="4,5")
+    done = dry_run(clone, "paper-ravdess", "all", *local, "--cores", "8", tree=clone, CUDA_VISIBLE_DEVICES="4,5")
     said = done.stdout + done.stderr
     assert done.returncode == 0 and said.count("rule prepare:") == 1, said
     launched = commands(said, "adatosk.utils.launch")
@@ -199,7 +209,7 @@ def test_jobs_of_a_real_set_share_the_gpus_and_cores_of_a_machine(clone):
     assert all({"--gres=gpu:1", "--share=1", "--nodes=1", "--workers=4"} <= set(words) for words in training)
     evaluating = [words for words in launched if "papermill" in words]
     assert {Path(words[words.index("papermill") + 1]).stem for words in evaluating} == {
-        name for name, card in notebook_cards(clone / "notebooks").items() if card.weights and card.target == REPRODUCE
+        name for name, card in notebook_cards(clone / "notebooks").items() if card.computes
     }
 
 

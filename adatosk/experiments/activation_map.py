@@ -144,7 +144,7 @@ def token_statistics(model: AdaTosk, video: Tensor, labels: Tensor, visible: Ten
 
     Args:
         model: one with a class-semantic mask; its mode and gradients stay as they are.
-        video: normalised clips ``(B, C, T, H, W)``.
+        video: normalised clips ``(B, C, T, H, W)``, as the other two on any device.
         labels: their classes, int64 ``(B,)``.
         visible: the hard masks, bool ``(B, N_s)``.
 
@@ -155,12 +155,13 @@ def token_statistics(model: AdaTosk, video: Tensor, labels: Tensor, visible: Ten
         tokens received as much.
     """
     caught: list[Tensor] = []
+    device = next(model.parameters()).device
     hook = model.encoder.norm.register_forward_hook(lambda _module, _inputs, tokens: caught.append(tokens))
     training = model.training
     try:
         with torch.enable_grad():
-            output = model.eval()(video, visible, reconstruct=False)
-            (gradient,) = torch.autograd.grad(F.cross_entropy(output.logits, labels), caught[0])
+            output = model.eval()(video.to(device), visible, reconstruct=False)
+            (gradient,) = torch.autograd.grad(F.cross_entropy(output.logits, labels.to(device)), caught[0])
     finally:
         hook.remove()
         model.train(training)

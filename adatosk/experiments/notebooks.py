@@ -29,6 +29,7 @@ class NotebookCard(Frozen):
         tables: tables of :data:`adatosk.experiments.grid.TABLES` whose runs' scores it reads.
         weights: the weights it reads: the pair's with the first seed (``headline``), those that are also scored in
             other ways (``weighed``), or none.
+        trains: whether it trains models of the profile that are no runs of the grid.
         outputs: files that it writes under ``outputs/<profile>/``; ``{dataset}`` stands for its parameter of that name.
         rendered_outputs: additional files that it writes for the embedded benchmark, whose ground truth is known.
     """
@@ -36,6 +37,7 @@ class NotebookCard(Frozen):
     target: Literal["reproduce", "reproduce-all"]
     tables: tuple[str, ...] = ()
     weights: Literal["headline", "weighed"] | None = None
+    trains: bool = False
     outputs: tuple[str, ...] = ()
     rendered_outputs: tuple[str, ...] = ()
 
@@ -55,6 +57,11 @@ class NotebookCard(Frozen):
             raise ValueError(f"{path}: its metadata has no 'adatosk', which declares what it writes") from error
         except ValidationError as error:
             raise ValueError(f"{path}: metadata 'adatosk': {error}") from error
+
+    @property
+    def computes(self) -> bool:
+        """Whether it runs models of the profile itself, so that its job needs a GPU where runs do."""
+        return self.trains or self.weights is not None
 
     def files(self, dataset: str | None = None) -> list[str]:
         """The files it writes, for a real data set's name or, by default, for the embedded benchmark."""

@@ -6,9 +6,12 @@ shuffled labels.
 """
 
 import copy
+import re
 from collections.abc import Callable
 from functools import cache
+from itertools import permutations
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,8 +24,8 @@ from adatosk.evaluate import predict_split
 from adatosk.experiments import activation_map, ambiguities, cost_curve, paper_vs_ours, report, tables, verdicts
 from adatosk.experiments.grid import BOTH, HEADLINE, HEADLINE_SEEDS, TABLES, chosen_on
 from adatosk.experiments.runs import configs
-from adatosk.experiments.statistics import PROTOCOL, looks, score_interval
-from adatosk.presets import PROFILES
+from adatosk.experiments.statistics import PROTOCOL, interval, looks, score_interval
+from adatosk.presets import MOTIONS, PROFILES
 from adatosk.synthetic import BENCHMARKS, render, sample_script
 from adatosk.synthetic.dynamics import REAL, dynamics
 from adatosk.utils.files import write_csv
@@ -296,3 +299,16 @@ def test_the_gain_in_the_table_is_the_difference_of_its_rows():
     with_mask, without = list(HEADLINE)
     gain = table.loc[with_mask] - table.loc[without]
     assert table.loc["gain of the soft mask"].equals(gain.rename("gain of the soft mask"))
+
+
+def test_every_interval_in_the_words_of_notebook_14_is_one_that_the_committed_runs_give():
+    *_, last = (cell.source for cell in nbformat.read(PROJECT / "notebooks" / "14_activation_map.ipynb", 4).cells)
+    said = re.findall(r"−?\d+\.\d \[−?\d+\.\d, −?\d+\.\d\]", last)
+    found = set()
+    for name in MOTIONS.values():
+        scores = tables.scores(activation_map.rows(PROFILES[name]), PROJECT / "results" / name, partial=True)
+        wars = scores[scores["protocol"] == PROTOCOL].pivot(index="repeat", columns="row", values="war")
+        for better, worse in permutations(wars, 2):
+            one = interval(wars[better] - wars[worse])
+            found.add(f"{one.mean:z.1f} [{one.low:z.1f}, {one.high:z.1f}]".replace("-", "−"))
+    assert len(said) > 10 and set(said) <= found
