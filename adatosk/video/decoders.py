@@ -45,6 +45,7 @@ def decode(
     thorough: bool = False,
     going_on: bool = False,
     unneeded: frozenset[int] = frozenset(),
+    left_out: set[int] | None = None,
     end: int | None = None,
 ) -> Iterator[av.VideoFrame]:
     """Frames from packet ``place`` on, which is a keyframe; all of them intact.
@@ -53,6 +54,7 @@ def decode(
         thorough: decode with one of ``CHECKERS``, too.
         going_on: let the last picture go on with other bytes, see :func:`adatosk.video.packets.continued`.
         unneeded: times of frames of an H.264 file to leave out if no other refers to them.
+        left_out: takes the times of those that are left out.
         end: time of the frame after which no other is needed. Those that have been decoded by then still come, since
             damage is told of a frame when it is shown, which may be after frames that refer to it.
 
@@ -66,9 +68,10 @@ def decode(
     begin = packets.times[place] if packets.times else None
     with opened(path) as (container, stream):
         checker = _checker(stream) if thorough else None
-        for index, packet in enumerate(_packets_from(container, stream, file, place), start=place):
-            if not ended and packet.pts in unneeded and is_left_alone(bytes(packet), stream.codec_context.extradata):
-                continue
+        source = _packets_from(container, stream, file, place)
+        if left_out is not None:
+            source = _needed(source, stream.codec_context.extradata, unneeded, left_out)
+        for index, packet in enumerate(source, start=place):
             data = continued(packet) if going_on and index == len(packets.keys) - 1 else packet
             if data is None:
                 raise VideoError(f"{path}: cut short: its last picture is missing: {ADVICE}")
@@ -145,3 +148,20 @@ def _packets_from(
                 break
     # An empty packet would end the decoding, so only the last one, which is meant to, is passed on.
     yield from (packet for packet in source if packet.size or packet.dts is None)
+
+
+def _needed(
+    packets: Iterator[av.Packet], extradata: bytes | None, unneeded: frozenset[int], left_out: set[int]
+) -> Iterator[av.Packet]:
+    """Packets of H.264 but those of ``unneeded`` frames to which no other refers; each waits for the next one."""
+    waiting = None
+    for packet in packets:
+        if waiting is not None:
+            time, before = waiting
+            if is_left_alone(bytes(before), bytes(packet), extradata):
+                left_out.add(time)
+            else:
+                yield before
+        waiting = (packet.pts, packet) if packet.pts is not None and packet.pts in unneeded else None
+        if waiting is None:
+            yield packet

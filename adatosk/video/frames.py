@@ -191,12 +191,13 @@ class Frames:
         end = None if times is None or numbers[-1] == self.count - 1 else int(times[numbers[-1]])
         wanted, number = iter(numbers), first
         target, last = next(wanted), None
-        for frame in decode(self.file, place, self.thorough, unneeded=unneeded, end=end):
+        left_out: set[int] = set()
+        for frame in decode(self.file, place, self.thorough, unneeded=unneeded, left_out=left_out, end=end):
             if not sequential and times is not None and (frame.pts is None or frame.pts < times[first]):
                 continue  # before the keyframe, in an open group
             if target is None and end is not None:
                 continue  # is intact
-            while times is not None and number < self.count and frame.pts != times[number] in unneeded:
+            while times is not None and number < self.count and frame.pts != times[number] in left_out:
                 number += 1
             if times is not None and (number == self.count or frame.pts != times[number]):
                 which = f"frame {number} of {self.count}"

@@ -4,6 +4,7 @@ Nothing is decoded; a packet takes about a microsecond.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import av
 
@@ -12,6 +13,8 @@ _H264_IDR, _HEVC_IDR = {5}, {19, 20}
 _H264_PICTURES, _HEVC_PICTURES = range(1, 6), range(32)
 _H264_SPS, _HEVC_SPS = 7, 33
 _H264_SLICE, _H264_DELIMITER = 1, 9
+# Profiles whose parameter sets describe the colours (H.264, 7.3.2.1.1).
+_H264_HIGH = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 
 _BEHIND = b"\x55" * 64
 
@@ -71,16 +74,80 @@ def _units(codec: str, width: int) -> Look:
     return look
 
 
-def is_left_alone(packet: bytes, extradata: bytes | None) -> bool:
-    """Whether no picture refers to that of an H.264 packet, which `look_for` finds usual: its slices say so (7.4.1)."""
-    place, width = 0, _width("h264", extradata)
-    while width and place < len(packet):
+def is_left_alone(packet: bytes, following: bytes, extradata: bytes | None) -> bool:
+    """Whether no picture refers to that of an H.264 packet, which `look_for` finds usual.
+
+    Its slices say so (7.4.1), and so does the number of the picture that follows it in the order of decoding, which
+    counts the references before it (7.4.3): where a bit is wrong, the two disagree.
+
+    Args:
+        following: the next packet; empty behind the last one.
+        extradata: the stream's extradata.
+    """
+    place, width, digits = 0, _width("h264", extradata), _number_bits(extradata)
+    while digits and place < len(packet):
         start = place + width
         # Bits 5 and 6 of a reference are not both 0; a unit of another kind may change how later pictures are decoded.
         if packet[start] not in (_H264_SLICE, _H264_DELIMITER):
             return False
         place = start + int.from_bytes(packet[place:start], "big")
-    return bool(width)
+    if not digits or not following:
+        return bool(digits)
+    after = _picture_number(following, width, digits)
+    return after is None or after == _picture_number(packet, width, digits)
+
+
+def _picture_number(packet: bytes, width: int, digits: int) -> int | None:
+    """``frame_num`` of an H.264 packet's first slice (7.3.3); ``None`` of an IDR picture, which begins anew."""
+    place = 0
+    while place < len(packet):
+        start = place + width
+        place = start + int.from_bytes(packet[place:start], "big")
+        kind = packet[start] & 31
+        if kind in _H264_PICTURES:
+            bits = _Bits(packet[start + 1 : min(place, start + 16)])
+            bits.skip_numbers(3)  # the first macroblock, the type of the slice, the parameter set
+            return None if kind in _H264_IDR else bits.take(digits)
+    return -1
+
+
+@cache
+def _number_bits(extradata: bytes | None) -> int:
+    """How many bits ``frame_num`` takes (7.3.2.1.1), by the first parameter set; 0 if it does not tell."""
+    if not extradata or not _width("h264", extradata) or len(extradata) < 12:
+        return 0
+    bits = _Bits(extradata[12 : 8 + int.from_bytes(extradata[6:8], "big")])
+    bits.skip_numbers(1)
+    if extradata[9] in _H264_HIGH:
+        colours = bits.number()
+        if colours == 3 and bits.take(1):
+            return 0  # three pictures in one
+        bits.skip_numbers(2)
+        bits.take(1)
+        if bits.take(1):
+            return 0  # matrices of its own
+    return 4 + bits.number()
+
+
+class _Bits:
+    """The bits of a unit, without the bytes that are inserted into it (H.264, 7.4.1); zeros behind its end."""
+
+    def __init__(self, unit: bytes):
+        data = unit.replace(b"\0\0\3", b"\0\0") + bytes(8)
+        self._bits, self._left = int.from_bytes(data, "big"), 8 * len(data)
+
+    def take(self, count: int) -> int:
+        self._left = max(0, self._left - count)
+        return self._bits >> self._left & (1 << count) - 1
+
+    def number(self) -> int:
+        """An Exp-Golomb code (9.1)."""
+        zeros = self._left - (self._bits & (1 << self._left) - 1).bit_length()
+        return self.take(2 * zeros + 1) - 1
+
+    def skip_numbers(self, count: int) -> None:
+        for _ in range(count):
+            self.number()
 
 
 def continued(packet: av.Packet) -> av.Packet | None:

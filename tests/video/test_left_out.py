@@ -81,6 +81,23 @@ def test_damage_that_decoding_everything_tells_is_told_or_in_none_of_the_frames_
     assert counts[False, True] == 0
 
 
+@pytest.mark.parametrize("structure", ["pyramid", "none"])
+def test_a_wrong_bit_in_the_head_of_a_reference_is_no_reason_to_leave_it_out(tmp_path, structure):
+    """Whether others refer to it, its number and its place in the order stand in these bytes."""
+    path = write(tmp_path / "a.mp4", structure)
+    data, fine, told = path.read_bytes(), reference(path), 0
+    for packet, (place, bit) in itertools.product(packets_of(path)[1:12], ((0, 6), (1, 0), (1, 4))):
+        damaged = bytearray(data)
+        damaged[packet.pos + 4 + place] ^= 1 << bit
+        path.write_bytes(damaged)
+        if pictures(path, range(COUNT)) is None:
+            told += 1
+            for wanted in (np.arange(1, COUNT, 4), [16, 19, 25]):
+                found = pictures(path, wanted)
+                assert found is None or np.array_equal(found, fine[wanted])
+    assert told > 0
+
+
 def pictures(path, wanted):
     """The frames with these numbers; ``None`` if damage is told."""
     try:
