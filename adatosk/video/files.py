@@ -60,6 +60,7 @@ class Packets:
         times, orders, sizes, keys, shown: for each packet, its presentation time (``None`` if unknown), decoding time
             and size in bytes, whether decoding may start at it, and whether the edit list shows it.
         unusual: why the packets cannot be used for counting frames; empty if they can.
+        said: what is unusual about each packet; empty unless packets of H.264 or HEVC are frames, each with its time.
         open: whether groups of pictures refer to each other.
         leading: number of MPEG-4's pictures right behind the first keyframe that refer to one before it, which may be
             missing.
@@ -81,6 +82,7 @@ class Packets:
     keys: list[bool] = field(default_factory=list)
     shown: list[bool] = field(default_factory=list)
     unusual: str = ""
+    said: list[str] = field(default_factory=list)
     open: bool = False
     leading: int = 0
     unit: float = 0.0
@@ -206,18 +208,29 @@ def _read_packets(container: av.container.InputContainer, video: av.VideoStream)
         found.shown.append(not packet.is_discard)
         if name == "mpeg4" and len(found.keys) == found.first + 2 + found.leading and not keyframe:
             found.leading += is_between(bytes(packet))
-        if look and not found.unusual:
+        if look:
             said = look(bytes(packet), keyframe)
             found.open |= said == OPEN
-            found.unusual = "" if said == OPEN else said
-    if not found.unusual and codec.has_b_frames and _rise(found.times):
+            found.said.append("" if said == OPEN else said)
+            found.unusual = found.unusual or _changed(packet, codec) or found.said[-1]
+    if codec.has_b_frames and _rise(found.times):
         # As programs write them that copy an AVI, which has no others.
-        found.unusual = "times in the order of decoding, although its frames are shown in another"
+        found.unusual = found.unusual or "times in the order of decoding, although its frames are shown in another"
+        found.said.clear()
+    if name not in ("h264", "hevc"):
+        found.said.clear()
     bases = {stream.index: stream.time_base for stream in container.streams}
     found.end = max(
         (float(end * base) - begin for index, end in ends.items() if (base := bases.get(index))), default=0.0
     )
     return found
+
+
+def _changed(packet: av.Packet, codec: av.VideoCodecContext) -> str:
+    """Whether the container gives other parameter sets from this packet on, as Flash and a second table of MP4 do."""
+    if not packet.has_sidedata("new_extradata") or bytes(packet.get_sidedata("new_extradata")) == codec.extradata:
+        return ""
+    return "its pictures change their kind"
 
 
 def _rise(times: list[int | None]) -> bool:

@@ -22,15 +22,20 @@ from adatosk.video.decoders import AnotherOrder, checksums, damage, decode, sums
 from adatosk.video.files import ADVICE, Packets, VideoFile
 from adatosk.video.folders import VideoError
 from adatosk.video.orientation import Turn, turn_of, upright
+from adatosk.video.packets import NO_PICTURE, TORN
 
 # Up to this many bytes, decoded frames are kept while a file's frames are counted; beyond it, they are decoded twice.
 HELD_BYTES = 64 << 20
+# Beyond it, a frame is compared with the one that was counted, by the checksum of each eighth row.
+ROWS = 8
 # Up to this distance in frames, decoding on is cheaper than reopening the file at the next keyframe.
 NEAR = 30
 # Formats without lengths, in which nothing but the picture itself tells whether the last one is whole.
 OPEN_ENDED = frozenset({"hevc", "mpegts", "mpeg"})
 # Beside those that only have keyframes, codecs in which each packet is a frame; some packets of others are not shown.
-A_FRAME_EACH = frozenset({"cinepak", "svq1", "qtrle", "rpza", "smc", "msvideo1"})
+A_FRAME_EACH = frozenset({"cinepak", "svq1", "qtrle", "rpza", "smc", "msvideo1", "av1", "vp9"})
+# The codec of which FFmpeg tells some damage only after several frames, when it knows how they end.
+TOLD_LATE = "flv1"
 # Codecs in which each packet is a frame, unless it takes a few bytes only: these say that the last one stays.
 A_FRAME_OR_NOTHING = frozenset({"mpeg4", "flv1", "h263", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"})
 NOTHING = 12
@@ -55,6 +60,7 @@ class Frames:
         self.file, self.thorough = file, thorough
         self.times = file.times
         self._held: list[av.VideoFrame] | None = None
+        self._seen: list[list[int]] = []
         self._known_keys: tuple[np.ndarray, np.ndarray] | None = None
         self.count = len(file.times) if file.times is not None else self._count_decoded()
 
@@ -70,6 +76,7 @@ class Frames:
             if size <= HELD_BYTES:
                 held.append(frame)
             else:
+                self._seen += [checksums(one, ROWS) for one in (*held, frame)]
                 held.clear()
             del frame
         if not times:
@@ -148,7 +155,7 @@ class Frames:
     def _start(self, number: int) -> tuple[int, int]:
         """The packet of the last keyframe from which frame ``number`` can be decoded, and that keyframe's index."""
         places, firsts = self._keys()
-        chosen = np.searchsorted(firsts, number, side="right") - 1
+        chosen = np.searchsorted(firsts, number, side="right") - 1 if self.file.packets.codec != TOLD_LATE else -1
         return (int(places[chosen]), int(firsts[chosen])) if chosen >= 0 else (self.file.packets.first, 0)
 
     def _keys(self) -> tuple[np.ndarray, np.ndarray]:
@@ -203,6 +210,8 @@ class Frames:
                 which = f"frame {number} of {self.count}"
                 raise damage(f"{self.file.path}: damaged: {which} is another one than its packets say", tentative)
             if number == target:
+                if not sequential and self._seen and checksums(frame, ROWS) != self._seen[number]:
+                    raise AnotherOrder  # not a keyframe, although it is called one, or one that relies on others
                 target = next(wanted, None)
                 if target is not None:
                     yield frame
@@ -225,7 +234,13 @@ def _least_count(packets: Packets) -> int:
         return sum(shown for shown, _ in there)
     if packets.codec in A_FRAME_OR_NOTHING:
         return sum(shown and size > NOTHING for shown, size in there) - packets.leading
-    return 0
+    # What is shown before the first keyframe may refer to pictures that are not there.
+    first, begin = packets.first, packets.times[packets.first]
+    known = [time is not None and begin is not None and time >= begin for time in packets.times[first:]]
+    rest = zip(packets.said[first:], packets.shown[first:], known, strict=False)
+    return sum(said in TORN for said in packets.said[:first]) + sum(
+        said != NO_PICTURE and shown and after for said, shown, after in rest
+    )
 
 
 def _upright_shape(frame: av.VideoFrame, turn: Turn) -> tuple[int, int]:

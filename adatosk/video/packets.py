@@ -12,6 +12,10 @@ import av
 _H264_IDR, _HEVC_IDR = {5}, {19, 20}
 _H264_PICTURES, _HEVC_PICTURES = range(1, 6), range(32)
 _H264_SPS, _HEVC_SPS = 7, 33
+# All parameter sets, without which no picture is decoded.
+_H264_SETS, _HEVC_SETS = {7, 8}, {32, 33, 34}
+# Those, delimiters, ends, fillers and messages, which may stand in a packet of their own.
+_H264_BESIDE, _HEVC_BESIDE = set(range(6, 14)), set(range(32, 41))
 _H264_SLICE, _H264_DELIMITER = 1, 9
 # Profiles whose parameter sets describe the colours (H.264, 7.3.2.1.1).
 _H264_HIGH = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
@@ -19,6 +23,9 @@ _H264_HIGH = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 _BEHIND = b"\x55" * 64
 
 OPEN = "an open group of pictures"
+NO_PICTURE = "a packet without a picture"
+# What no program writes: such a packet was a frame.
+TORN = "a packet is no row of NAL units", "a packet has a hole", "a packet with units of unknown kinds alone"
 
 # Maps a packet, and whether it is marked as a keyframe, to what is unusual about it, or an empty string.
 Look = Callable[[bytes, bool], str]
@@ -33,7 +40,7 @@ def look_for(codec: str, extradata: bytes | None) -> Look | None:
     """
     if codec in ("h264", "hevc"):
         width = _width(codec, extradata)
-        return _units(codec, width) if width else None
+        return _units(codec, width, extradata or b"") if width else None
     return {"vp8": _vp8, "vp9": _vp9, "flv1": _flv1, "mjpeg": _mjpeg}.get(codec)
 
 
@@ -43,32 +50,39 @@ def _width(codec: str, extradata: bytes | None) -> int:
     return (extradata[place] & 3) + 1 if extradata and extradata[0] == 1 and len(extradata) > place else 0
 
 
-def _units(codec: str, width: int) -> Look:
+def _units(codec: str, width: int, extradata: bytes) -> Look:
     """H.264 or HEVC: units, each preceded by its length in ``width`` bytes, must fill the packet exactly."""
     h264 = codec == "h264"
     pictures, idr, sps = (_H264_PICTURES, _H264_IDR, _H264_SPS) if h264 else (_HEVC_PICTURES, _HEVC_IDR, _HEVC_SPS)
+    needed, beside = (_H264_SETS, _H264_BESIDE) if h264 else (_HEVC_SETS, _HEVC_BESIDE)
     sets: set[bytes] = set()
+    others = False
 
     def look(packet: bytes, keyframe: bool) -> str:
         """Follow the units of a packet to its end, and keep its parameter sets."""
-        place, kinds = 0, set()
+        nonlocal others
+        place, kinds, relies = 0, set(), others
         while place < len(packet):
             start = place + width
             place = start + int.from_bytes(packet[place:start], "big")
             if not start < place <= len(packet) or packet[start] & 0x80:
-                return "a packet is no row of NAL units"
+                return TORN[0]
             # A unit cannot contain three consecutive zeros: a 3 is inserted between them (H.264, 7.4.1).
             if packet.find(b"\0\0\0", start, place) >= 0:
-                return "a packet has a hole"
+                return TORN[1]
             kind = packet[start] & 31 if h264 else packet[start] >> 1 & 63
             kinds.add(kind)
             if kind == sps:
                 sets.add(packet[start:place])
+            if kind in needed:
+                others |= packet[start:place] not in extradata
         shown = kinds.intersection(pictures)
         if not shown:
-            return "a packet without a picture"
+            return NO_PICTURE if kinds <= beside else TORN[2]
         if len(sets) > 1:
             return "its pictures change their kind"
+        if keyframe and relies and not needed <= kinds:
+            return "a keyframe that relies on parameter sets between the pictures before it"
         return OPEN if keyframe and not shown <= idr else ""
 
     return look
@@ -196,8 +210,12 @@ def _vp9(packet: bytes, keyframe: bool) -> str:
 
 
 def _flv1(packet: bytes, keyframe: bool) -> str:
-    whole = len(packet) > 4 and not packet[0] and not packet[1] and packet[2] & 0x80
-    return "" if whole else "a packet is no Sorenson frame"
+    if len(packet) <= 4 or packet[0] or packet[1] or not packet[2] & 0x80:
+        return "a packet is no Sorenson frame"
+    head = int.from_bytes(packet[:9].ljust(9, b"\0"), "big")
+    # After 30 bits, three say how the size is written: 0 and 1, with as many bits as here; then comes the kind.
+    kind = head >> 37 - {0: 16, 1: 32}.get(head >> 39 & 7, 0) & 3
+    return "" if keyframe == (kind == 0) else "a frame of another kind than is stated"
 
 
 def _mjpeg(packet: bytes, keyframe: bool) -> str:

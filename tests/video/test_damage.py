@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
-from barcodes import FORMATS, HEIGHT, NUMBER, WIDTH, X264, write
+from barcodes import FORMATS, HEIGHT, NUMBER, WIDTH, X264, X265, write
 from media import moving_frames, packets_of, truncate, write_frames, write_video
 
 from adatosk.manifests import Manifest
@@ -104,6 +104,32 @@ def test_a_packet_that_gives_no_frame_is_told_where_each_has_to(tmp_path, name, 
     path.write_bytes(data)
     with av.open(str(path)) as container:
         assert len(list(container.decode(video=0))) < 20
+    assert tells(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [("a.mp4", "libx264", X264), ("b.mp4", "libx265", X265), ("a.webm", "libvpx-vp9", {}), ("a.mp4", *AV1[::3])],
+)
+def test_a_packet_that_no_longer_is_a_frame_is_told(tmp_path, name, codec, options):
+    """FFmpeg passes over what it does not know, or is told not to show."""
+    path = write(tmp_path / name, codec, 8, 3 * codec.startswith("libx"), options, count=20)
+    data = path.read_bytes()
+    for number in (1, 2, 3, 4, 12):
+        packet = bytes(packets_of(path)[number])
+        place = {"libx264": 4, "libx265": 4}.get(codec, 0)
+        other = {"libvpx-vp9": packet[0] & ~2, "libsvtav1": 0x7A}.get(codec, packet[place] ^ 0x70)
+        path.write_bytes(data.replace(packet, packet[:place] + bytes([other]) + packet[place + 1 :]))
+        assert path.read_bytes() != data and tells(path)
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.flv", "a.mkv"])
+def test_a_torn_first_keyframe_is_no_beginning_at_the_second(tmp_path, name):
+    path = write(tmp_path / name, "libx264", 8, options=X264, count=20)
+    data, packet = path.read_bytes(), bytes(packets_of(path)[0])
+    other = bytes(byte ^ 0x5A for byte in packet[len(packet) // 4 :])
+    path.write_bytes(data.replace(packet, packet[: len(packet) // 4] + other))
     assert tells(path)
 
 
