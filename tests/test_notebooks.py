@@ -197,6 +197,12 @@ def test_outputs_are_stored_without_errors_or_noise(path):
 
 
 @every_notebook
+def test_no_number_is_a_negative_zero(path):
+    texts = [text_of(output) for cell in code_cells(path) for output in cell.outputs]
+    assert not [found for text in texts for found in re.findall(r"(?<![\w.])[-−]0\.0+(?!\d)", text)]
+
+
+@every_notebook
 def test_printed_lines_fit_beside_the_files_on_a_laptop(path):
     """JupyterLab breaks longer ones anywhere, inside words too."""
     printed = [output.text for cell in code_cells(path) for output in cell.outputs if output.output_type == "stream"]
