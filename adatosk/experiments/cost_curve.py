@@ -154,13 +154,14 @@ def averaged(points: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         one row per curve and setting: ``gmacs``, ``repeats``, ``mean``, and ``low`` and ``high``, its 95 %
-        interval (NaN where there is none).
+        interval as far as it lies between 0 and 100 % (NaN where there is none).
     """
     rows = []
     for (curve, setting), group in points.groupby(["curve", "setting"], sort=False):
         found = score_interval(group["war"])
         rows.append((curve, setting, group["gmacs"].iloc[0], found.count, found.mean, found.low, found.high))
-    return pd.DataFrame(rows, columns=["curve", "setting", "gmacs", "repeats", "mean", "low", "high"])
+    table = pd.DataFrame(rows, columns=["curve", "setting", "gmacs", "repeats", "mean", "low", "high"])
+    return table.assign(low=table["low"].clip(lower=0), high=table["high"].clip(upper=100))
 
 
 def frontier(table: pd.DataFrame) -> pd.DataFrame:

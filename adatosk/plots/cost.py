@@ -3,12 +3,17 @@
 from collections.abc import Mapping
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALLEST, new_figure
+from adatosk.plots.labels import name_ends
+from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RATIOS, SMALLEST, new_figure
 
+# Parts of the model, each with a colour of its own, and the share of a model under which one is part of the rest.
+_PARTS, _TINY = (BLUE, ORANGE, GREEN, PURPLE), 0.02
 _SPANS = {"load": GREEN, "wait": ORANGE, "step": BLUE}
 _MODELS = {"videomae": GREY, "adatosk without soft mask": ORANGE, "adatosk": BLUE}
 _BESIDE = {"videomae through oneDNN": PURPLE, **_MODELS}
@@ -21,20 +26,36 @@ def seconds_by_macs(table: pd.DataFrame) -> Figure:
     Args:
         table: rows of :func:`adatosk.cost.models.table2_times`; the line is what they would take at the device's peak.
     """
-    figure, ((ax,),) = new_figure(1, 1, 6.2, 3.6)
+    figure, ((ax,),) = new_figure(1, 1, 6.6, 3.8)
     masked = table[table["model"].str.contains(", r = ")]
-    for (ratio, cells), colour in zip(masked.groupby("mask_ratio"), (BLUE, ORANGE, GREEN), strict=False):
-        ax.plot(cells["gmacs"], cells["seconds"], "o-", color=colour, label=f"soft mask, {ratio:.0%} hidden")
-    others = table.drop(masked.index)
-    for row, marker in zip(others.itertuples(), "sDv", strict=False):
-        ax.plot(row.gmacs, row.seconds, marker, color=PURPLE, label=row.model)
-    most = 1.08 * table["gmacs"].max()
-    peak = table["peak_gflops"].iloc[0]
-    ax.plot([0, most], [0, 2 * most / peak], color=GREY, label=f"at the peak, {peak:.0f} GFLOP/s")
-    ax.plot([0, most], [0, 2 * most / (0.8 * peak)], ":", color=GREY, label="at 80 % of it")
+    for (ratio, cells), colour in zip(masked.groupby("mask_ratio"), RATIOS, strict=False):
+        ax.plot(cells["gmacs"], cells["seconds"], "o-", color=colour)
+        _name_point(ax, cells.iloc[0], f"soft mask, {ratio:.0%} hidden", colour, (24, -16))
+    # In the colours of notebook 12: the model without a soft mask, and all tokens.
+    for row, marker in zip(table.drop(masked.index).itertuples(), "sD", strict=True):
+        colour, offset = (ORANGE, (14, -32)) if row.mask_ratio else (GREEN, (-14, 10))
+        ax.plot(row.gmacs, row.seconds, marker, color=colour)
+        _name_point(ax, row, row.model, colour, offset)
+    most, peak = 1.08 * table["gmacs"].max(), table["peak_gflops"].iloc[0]
+    lines = {
+        f"at the peak, {peak:.0f} GFLOP/s": (2 * most / peak, "-"),
+        "at 80 % of it": (2 * most / (0.8 * peak), ":"),
+    }
+    for seconds, style in lines.values():
+        ax.plot([0, most], [0, seconds], style, color=GREY)
     ax.set(xlabel="GMACs a clip", ylabel="seconds a clip", xlim=(0, most), ylim=(0, None))
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    name_ends(ax, ((most, seconds, name, GREY) for name, (seconds, _) in lines.items()))
     return figure
+
+
+def _name_point(ax: Axes, row, name: str, colour, offset: tuple[int, int]) -> None:
+    """Write a point's name ``offset`` points away from it, with a thin line to it."""
+    right = offset[0] > 0
+    side = {"ha": "left", "va": "top"} if right else {"ha": "right", "va": "bottom"}
+    corner = (0, 1) if right else (1, 0)  # of the text, where the line ends
+    thin = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "relpos": corner}
+    place = (row.gmacs, row.seconds)
+    ax.annotate(name, place, offset, textcoords="offset points", color=colour, arrowprops=thin, **side)
 
 
 def speed_ups(table: pd.DataFrame) -> Figure:
@@ -80,7 +101,7 @@ def growth(table: pd.DataFrame) -> Figure:
             axis.set_minor_locator(NullLocator())
         ax.grid(axis="y", color="0.92")
     axes[0, 0].set_ylabel("seconds, forward pass")
-    axes[0, -1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    name_ends(ax, ((*line.get_xydata()[-1], line.get_label(), line.get_color()) for line in ax.lines))
     return figure
 
 
@@ -128,17 +149,25 @@ def loader_trace(table: pd.DataFrame) -> Figure:
 
 
 def macs_by_part(parts: pd.DataFrame) -> Figure:
-    """Where the multiply-accumulates go: stacked bars in GMACs; rows are models, columns parts."""
-    import seaborn as sns
+    """Where the multiply-accumulates go: stacked bars in GMACs; rows are models, columns parts.
 
-    figure, ((ax,),) = new_figure(1, 1, 7, 0.9 + 0.42 * len(parts))
-    parts.plot.barh(stacked=True, ax=ax, width=0.7)
-    for row, total in enumerate(parts.sum(axis=1)):
+    Parts that take less than ``_TINY`` of every model are one, "rest". Names stand above the first bar.
+    """
+    small = (parts.div(parts.sum(axis=1), axis=0) < _TINY).all()
+    parts = parts.loc[:, ~small].assign(rest=parts.loc[:, small].sum(axis=1))
+    figure, ((ax,),) = new_figure(1, 1, 7, 1.1 + 0.42 * len(parts))
+    start = 0 * parts["rest"]
+    for (name, values), colour in zip(parts.items(), (*_PARTS[: len(parts.columns) - 1], GREY), strict=True):
+        bars = ax.barh(range(len(parts)), values, 0.7, start, color=colour, edgecolor="white")
+        middle = (bars[0].get_x() + bars[0].get_width() / 2, bars[0].get_y())
+        ax.annotate(str(name), middle, (0, 3), textcoords="offset points", ha="center", color=colour)
+        start = start + values
+    for row, total in enumerate(start):
         ax.annotate(f"{total:.1f}", (total, row), (3, 0), textcoords="offset points", va="center")
+    ax.set_yticks(range(len(parts)), parts.index)
     ax.invert_yaxis()
-    ax.set(xlabel="GMACs of one forward pass", ylabel="")
+    ax.set(xlabel="GMACs of one forward pass")
     ax.margins(x=0.08)
-    sns.move_legend(ax, "lower center", bbox_to_anchor=(0.45, 1), ncols=4, title=None, frameon=False)
     return figure
 
 
@@ -147,10 +176,16 @@ def table2_costs(costs: pd.DataFrame) -> Figure:
     figure, axes = new_figure(1, 2, 7.6, 2.9, sharex=True)
     columns = {"gmacs": ("paper_gflops", "GMACs", 1), "saving": ("paper_saving", "saved against r = 0 (%)", 100)}
     for ax, (ours, (theirs, label, scale)) in zip(axes[0], columns.items(), strict=True):
-        for (ratio, cells), colour in zip(costs.groupby("mask_ratio"), (BLUE, ORANGE, GREEN), strict=False):
-            ax.plot(cells["r"], scale * cells[ours], "o-", color=colour, label=f"ours, {ratio:.0%} hidden")
-            ax.plot(cells["r"], scale * cells[theirs], "s:", color=colour, label=f"paper, {ratio:.0%}")
+        for (_, cells), colour in zip(costs.groupby("mask_ratio"), RATIOS, strict=True):
+            ax.plot(cells["r"], scale * cells[ours], "o-", color=colour)
+            ax.plot(cells["r"], scale * cells[theirs], "s:", color=colour)
         ax.set(xlabel="excluded tokens per frame $r$", ylabel=label, xticks=sorted(costs["r"].unique()))
-    axes[0, 1].legend(frameon=False, bbox_to_anchor=(1, 0.5), loc="center left")
+    for (ratio, cells), colour in zip(costs[costs["feasible"]].groupby("mask_ratio"), RATIOS, strict=True):
+        where = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+        last = cells.iloc[-1]
+        axes[0, 0].annotate(f"{ratio:.0%} hidden", (last["r"], last["gmacs"]), color=colour, **where)
+    looks = {"ours": "o-", "paper": "s:"}
+    handles = [Line2D([], [], color="black", marker=look[0], ls=look[1:], label=name) for name, look in looks.items()]
+    axes[0, 1].legend(handles=handles, frameon=False, loc="upper left")
     figure.get_layout_engine().set(wspace=0.06)
     return figure

@@ -3,11 +3,8 @@
 As in :mod:`adatosk.plots`, each function returns a closed figure, to show or to save.
 """
 
-import itertools
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,26 +13,28 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from adatosk.experiments.cost_curve import ALL_PATCHES, MERGED, PARTITION, RANDOM
 from adatosk.experiments.grid import WITH, WITHOUT
+from adatosk.plots.labels import name_ends, place_labels
 from adatosk.plots.scores import recalls
-from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PAPERS, PURPLE, SMALLEST, WIDEST, new_figure
+from adatosk.plots.style import BLUE, GREEN, GREY, ORANGE, PAPERS, PURPLE, RATIOS, SMALLEST, WIDEST, new_figure
 
 _COLOURS = {WITH: BLUE, WITHOUT: ORANGE, MERGED: PURPLE, RANDOM: GREY}
-_SHADES = ("#08306b", "#2171b5", "#4a9bd1")  # of the hard mask ratios, from the densest to the sparsest view
-_MARKERS = "Dsv^P"
-# One is hollow and larger, so that it hides nothing where both have the same place.
+# Of the rivals: what starts from pre-training is hollow and larger, so that it hides nothing at the same place.
+_RIVALS: tuple[dict[str, Any], ...] = (
+    {"marker": "D"},
+    {"marker": "s"},
+    {"marker": "v", "markersize": 9, "markerfacecolor": "none"},
+    {"marker": "^", "markersize": 9, "markerfacecolor": "none"},
+)
+# One is hollow and larger, for the same reason.
 _PARTITION_LOOK: dict[str, Any] = {"marker": "*", "markersize": 9}
 _WHOLE_LOOK: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1.4}
-# Where labels stand, in points from the curve, out of the way of the others: one place for all of its points, or two
-# for its first and last.
-_ABOVE, _BELOW, _FAR_BELOW = ((3, 4),), ((3, -10),), ((5, -12),)
-_ENDS_ABOVE, _OUTWARD = ((-3, 5), (3, 5)), ((-5, -2), (5, -1))
 _DIRECTIONS = {"same": BLUE, "opposite": ORANGE, "undecided": GREY, "too few runs": "0.8"}
 
 
 def accuracy_against_cost(table: pd.DataFrame) -> Figure:
     """Mean WAR against GMACs a clip: above over views, below over hard mask ratio and r; the rivals in both.
 
-    Every curve is named beside its last point.
+    Every curve is named beside its last point, and settings stand at points, as far as there is room.
 
     Args:
         table: from :func:`adatosk.experiments.cost_curve.averaged`. Bars are its intervals, where there are any.
@@ -44,24 +43,31 @@ def accuracy_against_cost(table: pd.DataFrame) -> Figure:
     upper, lower = axes[:, 0]
     curves = dict(list(table.groupby("curve", sort=False)))
     rivals = [name for name in curves if name not in _COLOURS and "hidden" not in name and name != "joint"]
+    labels: dict[Axes, list[tuple[float, float, str, Any]]] = {upper: [], lower: []}
     for ax in (upper, lower):
-        for name, labels in ((MERGED, _ENDS_ABOVE), (RANDOM, _FAR_BELOW)):
-            _line(ax, name, curves[name], _COLOURS[name], style="--", labels=labels if ax is lower else ())
-        for name, marker in zip(rivals, _MARKERS, strict=False):
-            _line(ax, name, curves[name], GREEN, marker)
+        for name in (MERGED, RANDOM):
+            _line(ax, name, curves[name], _COLOURS[name], linestyle="--")
+        for name, look in zip(rivals, _RIVALS, strict=False):
+            _line(ax, name, curves[name], GREEN, **look)
     for name in (WITHOUT, WITH):
-        _views(upper, name, curves[name], _COLOURS[name])
-    for name, colour in zip([name for name in curves if "hidden" in name], _SHADES, strict=False):
-        _line(lower, f"{WITH}, {name}", curves[name], colour, labels=_OUTWARD)
+        labels[upper] += _views(upper, name, curves[name], _COLOURS[name])
+    for name, colour in zip([name for name in curves if "hidden" in name], RATIOS, strict=False):
+        _line(lower, f"{WITH}, {name}", curves[name], colour)
+        labels[lower] += _settings(curves[name], colour, ends=True)
+    labels[lower] += _settings(curves[MERGED], _COLOURS[MERGED], ends=True) + _settings(
+        curves[RANDOM], _COLOURS[RANDOM]
+    )
     upper.legend(handles=_special_points(), frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     low, high = table["mean"].min(), table["mean"].max()
     for ax, title in ((upper, "views at test time"), (lower, "hard mask ratio and $r$, 1 view")):
         ax.set_title(title, loc="right")
-        ax.set(ylabel="WAR (%)", ylim=(max(low - 0.1 * (high - low) - 1, -2), min(high + 0.1 * (high - low) + 1, 102)))
+        ax.set(ylabel="WAR (%)", ylim=(max(low - 0.1 * (high - low) - 1, -2), min(high + 0.1 * (high - low) + 1, 105)))
         _plain_log(ax)
         ax.margins(x=0.09)
         _name_curves(ax)
     lower.set_xlabel("GMACs of a clip")
+    for ax, said in labels.items():
+        place_labels(ax, said)
     return figure
 
 
@@ -73,22 +79,7 @@ def _special_points() -> list[Line2D]:
 
 def _name_curves(ax: Axes) -> None:
     """Write each curve's name to the right of the axes, at the height of its last point or the next free one."""
-    found: list[tuple[float, float, str, Any]] = []
-    for line, name in _labelled(ax):
-        x, y = line.get_xydata()[-1]
-        found.append((x, y, name, line.get_color()))
-    found.sort(key=lambda one: (-one[1], one[0]))
-    low, high = ax.get_ylim()
-    # Names have to be a line apart, in shares of the axes' height; from above, and back up from the lower end.
-    heights, line = [], 0.068
-    for _, y, *_ in found:
-        heights.append(min((y - low) / (high - low), heights[-1] - line if heights else 1))
-    for place in reversed(range(len(heights))):
-        heights[place] = max(heights[place], heights[place + 1] + line if place + 1 < len(heights) else 0)
-    for (x, y, name, colour), height in zip(found, heights, strict=True):
-        where = {"xytext": (1.03, height), "textcoords": "axes fraction", "va": "center", "color": colour}
-        thin = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "relpos": (0, 0.5)}
-        ax.annotate(name, (x, y), arrowprops=thin, annotation_clip=False, **where)
+    name_ends(ax, ((*line.get_xydata()[-1], name, line.get_color()) for line, name in _labelled(ax)))
 
 
 def _labelled(ax: Axes) -> list[tuple[Line2D, str]]:
@@ -103,39 +94,37 @@ def _plain_log(ax: Axes) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _line(
-    ax: Axes,
-    name: str,
-    points: pd.DataFrame,
-    colour,
-    marker: str = "o",
-    style: str = "-",
-    labels: Sequence[tuple[int, int]] = (),
-) -> None:
-    """One curve; the settings of all its points, or of its first and last, stand where ``labels`` says."""
+def _line(ax: Axes, name: str, points: pd.DataFrame, colour, marker: str = "o", linestyle: str = "-", **look) -> None:
+    """One curve with its intervals."""
     points = points.sort_values("gmacs")
-    bars = ((points["high"] - points["low"]) / 2).fillna(0)
-    look = {"fmt": marker + style, "color": colour, "markersize": 5, "elinewidth": 0.8}
-    ax.errorbar(points["gmacs"], points["mean"], bars, label=name, **look)
-    if len(labels) == 2 and len(points) > 1:
+    look = {"color": colour, "markersize": 5, "elinewidth": 0.8, "marker": marker, "linestyle": linestyle} | look
+    ax.errorbar(points["gmacs"], points["mean"], _reach(points), label=name, **look)
+
+
+def _reach(points: pd.DataFrame) -> list[pd.Series]:
+    """How far the intervals reach below and above the means; not at all where there is none."""
+    return [(points["mean"] - points["low"]).fillna(0), (points["high"] - points["mean"]).fillna(0)]
+
+
+def _settings(points: pd.DataFrame, colour, ends: bool = False) -> list[tuple[float, float, str, Any]]:
+    """The settings of all of a curve's points as labels, or of its first and last."""
+    points = points.sort_values("gmacs")
+    if ends and len(points) > 1:
         points = points.iloc[[0, -1]]
-    for point, place in zip(points.itertuples(), itertools.cycle(labels), strict=False):
-        side = {-1: "right", 0: "center", 1: "left"}[np.sign(place[0])]
-        where = {"xytext": place, "textcoords": "offset points", "ha": side}
-        ax.annotate(point.setting, (point.gmacs, point.mean), fontsize=SMALLEST, **where)
+    return [(point.gmacs, point.mean, point.setting, colour) for point in points.itertuples()]
 
 
-def _views(ax: Axes, name: str, points: pd.DataFrame, colour) -> None:
-    """The curve over random views, and apart from it the partition and the view of all patches."""
+def _views(ax: Axes, name: str, points: pd.DataFrame, colour) -> list[tuple[float, float, str, Any]]:
+    """The curve over random views, and apart from it the partition and the view of all patches; returns its labels."""
     settings = points["setting"]
     special = settings.isin([PARTITION, ALL_PATCHES])
     random = points[~special].assign(setting=settings[~special].str.split(" ").str[0])
-    _line(ax, f"{name}, by views", random, colour, labels=_ABOVE if name == WITH else _BELOW)
+    _line(ax, f"{name}, by views", random, colour)
     for setting, look in ((PARTITION, _PARTITION_LOOK), (ALL_PATCHES, _WHOLE_LOOK)):
         there = points[settings == setting]
-        bars = ((there["high"] - there["low"]) / 2).fillna(0)
-        ax.errorbar(there["gmacs"], there["mean"], bars, fmt="none", color=colour, elinewidth=0.8)
+        ax.errorbar(there["gmacs"], there["mean"], _reach(there), fmt="none", color=colour, elinewidth=0.8)
         ax.plot(there["gmacs"], there["mean"], color=colour, linestyle="none", zorder=4, **look)
+    return _settings(random, colour)
 
 
 def differences(table: pd.DataFrame) -> Figure:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 # takes more than a second.
 BLUE, ORANGE, GREEN, PURPLE = map(to_rgb, ("#0173b2", "#de8f05", "#029e73", "#cc78bc"))
 GREY = "0.55"
+RATIOS = ("#08306b", "#2171b5", "#4a9bd1")  # hard mask ratios, from the densest to the sparsest view
 # The paper's values are diamonds, over the dots of ours and hollow, so that these show through.
 PAPERS: dict[str, Any] = {
     "color": "black",

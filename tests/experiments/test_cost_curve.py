@@ -1,5 +1,6 @@
 import json
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -29,8 +30,10 @@ from adatosk.experiments.cost_curve import (
 )
 from adatosk.manifests import manifest_of
 from adatosk.plots import cost_curve as plots_cost_curve
+from adatosk.plots.style import use_style
 from adatosk.presets import MODELS, PROFILES
 from adatosk.tokens import complementary_masks
+from adatosk.utils.project import PROJECT
 
 SMOKE, TINY = PROFILES["smoke"], MODELS["adatosk_tiny"]
 
@@ -140,6 +143,30 @@ def test_the_figure_draws_every_curve(tmp_path):
     for ax in figure.axes:
         names = [Text.get_window_extent(text) for text in ax.texts if text.arrow_patch]  # without its line
         assert not any(one.overlaps(other) for place, one in enumerate(names) for other in names[:place])
+
+
+def test_labels_of_the_published_figure_cover_nothing():
+    curve = averaged(pd.read_csv(PROJECT / "results" / "demo" / "tables" / "cost_curve.csv"))
+    with plt.rc_context():
+        use_style()
+        figure = plots_cost_curve.accuracy_against_cost(curve)
+        figure.draw_without_rendering()
+    upper, lower = ([text for text in ax.texts if not text.arrow_patch] for ax in figure.axes)
+    assert {text.get_text() for text in upper} == {str(count) for count in VIEWS}
+    assert {"r=0", "r=6", "r=57", "r=14", "50%", "70%"} <= {text.get_text() for text in lower}
+    # Of 21 labels; whether the last one finds a place depends on the font.
+    assert len(upper) + len(lower) >= 20
+    for ax, texts in zip(figure.axes, (upper, lower), strict=True):
+        boxes = [text.get_window_extent() for text in texts]
+        assert not any(one.count_overlaps(boxes[place + 1 :]) for place, one in enumerate(boxes))
+        points = [ax.transData.transform(line.get_xydata()) for line in ax.lines]
+        assert not any(box.contains(x, y) for box in boxes for line in points for x, y in line)
+
+
+def test_an_interval_of_a_percentage_ends_at_100():
+    points = pd.DataFrame([("it", "1 view", n, 1.0, 50.0, war) for n, war in enumerate((99, 100, 98))], columns=COLUMNS)
+    (row,) = averaged(points).itertuples()
+    assert row.mean == 99 and row.high == 100 and row.low == pytest.approx(99 - 4.303 / 3**0.5, abs=1e-3)
 
 
 def test_the_table_of_rivals_is_paired_by_repeat(tmp_path):

@@ -145,18 +145,33 @@ def test_the_other_figures_draw():
     log["test_war_views_1"] = [float("nan"), 30.0]
     clips = pd.DataFrame({"label": ["happy", "sad"], "split": ["train", "test"]})
     scores = pd.DataFrame([[50.0, 20.0, 10.0]], index=["with"], columns=CLASSES)
-    parts = pd.DataFrame({"blocks": [40.0, 30.0], "head": [0.1, 0.1]}, index=["a", "b"])
     draw(plots.learning_curves({"with": log, "without": log}))
     draw(plots.class_balance(clips, CLASSES))
     draw(plots.recalls(scores))
-    draw(plots.macs_by_part(parts))
-    draw(plots.table2_costs(table2_cost()))
     draw(plots.sampling({"a": (20, [0, 4, 8])}))
     moves = pd.DataFrame([dict.fromkeys(("largest", "four_largest", "moving", "above_middle", "range"), 0.5)] * 2)
     draw(plots.motion({"sparse": np.eye(20, 15)}, moves.set_axis(["sparse", "real"])))
     draw(plots.probabilities(dict(zip(CLASSES, (0.5, 0.3, 0.2), strict=True))))
     draw(plots.transition(torch.eye(4)))
     draw(plots.gate_weights(torch.rand(2, 32)))
+
+
+def test_parts_of_the_cost_are_named_over_the_first_bar_and_tiny_ones_are_the_rest():
+    parts = pd.DataFrame({"embedding": [0.5, 0.1], "MLP": [40.0, 30.0], "head": [0.1, 0.1]}, index=["a", "b"])
+    (ax,) = draw(plots.macs_by_part(parts)).axes
+    assert [text.get_text() for text in ax.texts] == ["MLP", "rest", "40.6", "30.2"]
+    widths = [bar.get_width() for bars in ax.containers for bar in bars]
+    assert widths == pytest.approx([40, 30, 0.6, 0.2])
+    assert ax.patches[2].get_x() == 40 and [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+
+
+def test_costs_of_table_2_are_named_at_our_last_points():
+    costs = table2_cost()
+    left, right = draw(plots.table2_costs(costs)).axes
+    ends = {text.get_text(): text.xy for text in left.texts}
+    assert ends["25% hidden"] == (6, costs.query("mask_ratio == 0.25 and r == 6")["gmacs"].item())
+    assert ends["70% hidden"] == (2, costs.query("mask_ratio == 0.7 and r == 2")["gmacs"].item()) and len(ends) == 3
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["ours", "paper"]
 
 
 ODD = (r"$\frac$", "$x$", "a$b", r"\$y$", "_x", "{%}^_")
