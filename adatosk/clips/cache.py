@@ -54,6 +54,7 @@ def open_cache(
     exclusions: Collection[str] = (),
     workers: int | None = None,
     report: Callable[[str], None] = print,
+    progress: bool = True,
 ) -> ClipCache | None:
     """Open the cache of a manifest at one frame size; build it first if it is missing.
 
@@ -65,6 +66,7 @@ def open_cache(
         exclusions: ids of clips to leave out.
         workers: decoder threads; one per core by default.
         report: called with a message before a build.
+        progress: show the progress bar of a build.
 
     Raises:
         CacheError: clips are missing, the cache is damaged, the disk is too small, the folder is read-only, or clips
@@ -86,7 +88,7 @@ def open_cache(
         report(
             f"decoding {len(paths)} clips into {place.name}, about {estimate_cache(manifest, size, root) / 1e6:.0f} MB"
         )
-        _build(place, paths, size, workers)
+        _build(place, paths, size, workers, progress)
         return ClipCache(place)
 
 
@@ -183,13 +185,13 @@ def _key(manifest: Manifest, size: int, exclusions: Collection[str]) -> str:
     return f"{manifest.name}-{size}px-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _build(place: Path, paths: dict[str, Path], size: int, workers: int | None) -> None:
+def _build(place: Path, paths: dict[str, Path], size: int, workers: int | None, progress: bool) -> None:
     """Plan, decode what is not yet decoded, and move the finished folder into place, replacing an existing one."""
     building = place.with_name(place.name + ".building")
     building.mkdir(exist_ok=True)
     sweep(building)
     if not _whole(building, paths):
-        with side_by_side(workers) as each:
+        with side_by_side(workers, progress) as each:
             plan = _plan(building, paths, size, each)
             sums = _decode(building, plan, paths, size, each)
         write_index(building, plan, sums)

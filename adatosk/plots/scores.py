@@ -10,8 +10,13 @@ from matplotlib.ticker import MaxNLocator
 from adatosk.plots.style import BLUE, GREY, literal, new_figure
 
 
-def learning_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
-    """Losses and, where it was taken, WAR on the test split, epoch by epoch; ``logs`` are ``Run.log`` by name."""
+def learning_curves(logs: Mapping[str, pd.DataFrame], chance: float | None = None) -> Figure:
+    """Losses and, where it was taken, WAR on the test split, epoch by epoch.
+
+    Args:
+        logs: ``Run.log`` by name.
+        chance: WAR of guessing in percent, a line from which WAR's axis begins unless a run is below it.
+    """
     panels = {
         "reconstruction_loss": "reconstruction loss (train)",
         "classification_loss": "classification loss (train)",
@@ -24,7 +29,12 @@ def learning_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
             ax.plot(there["epoch"], there[column], style, marker="o", markersize=4, label=name)
         ax.set(xlabel="epoch", title=label)
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes[0, 0].legend(frameon=False)
+    if len(logs) > 1:
+        axes[0, 0].legend(frameon=False)
+    if chance is not None:
+        axes[0, 2].axhline(chance, color=GREY, linestyle=":")
+        where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "color": GREY}
+        axes[0, 2].annotate("guessing", (1, chance), (0, 3), **where)
     return figure
 
 

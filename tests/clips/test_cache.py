@@ -28,6 +28,13 @@ def copy_of(source, folder):
     return shutil.copytree(source[0], folder), source[1]
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_build_shows_its_progress_or_not(progress, source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("adatosk.utils.parallel.SHOWN_AFTER", 0)  # instead of work that takes longer
+    open_cache(source[1], source[0], 16, tmp_path, report=quiet, progress=progress)
+    assert ("Decoding clips" in capsys.readouterr().err) == progress
+
+
 def test_cache_holds_what_decoding_gives(source, tmp_path):
     root, manifest = source
     said = []

@@ -140,6 +140,16 @@ def test_action_units_marks_onset_to_end_where_there_is_an_expression(index):
     assert marks == ([] if phases is None else [phases.onset, *phases.apex, phases.offset])
 
 
+def test_one_runs_accuracy_is_shown_above_guessing_without_a_legend():
+    log = pd.DataFrame({"epoch": [4, 8, 12], "reconstruction_loss": 1, "classification_loss": 1})
+    log["test_war_views_1"] = [44.4, 44.4, 47.2]
+    first, _, war = draw(plots.learning_curves({"mine": log}, chance=33.3)).axes
+    assert first.get_legend() is None and [text.get_text() for text in war.texts] == ["guessing"]
+    assert 30 < war.get_ylim()[0] < 33.3
+    low = log.assign(test_war_views_1=14.3)
+    assert draw(plots.learning_curves({"mine": low}, chance=33.3)).axes[2].get_ylim()[0] < 14.3
+
+
 def test_the_other_figures_draw():
     log = pd.DataFrame({"epoch": [1, 2], "reconstruction_loss": [1, 0.9], "classification_loss": [2, 1.5]})
     log["test_war_views_1"] = [float("nan"), 30.0]
