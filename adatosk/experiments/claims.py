@@ -119,11 +119,11 @@ def side_by_side(profile: str, results: Path) -> pd.DataFrame | None:
 
 
 def _within(one: Any) -> str:
-    return "" if pd.isna(one.low) else f" [{one.low:.1f}, {one.high:.1f}]"
+    return "" if pd.isna(one.low) else f" [{one.low:z.1f}, {one.high:z.1f}]"
 
 
 def _span(low: float, high: float, within: str, unit: str) -> str:
     if pd.isna(low):
         return ""
-    ends = dict.fromkeys(f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}" for value in (low, high))
+    ends = dict.fromkeys(f"{value:z.1f}" if abs(value) >= 1 else f"{value:z.2f}" for value in (low, high))
     return f"{' to '.join(ends)}{within} {unit}".rstrip()

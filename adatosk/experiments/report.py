@@ -122,7 +122,7 @@ def folds_table(profile: str, results: Path) -> pd.DataFrame | None:
     if not manifest_of(base).folds:
         return None
     parts = {row.name: over_folds(row, results)[["uar", "war"]] for row in table1(base)}
-    table = pd.concat(parts, axis=1).map("{:.1f}".format)
+    table = pd.concat(parts, axis=1).map("{:z.1f}".format)
     table.columns = [f"{score.upper()}, {name}" for name, score in table.columns]
     return table
 
@@ -145,7 +145,7 @@ def seeds_table(base: RunConfig, results: Path) -> pd.DataFrame:
 
 def with_mean(table: pd.DataFrame, repeats: str = "seed") -> pd.DataFrame:
     """:func:`seeds_table` as text, with the mean ± its 95 % interval below."""
-    text = table.map("{:.1f}".format).rename(index=f"{repeats} {{}}".format)
+    text = table.map("{:z.1f}".format).rename(index=f"{repeats} {{}}".format)
     means = {column: interval if column[-1] == "gain" else score_interval for column in table}
     text.loc["mean"] = [str(mean(table[column])) for column, mean in means.items()]
     return text
@@ -170,13 +170,13 @@ def _by_look(profile: str, results: Path, rows: list[Row], pair: Iterable[str], 
     found = looks(table, better, worse, chosen_on(PROFILES[profile]))
     found = found[(found["score"] == "war") & (found["protocol"] == PROTOCOL)]
     parts = [
-        f"{one.repeats}: {one.difference:.1f} in [{one.low:.1f}, {one.high:.1f}], p = {one.p:.2g}, "
+        f"{one.repeats}: {one.difference:z.1f} in [{one.low:z.1f}, {one.high:z.1f}], p = {one.p:.2g}, "
         f"{one.count} {repeats}s"
         for one in found.dropna(subset="low").itertuples()
     ]
     if not parts:
         return "".join(
-            f"{what} is {one.difference:.1f} points of WAR with one view over {one.count} {repeats}s, too few for an "
+            f"{what} is {one.difference:z.1f} points of WAR with one view over {one.count} {repeats}s, too few for an "
             "interval."
             for one in found[found["repeats"] == "all"].itertuples()
         )
@@ -222,7 +222,7 @@ def headline_table(profile: str, results: Path) -> pd.DataFrame:
     parameters, flops = (
         [" / ".join(map("{:.1f}".format, table.loc[[with_mask, without], name])) for name in pair] for pair in _COSTS
     )
-    scores_there = [f"{theirs[with_mask]:.1f}", f"{theirs[without]:.1f}", f"{theirs[with_mask] - theirs[without]:.1f}"]
+    scores_there = [f"{theirs[with_mask]:.1f}", f"{theirs[without]:.1f}", f"{theirs[with_mask] - theirs[without]:z.1f}"]
     columns = {"paper, on DFEW": [*scores_there, flops[0], parameters[0], str(len(paper.CLAIMS))]}
     kinds = {name: kind for kind, name in EMBEDDED.items()}
     judged = verdicts(PROFILES[profile], results, partial=True)
@@ -259,7 +259,7 @@ def _counted(judged: pd.DataFrame) -> str:
 
 def as_markdown(table: pd.DataFrame) -> str:
     """A Markdown table with one row per measure, empty where nothing was measured."""
-    turned = table.T.map(lambda value: value if isinstance(value, str) else "" if pd.isna(value) else f"{value:.1f}")
+    turned = table.T.map(lambda value: value if isinstance(value, str) else "" if pd.isna(value) else f"{value:z.1f}")
     return turned.to_markdown(disable_numparse=True)
 
 
