@@ -13,6 +13,7 @@ from adatosk.config import Frozen
 from adatosk.experiments.grid import TABLES
 from adatosk.utils.project import PROJECT, PUBLISHED
 from adatosk.utils.strict import parse_json
+from adatosk.workspace.parameters import names_assigned
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -80,7 +81,7 @@ def parameter_names(path: Path) -> set[str]:
     """The names that a notebook assigns as its parameters; papermill finds the same, but takes seconds to import."""
     cells = _notebook(path)["cells"]
     code = "".join("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
-    return {target.id for statement in ast.parse(code).body for target in statement.targets}
+    return {name for statement in ast.parse(code).body for name in names_assigned(statement)}
 
 
 def notebook_cards(folder: Path) -> dict[str, NotebookCard]:

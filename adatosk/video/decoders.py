@@ -73,21 +73,20 @@ def decode(
         source = _packets_from(container, stream, file, place)
         if left_out is not None:
             source = _needed(source, stream.codec_context.extradata, unneeded, left_out)
-        for index, packet in enumerate(source, start=place):
-            data = continued(packet) if going_on and index == len(packets.keys) - 1 else packet
-            if data is None:
-                raise VideoError(f"{path}: cut short: its last picture is missing: {ADVICE}")
+        if going_on:
+            source = _going_on(source, file, place)
+        for packet in source:
+            drained = ended
             try:
-                frames = stream.decode(None if ended else data)
+                frames = stream.decode(None if ended else packet)
                 if checker:
-                    checker.decode(data)
+                    checker.decode(packet)
             except MemoryError:
                 raise
             except av.FFmpegError as error:
                 if not tentative and _before(packet.pts, begin):
                     continue
                 raise damage(f"{path}: damaged: frame {number} does not decode ({reason(error)})", tentative) from error
-            drained = ended
             while frames:
                 frame = frames.pop(0)
                 if frame.is_corrupt and _before(frame.pts, begin):
@@ -104,8 +103,8 @@ def decode(
             if drained:
                 break
     if bad is not None:
-        said = "damaged" if ended else "cut short: its last frame"
-        raise damage(f"{path}: {said}: frame {bad} is not whole", tentative)
+        said = f"damaged: frame {bad}" if ended else f"cut short: its last frame, number {bad},"
+        raise damage(f"{path}: {said} is not whole", tentative)
 
 
 def damage(text: str, tentative: bool) -> AnotherOrder | VideoError:
@@ -150,6 +149,15 @@ def _packets_from(
                 break
     # An empty packet would end the decoding, so only the last one, which is meant to, is passed on.
     yield from (packet for packet in source if packet.size or packet.dts is None)
+
+
+def _going_on(packets: Iterator[av.Packet], file: VideoFile, place: int) -> Iterator[av.Packet]:
+    """Packets from ``place`` on, the last one with other bytes behind its picture; `VideoError` if it has none."""
+    for index, packet in enumerate(packets, start=place):
+        data = continued(packet) if index == len(file.packets.keys) - 1 else packet
+        if data is None:
+            raise VideoError(f"{file.path}: cut short: its last picture is missing: {ADVICE}")
+        yield data
 
 
 def _needed(

@@ -18,13 +18,13 @@ def _assigned_with(names: set[str], namespace: MutableMapping[str, Any]) -> set[
             statements = ast.parse(source).body
         except SyntaxError:  # the kernel remembers what failed, too
             continue
-        targets = {name for one in statements for name in _assigned(one)}
+        targets = {name for one in statements for name in names_assigned(one)}
         if names <= targets:
             return targets
     return set()
 
 
-def _assigned(statement: ast.stmt) -> set[str]:
+def names_assigned(statement: ast.stmt) -> set[str]:
     """The names that a statement assigns: ``a = 1``, ``a, b = 1, 2``, or ``a: int = 1`` with its type."""
     if isinstance(statement, ast.Assign):
         targets = statement.targets
